@@ -1,0 +1,58 @@
+"""Extended mixed-effects meta-analysis in JAX.
+
+One linear mixed model with known error covariances covers standard, multivariate, network,
+multilevel, dose-response and longitudinal meta-analysis (Sera, Armstrong, Blangiardo & Gasparrini,
+Statistics in Medicine 2019). Start with `mixmeta`.
+
+Names are loaded when they are first used: importing the package costs nothing, and changes no
+configuration of JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "mixmeta_jax.control": ("Control",),
+    "mixmeta_jax.data.correlation": ("ar1_blocks", "cs_blocks"),
+    "mixmeta_jax.data.dose_response": ("greenland_longnecker", "hamling"),
+    "mixmeta_jax.data.matrices": ("inputcov", "vech", "xpnd"),
+    "mixmeta_jax.data.network": ("long_contrasts", "network_contrasts"),
+    "mixmeta_jax.datasets": ("describe_dataset", "list_datasets", "load_dataset"),
+    "mixmeta_jax.fit": ("Fit", "mixmeta"),
+    "mixmeta_jax.errors": ("InputError", "MixmetaError", "PrecisionError"),
+    "mixmeta_jax.likelihood_ratio": ("lr_test",),
+    "mixmeta_jax.model.autoregressive": (
+        "AR1",
+        "ContinuousAR1",
+        "HeterogeneousAR1",
+        "HeterogeneousContinuousAR1",
+    ),
+    "mixmeta_jax.model.given": ("Correlation", "Fixed", "Proportional"),
+    "mixmeta_jax.model.structure": ("Structure",),
+    "mixmeta_jax.model.structures": (
+        "CompoundSymmetry",
+        "Diagonal",
+        "HeterogeneousCompoundSymmetry",
+        "Identity",
+        "Unstructured",
+    ),
+    "mixmeta_jax.status": ("Status",),
+}
+
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'mixmeta_jax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

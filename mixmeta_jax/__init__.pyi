@@ -1,0 +1,39 @@
+"""The public names, for type checkers: `__init__.py` loads them when they are first used."""
+
+from mixmeta_jax.control import Control as Control
+from mixmeta_jax.data.correlation import ar1_blocks as ar1_blocks
+from mixmeta_jax.data.correlation import cs_blocks as cs_blocks
+from mixmeta_jax.data.dose_response import greenland_longnecker as greenland_longnecker
+from mixmeta_jax.data.dose_response import hamling as hamling
+from mixmeta_jax.data.matrices import inputcov as inputcov
+from mixmeta_jax.data.matrices import vech as vech
+from mixmeta_jax.data.matrices import xpnd as xpnd
+from mixmeta_jax.data.network import long_contrasts as long_contrasts
+from mixmeta_jax.data.network import network_contrasts as network_contrasts
+from mixmeta_jax.datasets import describe_dataset as describe_dataset
+from mixmeta_jax.datasets import list_datasets as list_datasets
+from mixmeta_jax.datasets import load_dataset as load_dataset
+from mixmeta_jax.errors import InputError as InputError
+from mixmeta_jax.errors import MixmetaError as MixmetaError
+from mixmeta_jax.errors import PrecisionError as PrecisionError
+from mixmeta_jax.fit import Fit as Fit
+from mixmeta_jax.fit import mixmeta as mixmeta
+from mixmeta_jax.likelihood_ratio import lr_test as lr_test
+from mixmeta_jax.model.autoregressive import AR1 as AR1
+from mixmeta_jax.model.autoregressive import ContinuousAR1 as ContinuousAR1
+from mixmeta_jax.model.autoregressive import HeterogeneousAR1 as HeterogeneousAR1
+from mixmeta_jax.model.autoregressive import (
+    HeterogeneousContinuousAR1 as HeterogeneousContinuousAR1,
+)
+from mixmeta_jax.model.given import Correlation as Correlation
+from mixmeta_jax.model.given import Fixed as Fixed
+from mixmeta_jax.model.given import Proportional as Proportional
+from mixmeta_jax.model.structure import Structure as Structure
+from mixmeta_jax.model.structures import CompoundSymmetry as CompoundSymmetry
+from mixmeta_jax.model.structures import Diagonal as Diagonal
+from mixmeta_jax.model.structures import (
+    HeterogeneousCompoundSymmetry as HeterogeneousCompoundSymmetry,
+)
+from mixmeta_jax.model.structures import Identity as Identity
+from mixmeta_jax.model.structures import Unstructured as Unstructured
+from mixmeta_jax.status import Status as Status

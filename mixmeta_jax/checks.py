@@ -1,0 +1,74 @@
+"""Whether the data can carry the model, judged before anything is estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mixmeta_jax.data.frame import ModelFrame
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.model.structure import Structure
+
+LIKELIHOOD_METHODS = ("fixed", "ml", "reml")
+METHODS = (*LIKELIHOOD_METHODS, "mm", "vc")
+UNIVARIATE_METHODS = ("dl", "he", "hs", "sj", "pm", "eb")
+
+
+def check_method(method: str, k: int) -> None:
+    """Raise `InputError` for an unknown method, or one that does not exist for k outcomes."""
+    listed = ", ".join(f"'{name}'" for name in METHODS)
+    extra = ", ".join(f"'{name}'" for name in UNIVARIATE_METHODS)
+    if method in UNIVARIATE_METHODS and k > 1:
+        raise InputError(
+            f"method='{method}' is for one outcome, but the model has {k}: choose one of {listed}."
+        )
+    if method not in METHODS + UNIVARIATE_METHODS:
+        raise InputError(
+            f"method={method!r} is not known: choose one of {listed}, or for one outcome {extra}."
+        )
+
+
+def check_sizes(frame: ModelFrame, method: str) -> None:
+    """Raise `InputError` where the observed outcomes cannot determine the coefficients."""
+    seen = np.isfinite(frame.y)
+    for outcome, count in zip(frame.outcome_names, seen.sum(axis=0), strict=True):
+        if count < frame.p:
+            raise InputError(
+                f"Outcome '{outcome}' is observed in {count} unit(s), too few for its {frame.p} "
+                "coefficient(s): leave predictors or the outcome out."
+            )
+    P, nall = frame.k * frame.p, int(seen.sum())
+    if method == "reml" and nall <= P:
+        raise InputError(
+            f"REML needs more observed outcomes ({nall}) than coefficients ({P}): with one study, "
+            "or as many coefficients as outcomes, use method='fixed'."
+        )
+
+
+def check_groups(frame: ModelFrame, structures: Sequence[Structure], dims: Sequence[int]) -> None:
+    """Raise `InputError` where there are too few groups or outcomes for the random effects.
+
+    Parameters
+    ----------
+    structures, dims
+        Covariance structure and number of random effects of each level, outer first.
+    """
+    counts = [s.n_parameters(d) for s, d in zip(structures, dims, strict=True)]
+    for level, structure, count in zip(frame.levels, structures, counts, strict=True):
+        if count > 0 and len(level.labels) < 2:
+            raise InputError(
+                f"Level '{level.name}' has one group, but a variance between groups, as the "
+                f"structure '{structure.name}' estimates it, needs at least 2: use "
+                "method='fixed', or bscov='fixed' with a known Psi_fix."
+            )
+    P, nall = frame.k * frame.p, int(np.isfinite(frame.y).sum())
+    if P + sum(counts) > nall:
+        random = ", ".join(
+            f"{count} of '{structure.name}' at level '{level.name}'"
+            for level, structure, count in zip(frame.levels, structures, counts, strict=True)
+        )
+        raise InputError(
+            f"The model has {P + sum(counts)} parameters ({P} coefficients, {random}), more than "
+            f"the {nall} observed outcomes: choose a structure with fewer parameters."
+        )

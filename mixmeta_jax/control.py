@@ -1,0 +1,74 @@
+"""What steers the estimation, beside the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from mixmeta_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Control:
+    """Settings of the estimation.
+
+    Attributes
+    ----------
+    max_iter
+        Most Newton iterations from one start.
+    gradient_tol
+        Bound on the gradient of the log-likelihood, in units free of the data's scale, at which
+        the iterations stop; one more Newton step follows.
+    start
+        Ψ to start from, or {level: Ψ}; None for starts of the library's own.
+    n_starts
+        Most starting values that are tried; None for as many as the structures suggest.
+    vc_adjust
+        For ``method="vc"``: whether residuals are adjusted for the estimated coefficients.
+    verbose
+        Whether to print the iterations.
+    """
+
+    max_iter: int = 100
+    gradient_tol: float = 1e-6
+    start: Any = None
+    n_starts: int | None = None
+    vc_adjust: bool = True
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if not _is_count(self.max_iter):
+            raise InputError(
+                f"control: max_iter must be a whole number of at least 1, not {self.max_iter!r}."
+            )
+        if self.n_starts is not None and not _is_count(self.n_starts):
+            raise InputError(
+                f"control: n_starts must be None or a whole number of at least 1, not "
+                f"{self.n_starts!r}."
+            )
+        if not isinstance(self.gradient_tol, (int, float)) or not self.gradient_tol > 0:
+            raise InputError(
+                f"control: gradient_tol must be a positive number, not {self.gradient_tol!r}."
+            )
+
+
+def as_control(value: Control | Mapping[str, Any] | None) -> Control:
+    """A `Control` from what the user gives: one, a mapping of its fields, or None."""
+    if value is None:
+        return Control()
+    if isinstance(value, Control):
+        return value
+    if not isinstance(value, Mapping):
+        raise InputError(
+            f"control must be a Control or a dict of its fields, not {type(value).__name__}."
+        )
+    known = [field.name for field in fields(Control)]
+    for name in value:
+        if name not in known:
+            raise InputError(f"control has no setting {name!r}: choose among {', '.join(known)}.")
+    return Control(**value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,65 @@
+"""Predictors that the observed outcomes cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import linalg
+
+from mixmeta_jax.errors import InputError
+
+DEPENDENT = 1e-9
+"""Part of a predictor, relative to its size, that the others must leave over for it to count."""
+
+
+def refuse_collinear(
+    X: np.ndarray, names: Sequence[str], seen: np.ndarray, outcomes: Sequence[str]
+) -> None:
+    """Raise where an outcome has fewer rows than predictors, or predictors that are collinear.
+
+    Parameters
+    ----------
+    X, names
+        Predictors, shape (n, p), and their names.
+    seen, outcomes
+        Which outcomes are observed, shape (n, k), and their names.
+    """
+    patterns = [np.ones(len(X), bool)] if seen.all() else list(seen.T)
+    for outcome, rows in zip(outcomes, patterns, strict=False):
+        part = X[rows]
+        n, p = part.shape
+        if n < p:
+            raise InputError(
+                f"The outcome '{outcome}' is observed in {n} row(s), fewer than its {p} "
+                f"coefficients ({', '.join(names)})."
+            )
+        if p == 0:
+            continue
+        size = np.sqrt((part**2).sum(0))
+        if (size == 0).any():
+            raise InputError(
+                f"The predictor '{names[int(np.argmin(size))]}' is zero in every row where the "
+                f"outcome '{outcome}' is observed."
+            )
+        diagonal, order = _pivots(part / size)
+        dependent = np.flatnonzero(diagonal <= DEPENDENT)
+        if len(dependent):
+            column = order[dependent[0]]
+            others = order[: dependent[0]]
+            weights = np.linalg.lstsq(
+                part[:, others] / size[others], part[:, column] / size[column]
+            )[0]
+            among = [names[i] for i, w in zip(others, weights, strict=True) if abs(w) > 1e-6]
+            raise InputError(
+                f"The predictor '{names[column]}' is collinear with {', '.join(map(repr, among))} "
+                f"in the rows where the outcome '{outcome}' is observed: leave one of them out."
+            )
+
+
+def _pivots(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """|diagonal| of R and the order of a QR factorisation with column pivoting."""
+    if X.shape[1] == 1:
+        return np.abs(X[:1, 0]) * 0 + 1, np.zeros(1, int)
+    R, order = linalg.qr(X, mode="r", pivoting=True, check_finite=False)
+    return np.abs(np.diag(R)), order

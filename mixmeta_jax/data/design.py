@@ -1,0 +1,309 @@
+"""The design: what a model is made of, as one pytree of arrays.
+
+`Design` keeps the arrays as the user has them (one row per unit), so that they can be replaced,
+batched and differentiated; ``arrange`` puts them into the padded tensors of ``model.sweep``, on the
+host with numpy or inside a traced function with ``jax.numpy``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixmeta_jax.data.frame import ModelFrame
+from mixmeta_jax.data.layout import Bucket, Layout, build_layout
+from mixmeta_jax.model.structure import Structure
+
+Array = Any
+"""An array of numpy or of JAX: a design holds either."""
+
+Blocks = tuple[Any, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Design:
+    """A model for n units with k outcomes, p predictors and L levels.
+
+    Attributes
+    ----------
+    y
+        Outcomes less their offset, shape (n, k); the value at a missing one is not read.
+    X
+        Fixed-effects predictors, shape (n, p).
+    S
+        Error covariances, shape (n, k, k); or, where blocks span units, one array per bucket of
+        the layout, shape (N, n_b·k, n_b·k), outcome fastest.
+    Z
+        Random-effects predictors of each level, outer first, shape (n, q) each.
+    mask
+        Which outcomes are observed, shape (n, k).
+    basis
+        (p, p) matrix T for which the columns of XT are orthonormal over the units: the numbers
+        are computed in that basis, so that the scale of the predictors does not matter.
+    groups
+        Group of each unit at each level, outer first, shape (n, L).
+    structures
+        Covariance structure of each level.
+    layout
+        Arrangement of the units in padded blocks.
+    complete
+        Whether no outcome is missing.
+    """
+
+    y: Array
+    X: Array
+    S: Array | Blocks
+    Z: tuple[Array, ...]
+    mask: Array
+    basis: Array
+    groups: Array
+    structures: tuple[Structure, ...]
+    layout: Layout
+    complete: bool = field(metadata={"static": True})
+
+    @property
+    def n(self) -> int:
+        """Number of units."""
+        return self.X.shape[0]
+
+    @property
+    def k(self) -> int:
+        """Number of outcomes."""
+        return self.y.shape[1]
+
+    @property
+    def p(self) -> int:
+        """Number of predictors."""
+        return self.X.shape[1]
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Number of random effects of each level, outer first."""
+        return tuple(self.k * Z.shape[1] for Z in self.Z)
+
+    @property
+    def n_parameters(self) -> tuple[int, ...]:
+        """Number of parameters θ of each level, outer first."""
+        return tuple(s.n_parameters(d) for s, d in zip(self.structures, self.dims, strict=True))
+
+    def Psi(self, theta: Array) -> tuple[Array, ...]:
+        """Ψ of each level, outer first, at θ."""
+        return psi_of_levels(self.structures, self.dims, theta)
+
+    def without_levels(self) -> Design:
+        """The fixed-effects model: S alone."""
+        if isinstance(self.S, tuple):
+            buckets = tuple(Bucket(bucket.rows, None, ()) for bucket in self.layout.buckets)
+            layout = Layout(buckets, (), (), (), ())
+        else:
+            layout = build_layout(self.n, self.k, [], [])
+        return replace(self, Z=(), structures=(), groups=self.groups[:, :0], layout=layout)
+
+
+def psi_of_levels(
+    structures: tuple[Structure, ...], dims: tuple[int, ...], theta: Array
+) -> tuple[Array, ...]:
+    """Ψ of each level from the parameters of all, one level after the other."""
+    ends = np.cumsum([0, *(s.n_parameters(d) for s, d in zip(structures, dims, strict=True))])
+    parts = [theta[a:b] for a, b in itertools.pairwise(ends)]
+    return tuple(s.psi(t, d) for s, t, d in zip(structures, parts, dims, strict=True))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class BlockTensors:
+    """The data of one bucket, batch last: N blocks of n_b units.
+
+    The predictors carry the mask (zero where an outcome is missing); where nothing is missing,
+    their outcome axis has length 1.
+
+    Attributes
+    ----------
+    y
+        Shape (n_b, k, N), zero where missing.
+    x
+        Shape (p, n_b, k or 1, N), in the orthonormal basis.
+    z
+        Per level, in the order inside then absorbed of the layout: shape (q, n_b, k or 1, N).
+    S
+        Shape (n_b, k, n_b, k, N); missing outcomes and empty places have variance 1.
+    parent, same
+        As in `data.layout.Bucket`.
+    """
+
+    y: Array
+    x: Array
+    z: tuple[Array, ...]
+    S: Array
+    parent: Array | None
+    same: tuple[Array | None, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Tensors:
+    """All that the likelihood needs of a design.
+
+    Attributes
+    ----------
+    blocks
+        The data, bucket by bucket.
+    parents, inside, absorbed, n_groups
+        As in `data.layout.Layout`.
+    basis
+        As in `Design`.
+    n_obs
+        Number of observed outcomes.
+    structures
+        Covariance structure of each level, outermost first.
+    """
+
+    blocks: tuple[BlockTensors, ...]
+    parents: tuple[Array, ...]
+    basis: Array
+    n_obs: Array
+    structures: tuple[Structure, ...]
+    inside: tuple[int, ...] = field(metadata={"static": True})
+    absorbed: tuple[int, ...] = field(metadata={"static": True})
+    n_groups: tuple[int, ...] = field(metadata={"static": True})
+
+    def Psi(self, theta: Array) -> tuple[Array, ...]:
+        """Ψ of each level, outermost first, at θ."""
+        block = self.blocks[0]
+        dims = [0] * len(self.structures)
+        for level, z in zip((*self.inside, *self.absorbed), block.z, strict=True):
+            dims[level] = z.shape[0] * block.y.shape[1]
+        return psi_of_levels(self.structures, tuple(dims), theta)
+
+
+def arrange(design: Design) -> Tensors:
+    """The padded tensors of a design: numpy in, numpy out; traced in, traced out."""
+    leaves = jax.tree_util.tree_leaves((design.y, design.X, design.S, design.mask, design.Z))
+    xp: ModuleType = np if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jnp
+    layout = design.layout
+    mask = xp.asarray(design.mask)
+    y = xp.where(mask, design.y, 0.0)
+    X = xp.asarray(design.X) @ design.basis
+    levels = [design.Z[level] for level in (*layout.inside, *layout.absorbed)]
+    blocks = []
+    for b, bucket in enumerate(layout.buckets):
+        rows = bucket.rows
+        seen = _gather(xp, mask, rows)  # (n_b, k, N)
+        weight = (rows < design.n)[:, None] if design.complete else seen
+        blocks.append(
+            BlockTensors(
+                y=_gather(xp, y, rows),
+                x=_predictors(xp, X, rows, weight),
+                z=tuple(_predictors(xp, Z, rows, weight) for Z in levels),
+                S=_errors(xp, design, b, rows, seen),
+                parent=bucket.parent,
+                same=bucket.same,
+            )
+        )
+    return Tensors(
+        tuple(blocks),
+        layout.parents,
+        design.basis,
+        mask.sum() * 1.0,
+        design.structures,
+        layout.inside,
+        layout.absorbed,
+        layout.n_groups,
+    )
+
+
+def _gather(xp: ModuleType, values: Array, rows: np.ndarray) -> Array:
+    """Rows of (n, c) values at the places (n_b, N), zero where empty: shape (n_b, c, N).
+
+    Empty places read the last row and drop it: to append a row of zeros instead compiles to a pad,
+    on some shapes of which the LLVM of jaxlib 0.9.2 crashes.
+    """
+    n = values.shape[0]
+    gathered = xp.moveaxis(values[np.minimum(rows, n - 1)], 2, 1)
+    return xp.where((rows < n)[:, None], gathered, xp.zeros((), values.dtype))
+
+
+def _predictors(xp: ModuleType, values: Array, rows: np.ndarray, weight: Array) -> Array:
+    gathered = xp.moveaxis(_gather(xp, xp.asarray(values), rows), 1, 0)
+    return gathered[:, :, None] * weight
+
+
+def _errors(xp: ModuleType, design: Design, b: int, rows: np.ndarray, seen: Array) -> Array:
+    n_b, N = rows.shape
+    k = design.k
+    if isinstance(design.S, tuple):
+        S = xp.moveaxis(xp.asarray(design.S[b]), 0, -1).reshape(n_b, k, n_b, k, N)
+    else:
+        units = _gather(xp, xp.asarray(design.S).reshape(design.n, k * k), rows)
+        units = units.reshape(n_b, k, k, N)
+        eye = np.eye(n_b)[:, None, :, None, None]
+        S = units[:, :, None] * eye
+    pair = seen[:, :, None, None] & seen[None, None]
+    unit = np.eye(n_b * k).reshape(n_b, k, n_b, k, 1)
+    return xp.where(pair, S, unit)
+
+
+def orthonormal_basis(X: np.ndarray) -> np.ndarray:
+    """T for which XT has columns of mean square one and no correlation, shape (p, p)."""
+    n, p = X.shape
+    if p == 0 or n < p:
+        return np.eye(p)
+    size = np.sqrt((X**2).mean(0))
+    size[size == 0] = 1.0
+    R = np.linalg.qr(X / size, mode="r")
+    if np.abs(np.diag(R)).min() <= 1e-12 * np.abs(np.diag(R)).max():
+        return np.diag(1 / size)
+    return np.linalg.solve(R, np.eye(p)) * np.sqrt(n) / size[:, None]
+
+
+def design_from_frame(frame: ModelFrame, structures: tuple[Structure, ...]) -> Design:
+    """The design of a checked model frame, its arrays still numpy's."""
+    n, k = frame.y.shape
+    mask = np.isfinite(frame.y)
+    dims = [k * level.Z.shape[1] for level in frame.levels]
+    rows = None if frame.within.blocks is None else [r for r, _ in frame.within.blocks]
+    layout = build_layout(n, k, [level.codes for level in frame.levels], dims, rows)
+    S: Array | Blocks
+    if frame.within.blocks is None:
+        S = frame.within.unit
+    else:
+        S = spanning_blocks(layout, frame.within.blocks, n, k)
+    return Design(
+        y=np.where(mask, frame.y - frame.offset, np.nan),
+        X=np.asarray(frame.X, float),
+        S=S,
+        Z=tuple(np.asarray(level.Z, float) for level in frame.levels),
+        mask=mask,
+        basis=orthonormal_basis(np.asarray(frame.X, float)),
+        groups=np.stack([level.codes for level in frame.levels], axis=1),
+        structures=structures,
+        layout=layout,
+        complete=bool(mask.all()),
+    )
+
+
+def spanning_blocks(
+    layout: Layout, blocks: tuple[tuple[np.ndarray, np.ndarray], ...], n: int, k: int
+) -> Blocks:
+    """Blocks of S that span units, as one array per bucket: shape (N, n_b·k, n_b·k)."""
+    place = np.zeros((n, 3), int)  # bucket, block, position of each unit
+    arrays = []
+    for b, bucket in enumerate(layout.buckets):
+        position, column = np.nonzero(bucket.rows < n)
+        place[bucket.rows[position, column]] = np.column_stack(
+            [np.full(len(column), b), column, position]
+        )
+        size = bucket.rows.shape[0] * k
+        arrays.append(np.zeros((bucket.rows.shape[1], size, size)))
+    for rows, matrix in blocks:
+        b, column, _ = place[rows[0]]
+        index = (place[rows, 2][:, None] * k + np.arange(k)).ravel()
+        arrays[b][column][np.ix_(index, index)] = matrix
+    return tuple(arrays)

@@ -1,0 +1,367 @@
+"""The model frame: the rows that are fitted, as arrays, with all the names that they had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from formulaic import ModelSpec
+
+from mixmeta_jax.data.collinearity import refuse_collinear
+from mixmeta_jax.data.formula import (
+    INTERCEPT,
+    ModelMatrix,
+    build_matrix,
+    columns_of,
+    evaluate_outcome,
+    existing_columns,
+    missing_rows,
+    refuse_infinite,
+    split_formula,
+)
+from mixmeta_jax.data.grouping import UNIT, LevelTerm, nested_groups, parse_random
+from mixmeta_jax.data.rows import as_pandas, check_kept, chosen_rows, given_outcomes, offset_values
+from mixmeta_jax.data.within_study import (
+    WithinStudy,
+    check_units,
+    is_spanning,
+    spanning_matrices,
+    unit_matrices,
+)
+from mixmeta_jax.errors import InputError
+
+NA_ACTIONS = ("omit", "exclude", "raise")
+
+
+@dataclass(frozen=True)
+class Level:
+    """One grouping level of n units.
+
+    Attributes
+    ----------
+    name
+        Its name, that of the grouping column.
+    codes
+        Group of each unit, 0…g−1 by first appearance, shape (n,); unique over parents.
+    labels
+        The g labels: values at the outermost level, tuples of values (outer first) further in.
+    Z
+        Random-effects predictors, shape (n, q).
+    z_names
+        Their q names.
+    matrix
+        What rebuilds Z on new data.
+    """
+
+    name: str
+    codes: np.ndarray
+    labels: list[Any]
+    Z: np.ndarray
+    z_names: list[str]
+    matrix: ModelMatrix
+
+    @property
+    def spec(self) -> ModelSpec | None:
+        """formulaic's specification of Z; None for an intercept alone."""
+        return self.matrix.spec
+
+
+@dataclass(frozen=True)
+class ModelFrame:
+    """n units with k outcomes, complete in everything but the outcomes.
+
+    Attributes
+    ----------
+    y
+        Outcomes, shape (n, k), NaN where missing, the offset not yet subtracted.
+    outcome_names
+        Their k names.
+    X, x_names
+        Fixed-effects predictors, shape (n, p), and their names.
+    levels
+        Grouping levels, outer first.
+    within
+        Known error covariances.
+    offset
+        Shape (n, k).
+    index
+        Labels of the units, in the order of the data.
+    kept, full_index
+        Which rows after ``subset`` are units, and the labels of all of them.
+    formula, random
+        As the user gave them; None where outcomes came as an array, or without random effects.
+    fixed
+        What rebuilds X on new data.
+    """
+
+    y: np.ndarray
+    outcome_names: list[str]
+    X: np.ndarray
+    x_names: list[str]
+    levels: tuple[Level, ...]
+    within: WithinStudy
+    offset: np.ndarray
+    index: pd.Index
+    kept: np.ndarray
+    full_index: pd.Index
+    formula: str | None
+    random: Any
+    fixed: ModelMatrix
+
+    @property
+    def n(self) -> int:
+        """Number of units."""
+        return self.y.shape[0]
+
+    @property
+    def k(self) -> int:
+        """Number of outcomes."""
+        return self.y.shape[1]
+
+    @property
+    def p(self) -> int:
+        """Number of predictors."""
+        return self.X.shape[1]
+
+    def new_X(self, newdata: pd.DataFrame) -> tuple[np.ndarray, pd.Index]:
+        """X of new data, NaN rows where a predictor is missing, and the rows' labels."""
+        newdata = as_pandas(newdata, "newdata")
+        return self.fixed.rebuild(newdata, "the formula"), newdata.index
+
+    def new_levels(self, newdata: pd.DataFrame) -> tuple[Level, ...]:
+        """The levels of new groups: every group of the new data is new.
+
+        Raises
+        ------
+        InputError
+            If a grouping column or a random predictor is missing.
+        """
+        newdata = as_pandas(newdata, "newdata")
+        names = [level.name for level in self.levels]
+        if names == [UNIT] and self.random is None:
+            matrix = self.levels[0].matrix
+            return (_unit_level(newdata.index, matrix),)
+        existing_columns(names, newdata, "random")
+        gaps = missing_rows(newdata, names)
+        if gaps.any():
+            row = newdata.index[int(np.argmax(gaps))]
+            raise InputError(f"newdata has no group in row {row!r}: fill in {', '.join(names)}.")
+        levels = []
+        groups = nested_groups(newdata, names)
+        for level, group in zip(self.levels, groups, strict=True):
+            Z = level.matrix.rebuild(newdata, f"the random part of level '{level.name}'")
+            levels.append(
+                Level(level.name, group.codes, group.labels, Z, level.z_names, level.matrix)
+            )
+        return tuple(levels)
+
+    def new_groups(self, newdata: Any, S: Any) -> ModelFrame:
+        """The frame of new groups: outcomes, S, predictors and groups of the new data.
+
+        Outcomes may be missing, in part or in a whole row: they are predicted from the others.
+        The offset is not carried over: subtract it from the outcomes.
+
+        Raises
+        ------
+        InputError
+            If S does not fit, or a predictor, group or outcome column is missing.
+        """
+        if S is None:
+            raise InputError("New groups need S, the error covariances of their outcomes.")
+        table = as_pandas(newdata, "newdata")
+        expressions = self.outcome_names
+        if self.formula is not None:
+            expressions = list(split_formula(self.formula).outcomes)
+        y = np.column_stack([evaluate_outcome(name, table) for name in expressions])
+        X, index = self.new_X(table)
+        levels = self.new_levels(table)
+        for values, what in [(X, "the formula"), *((lev.Z, lev.name) for lev in levels)]:
+            gaps = np.isnan(values).any(1)
+            if gaps.any():
+                row = index[int(np.argmax(gaps))]
+                raise InputError(f"newdata misses a predictor of {what} in row {row!r}.")
+        every = np.ones(len(table), bool)
+        return replace(
+            self,
+            y=y,
+            X=X,
+            levels=levels,
+            within=_within(S, None, table, levels, self.outcome_names, y, every, every),
+            offset=np.zeros_like(y),
+            index=index,
+            kept=every,
+            full_index=index,
+        )
+
+    def coef_names(self) -> list[str]:
+        """Names of the p·k coefficients, predictor-major."""
+        return _crossed(self.outcome_names, self.x_names)
+
+    def random_names(self, level: int) -> list[str]:
+        """Names of the random effects of a level (0 the outermost), outcome fastest."""
+        return _crossed(self.outcome_names, self.levels[level].z_names)
+
+
+def _crossed(outcomes: list[str], predictors: list[str]) -> list[str]:
+    if len(outcomes) == 1:
+        return list(predictors)
+    if predictors == [INTERCEPT]:
+        return list(outcomes)
+    return [f"{outcome}.{predictor}" for predictor in predictors for outcome in outcomes]
+
+
+def build_frame(
+    formula: Any,
+    S: Any,
+    data: Any = None,
+    random: Any = None,
+    rho: Any = None,
+    offset: Any = None,
+    subset: Any = None,
+    na_action: str = "omit",
+) -> ModelFrame:
+    """Check what the user gave and turn it into arrays.
+
+    Parameters
+    ----------
+    formula
+        A formula, or the outcomes as an array, Series or frame (then X is an intercept).
+    S, rho
+        Error covariances, and correlations to fill in where S holds variances; see
+        `data.within_study`.
+    data
+        The data frame.
+    random
+        Grouping and random predictors; see `data.grouping.parse_random`.
+    offset
+        A column name, or values by position, shape (n,) or (n, k).
+    subset
+        Rows to use: a boolean mask over the data, a query string, or a function of the frame.
+    na_action
+        What happens to rows that cannot be fitted: "omit", "exclude" or "raise".
+
+    Raises
+    ------
+    InputError
+        For anything that cannot be fitted, in one sentence that names it.
+    """
+    if na_action not in NA_ACTIONS:
+        raise InputError(
+            f"na_action must be one of {', '.join(map(repr, NA_ACTIONS))}, not {na_action!r}."
+        )
+    if S is None:
+        raise InputError(
+            "S, the error variances of the outcomes, is missing: give a column name, an array or "
+            "a mapping of blocks."
+        )
+    table = None if data is None else as_pandas(data)
+    if isinstance(formula, str):
+        if table is None:
+            raise InputError("The formula names columns, but there is no data: give data=.")
+        sides = split_formula(formula)
+        names = [name.strip("`") for name in sides.outcomes]
+        predictors = sides.predictors
+        outcomes = [evaluate_outcome(name, table) for name in sides.outcomes]
+        y = np.column_stack(outcomes)
+    else:
+        y, names, index = given_outcomes(formula)
+        predictors = "1"
+        if table is None:
+            table = pd.DataFrame(index=index)
+        if len(table) != len(y):
+            raise InputError(f"There are {len(y)} rows of outcomes, but data has {len(table)}.")
+    n, k = y.shape
+    chosen = chosen_rows(subset, table)
+    columns = columns_of(predictors, table, "the formula")
+    terms = parse_random(random, table)
+    shift = offset_values(offset, table, n, k)
+
+    needed = list(dict.fromkeys([*columns, *(c for t in terms for c in (t.name, *t.columns))]))
+    refuse_infinite(table.loc[chosen], needed)
+    gaps = missing_rows(table, needed) | np.isnan(shift).any(1)
+    nothing = np.isnan(y).all(1)
+    kept = (~gaps & ~nothing)[chosen]
+    full_index = table.index[chosen]
+    check_kept(kept, gaps[chosen], nothing[chosen], full_index, na_action)
+    rows = np.flatnonzero(chosen)[kept]
+    fitted = table.iloc[rows]
+    seen = ~np.isnan(y[rows])
+    never = ~seen.any(0)
+    if never.any():
+        raise InputError(
+            f"The outcome '{names[int(np.argmax(never))]}' is missing in every row: leave it out."
+        )
+
+    fixed = build_matrix(predictors, fitted, columns)
+    refuse_collinear(fixed.values, fixed.names, seen, names)
+    levels = _levels(terms, fitted)
+    within = _within(S, rho, table, levels, names, y, chosen, kept)
+    return ModelFrame(
+        y=y[rows],
+        outcome_names=names,
+        X=fixed.values,
+        x_names=fixed.names,
+        levels=levels,
+        within=within,
+        offset=shift[rows],
+        index=fitted.index,
+        kept=kept,
+        full_index=full_index,
+        formula=formula if isinstance(formula, str) else None,
+        random=random,
+        fixed=fixed,
+    )
+
+
+def _within(
+    S: Any,
+    rho: Any,
+    table: pd.DataFrame,
+    levels: tuple[Level, ...],
+    outcomes: list[str],
+    y: np.ndarray,
+    chosen: np.ndarray,
+    kept: np.ndarray,
+) -> WithinStudy:
+    """S of the fitted rows; ``chosen`` are the rows of the table, ``kept`` those of the chosen."""
+    rows = np.flatnonzero(chosen)[kept]
+    seen = ~np.isnan(y)
+    if not is_spanning(S):
+        errors = unit_matrices(S, rho, table, *y.shape)
+        return WithinStudy(check_units(errors[rows], seen[rows], table.index[rows], outcomes), None)
+    if rho is not None:
+        raise InputError("rho is given, but the blocks of S hold covariances already.")
+    name = levels[0].name
+    outer = table[name] if name in table.columns else table.index.to_series()
+    known = set(outer.dropna().unique())
+    level = "row" if name == UNIT else name
+    return WithinStudy(None, spanning_matrices(S, outer[chosen], known, seen[chosen], kept, level))
+
+
+def _levels(terms: Sequence[LevelTerm], fitted: pd.DataFrame) -> tuple[Level, ...]:
+    if not terms:
+        return (_unit_level(fitted.index, build_matrix("1", fitted, [])),)
+    levels = []
+    groups = nested_groups(fitted, [term.name for term in terms])
+    for term, group in zip(terms, groups, strict=True):
+        matrix = build_matrix(term.predictors, fitted, term.columns)
+        if not matrix.names:
+            raise InputError(f"The random part of level '{term.name}' has no predictor: use '~ 1'.")
+        rank = np.linalg.matrix_rank(matrix.values / np.abs(matrix.values).max(0).clip(1e-300))
+        if rank < len(matrix.names):
+            raise InputError(
+                f"The random predictors of level '{term.name}' ({', '.join(matrix.names)}) are "
+                "collinear: their covariance cannot be identified."
+            )
+        levels.append(
+            Level(term.name, group.codes, group.labels, matrix.values, matrix.names, matrix)
+        )
+    return tuple(levels)
+
+
+def _unit_level(index: pd.Index, matrix: ModelMatrix) -> Level:
+    n = len(index)
+    return Level(UNIT, np.arange(n), index.tolist(), np.ones((n, 1)), [INTERCEPT], matrix)

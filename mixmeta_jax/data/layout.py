@@ -1,0 +1,204 @@
+"""Where each unit goes in the padded tensors: blocks of units tied by S or by an inner level.
+
+A *block* is the smallest set of units whose marginal covariance is formed as one matrix. It starts
+as the units that a block of S covers (one unit, for most data). Levels whose groups lie inside
+blocks add ZΨZᵀ to that matrix; coarser levels are *absorbed*, one after the other from the finest,
+as Gram matrices summed over their groups. A level that cuts across blocks merges the blocks it
+touches. Every axis that counts blocks or groups is padded to a length from a short list, so that
+data sets of similar size share one compilation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+DIRECT_SIZE = 8
+"""Blocks of up to this many outcomes take in a level of their own size; larger ones absorb it."""
+
+ONE_BUCKET_UNITS = 4096
+"""Data of up to this many units share one block size: compiling costs more than padding."""
+
+
+def padded_length(n: int) -> int:
+    """Length to which an axis of n entries is padded: powers of two, quarter steps above 1,024."""
+    if n <= 8:
+        return 8
+    power = 1 << (n - 1).bit_length()
+    if power <= 1024:
+        return power
+    step = power // 8
+    return math.ceil(n / step) * step
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Bucket:
+    """Blocks of at most n_b units.
+
+    Attributes
+    ----------
+    rows
+        Unit at each place, shape (n_b, N); n (one past the last unit) where there is none.
+    parent
+        Group of each block at the finest absorbed level, shape (N,); None where no level is.
+    same
+        Per level inside the blocks: whether two places belong to one group, shape (n_b, n_b, N);
+        None where every block is one group.
+    """
+
+    rows: np.ndarray
+    parent: np.ndarray | None
+    same: tuple[np.ndarray | None, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Layout:
+    """The arrangement of n units in blocks, and of blocks in groups.
+
+    Attributes
+    ----------
+    buckets
+        Blocks by size.
+    parents
+        For each absorbed level but the outermost, finest first: group of each of its groups at
+        the next one, shape (padded groups,).
+    inside, absorbed
+        Indices (0 = outermost) of the levels inside blocks and of the absorbed ones, finest first.
+    n_groups
+        Padded number of groups of each absorbed level, finest first.
+    """
+
+    buckets: tuple[Bucket, ...]
+    parents: tuple[np.ndarray, ...]
+    inside: tuple[int, ...] = field(metadata={"static": True})
+    absorbed: tuple[int, ...] = field(metadata={"static": True})
+    n_groups: tuple[int, ...] = field(metadata={"static": True})
+
+
+def build_layout(
+    n: int,
+    k: int,
+    codes: Sequence[np.ndarray],
+    dims: Sequence[int],
+    blocks: Sequence[np.ndarray] | None = None,
+) -> Layout:
+    """Arrange units with k outcomes.
+
+    Parameters
+    ----------
+    n, k
+        Numbers of units and outcomes.
+    codes
+        Per level, outer first: group of each unit, shape (n,), nested.
+    dims
+        Number of random effects of each level.
+    blocks
+        Units that each block of S covers; None where S has one matrix per unit.
+    """
+    block = np.arange(n)
+    if blocks is not None:
+        for b, rows in enumerate(blocks):
+            block[rows] = b
+    inside: list[int] = []
+    absorbed: list[int] = []
+    for level in reversed(range(len(codes))):
+        block, direct = _place(block, codes[level], k, dims[level], bool(absorbed))
+        (inside if direct else absorbed).append(level)
+    buckets = tuple(_bucket(rows, n, codes, inside, absorbed) for rows in _rows_by_size(block, n))
+    counts = [padded_length(int(codes[level].max()) + 1) for level in absorbed]
+    parents = []
+    for level, outer, count in zip(absorbed, absorbed[1:], counts, strict=False):
+        parent = np.zeros(count, np.int32)
+        parent[codes[level]] = codes[outer]
+        parents.append(parent)
+    return Layout(buckets, tuple(parents), tuple(inside), tuple(absorbed), tuple(counts))
+
+
+def _place(
+    block: np.ndarray, group: np.ndarray, k: int, d: int, absorbing: bool
+) -> tuple[np.ndarray, bool]:
+    """The blocks, merged if need be, and whether the level lies inside them."""
+    if absorbing:
+        return block, False
+    within_blocks = _is_function(group, block)
+    within_groups = _is_function(block, group)
+    if within_blocks and within_groups:
+        size = k * int(np.bincount(block).max())
+        return block, size <= max(DIRECT_SIZE, d)
+    if within_blocks or within_groups:
+        return block, within_blocks
+    return _merge(block, group), True
+
+
+def _is_function(of: np.ndarray, value: np.ndarray) -> bool:
+    """Whether all units with the same ``of`` share their ``value``."""
+    image = np.zeros(int(of.max()) + 1, value.dtype)
+    image[of] = value
+    return bool((image[of] == value).all())
+
+
+def _merge(block: np.ndarray, group: np.ndarray) -> np.ndarray:
+    n_blocks, n_groups = int(block.max()) + 1, int(group.max()) + 1
+    links = sparse.coo_array(
+        (np.ones(len(block), bool), (block, n_blocks + group)), shape=(n_blocks + n_groups,) * 2
+    )
+    return csgraph.connected_components(links, directed=False)[1][block]
+
+
+def _rows_by_size(block: np.ndarray, n: int) -> list[np.ndarray]:
+    """Units of the blocks, shape (n_b, N) per bucket, n where a place is empty."""
+    counts = np.bincount(block)
+    present = np.flatnonzero(counts)
+    largest = int(counts.max())
+    if largest == 1:
+        rows = np.full((1, padded_length(n)), n, np.int32)
+        rows[0, :n] = np.arange(n)
+        return [rows]
+    by_block = np.argsort(block, kind="stable")
+    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    sizes = [largest] if n <= ONE_BUCKET_UNITS else _bucket_sizes(largest)
+    buckets, smaller = [], 0
+    for size in sizes:
+        members = present[(counts[present] > smaller) & (counts[present] <= size)]
+        smaller = size
+        if len(members) == 0:
+            continue
+        rows = np.full((size, padded_length(len(members))), n, np.int32)
+        place = np.arange(size)[:, None]
+        filled = place < counts[members]
+        source = np.where(filled, first[members] + place, 0)
+        rows[:, : len(members)] = np.where(filled, by_block[source], n)
+        buckets.append(rows)
+    return buckets
+
+
+def _bucket_sizes(largest: int) -> list[int]:
+    powers = [1 << e for e in range((largest - 1).bit_length())]
+    return [*powers, largest]
+
+
+def _bucket(
+    rows: np.ndarray,
+    n: int,
+    codes: Sequence[np.ndarray],
+    inside: Sequence[int],
+    absorbed: Sequence[int],
+) -> Bucket:
+    parent = None
+    if absorbed:
+        parent = np.append(codes[absorbed[0]], 0)[rows[0]].astype(np.int32)
+    same = []
+    for level in inside:
+        group = np.append(codes[level], -1)[rows]
+        together = (group[:, None] == group[None]) & (rows < n)[:, None] & (rows < n)[None]
+        occupied = (rows < n)[:, None] & (rows < n)[None]
+        same.append(None if (together == occupied).all() else together)
+    return Bucket(rows, parent, tuple(same))

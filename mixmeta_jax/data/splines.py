@@ -1,0 +1,162 @@
+"""Natural cubic splines for formulas: ``ns(dose, knots=[10, 25])``.
+
+The basis spans the cubic splines on the inner knots whose second derivative vanishes at the two
+boundary knots; beyond these a curve goes on as a straight line. Without an intercept every
+column is zero at the lower boundary knot, so that a curve without a constant passes through zero
+there. The null space of the two conditions is the complement given by the Householder QR
+factorisation, which makes the columns equal to those of R's ``ns``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from formulaic.materializers.types import FactorValues
+from formulaic.utils.stateful_transforms import stateful_transform
+from scipy.interpolate import BSpline
+
+from mixmeta_jax.errors import InputError
+
+DEGREE = 3
+
+
+@stateful_transform
+def ns(
+    x: Any,
+    knots: Sequence[float] | None = None,
+    df: int | None = None,
+    boundary_knots: Sequence[float] | None = None,
+    intercept: bool = False,
+    _state: dict[str, Any] | None = None,
+) -> FactorValues[dict[int, np.ndarray]]:
+    """Natural cubic spline basis, for use in a formula.
+
+    Parameters
+    ----------
+    x
+        Values, shape (n,); the basis is NaN where they are.
+    knots
+        Inner knots, strictly between the boundary knots.
+    df
+        Number of columns, instead of ``knots``: the inner knots are then quantiles of x.
+    boundary_knots
+        The two points beyond which the curve is straight; the range of x by default.
+    intercept
+        Whether the basis spans the constant too.
+
+    Returns
+    -------
+    formulaic.FactorValues
+        Columns 1, 2, ..., each of shape (n,). Their number is that of the inner knots, plus one,
+        plus one with an intercept. Knots are remembered: new data get the same basis.
+
+    Raises
+    ------
+    InputError
+        If the knots do not lie strictly inside the boundary knots, or x has no range.
+    """
+    values = np.asarray(x, float)
+    state = {} if _state is None else _state
+    if "knots" not in state:
+        state["boundary"] = _boundary(values, boundary_knots)
+        state["knots"] = _inner_knots(values, knots, df, state["boundary"], intercept)
+    basis = natural_spline_basis(values, state["knots"], state["boundary"], intercept)
+    return FactorValues(
+        {j + 1: basis[:, j] for j in range(basis.shape[1])},
+        kind="numerical",
+        spans_intercept=intercept,
+        drop_field=1 if intercept else None,
+        format="{name}[{field}]",
+    )
+
+
+def natural_spline_basis(
+    x: np.ndarray,
+    knots: Sequence[float],
+    boundary_knots: Sequence[float],
+    intercept: bool = False,
+) -> np.ndarray:
+    """Values of the natural cubic spline basis.
+
+    Parameters
+    ----------
+    x
+        Shape (n,).
+    knots
+        Inner knots, ascending.
+    boundary_knots
+        Lower and upper boundary knot.
+    intercept
+        Whether the first B-spline, the only one that is not zero at the lower boundary, is kept.
+
+    Returns
+    -------
+    ndarray
+        Shape (n, number of inner knots + 1 + intercept).
+    """
+    lower, upper = boundary_knots
+    t = np.concatenate([[lower] * (DEGREE + 1), knots, [upper] * (DEGREE + 1)])
+    spline = BSpline(t, np.eye(len(t) - DEGREE - 1), DEGREE)
+    ends = np.array([lower, upper])
+    first = 0 if intercept else 1
+    curvature = spline.derivative(2)(ends)[:, first:]
+    span = np.linalg.qr(curvature.T, mode="complete")[0][:, 2:]
+    at_ends, slopes = spline(ends), spline.derivative(1)(ends)
+
+    values = np.full((len(x), len(t) - DEGREE - 1), np.nan)
+    below, above = x < lower, x > upper
+    inside = (x >= lower) & (x <= upper)
+    values[inside] = spline(x[inside])
+    values[below] = at_ends[0] + (x[below] - lower)[:, None] * slopes[0]
+    values[above] = at_ends[1] + (x[above] - upper)[:, None] * slopes[1]
+    return values[:, first:] @ span
+
+
+def _boundary(x: np.ndarray, boundary_knots: Sequence[float] | None) -> list[float]:
+    if boundary_knots is None:
+        if not np.isfinite(x).any():
+            raise InputError("ns() has no value to take its boundary knots from; give them.")
+        lower, upper = float(np.nanmin(x)), float(np.nanmax(x))
+    else:
+        ends = np.sort(np.asarray(boundary_knots, float))
+        if ends.shape != (2,) or not np.isfinite(ends).all():
+            raise InputError(
+                f"ns() takes two finite boundary knots; it got {list(boundary_knots)}."
+            )
+        lower, upper = float(ends[0]), float(ends[1])
+    if not lower < upper:
+        raise InputError(
+            f"ns() needs two distinct boundary knots; both are {lower:g}. Give boundary_knots, or "
+            "leave the term out if its variable does not vary."
+        )
+    return [lower, upper]
+
+
+def _inner_knots(
+    x: np.ndarray,
+    knots: Sequence[float] | None,
+    df: int | None,
+    boundary: list[float],
+    intercept: bool,
+) -> list[float]:
+    lower, upper = boundary
+    if knots is not None and df is not None:
+        raise InputError("ns() takes knots or df, not both.")
+    if df is not None:
+        count = df - 1 - bool(intercept)
+        if count < 0:
+            raise InputError(f"ns() needs df of at least {1 + bool(intercept)}; it got {df}.")
+        inside = x[(x >= lower) & (x <= upper)]
+        knots = np.quantile(inside, np.arange(1, count + 1) / (count + 1)) if count else []
+    inner = np.sort(np.asarray([] if knots is None else knots, float).ravel())
+    for knot in inner:
+        if not lower < knot < upper:
+            raise InputError(
+                f"The knot {knot:g} of ns() lies outside its boundary knots {lower:g} and "
+                f"{upper:g}; inner knots lie strictly between them."
+            )
+    if len(np.unique(inner)) < len(inner):
+        raise InputError(f"The knots {inner.tolist()} of ns() repeat a value; give each once.")
+    return inner.tolist()

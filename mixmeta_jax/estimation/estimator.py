@@ -1,0 +1,210 @@
+"""From a design to an estimate: start, maximise, judge, and hand the numbers back to numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixmeta_jax.control import Control
+from mixmeta_jax.data.design import Design, arrange
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.convergence import Verdict, judge
+from mixmeta_jax.estimation.newton import maximise, values_at
+from mixmeta_jax.estimation.start import starting_parameters, starting_variances
+from mixmeta_jax.model.likelihood import solution_at
+from mixmeta_jax.status import Status
+
+EXACT_SIZE = 20_000
+"""Observations up to which every Newton step forms the observed information."""
+
+ESCAPES = 4
+"""How often a saddle is left before the fit is given up."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The end of an estimation, as numpy arrays.
+
+    Attributes
+    ----------
+    beta, vcov
+        Coefficients, shape (P,), and their covariance, shape (P, P), P = p·k, predictor-major.
+    theta, Psi
+        Parameters of all levels, and Ψ of each, outer first (None for fixed effects).
+    loglik
+        Log-likelihood, or restricted log-likelihood, at its maximum.
+    n_iter
+        Likelihood evaluations of the path that was kept.
+    gradient_norm
+        Scale-free norm of the gradient: the largest predicted rise, in standard errors.
+    status
+        How it ended.
+    information
+        Observed information in θ, shape (n_θ, n_θ).
+    """
+
+    beta: np.ndarray
+    vcov: np.ndarray
+    theta: np.ndarray
+    Psi: tuple[np.ndarray, ...] | None
+    loglik: float
+    n_iter: int
+    gradient_norm: float
+    status: Status
+    information: np.ndarray
+
+
+def fit_design(
+    design: Design, method: str, control: Control, level_names: Sequence[str] = ()
+) -> Estimate:
+    """Estimate a model by fixed effects, maximum likelihood or restricted maximum likelihood.
+
+    Parameters
+    ----------
+    design
+        The model, its arrays numpy's.
+    method
+        "fixed", "ml" or "reml".
+    control
+        Settings.
+    level_names
+        Names of the levels, for ``control.start`` as a mapping.
+
+    Raises
+    ------
+    InputError
+        Where ``control.start`` does not fit the levels.
+    """
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        if method == "fixed":
+            return _at(design.without_levels(), np.zeros(0), method)
+        if sum(design.n_parameters) == 0:
+            return _at(design, np.zeros(0), method)
+        return _maximum(design, method, control, level_names)
+
+
+def _at(design: Design, theta: np.ndarray, method: str) -> Estimate:
+    """The estimate where there is nothing to iterate."""
+    tensors = arrange(design)
+    Psi = tuple(np.asarray(P) for P in design.Psi(jnp.asarray(theta)))
+    loglik, beta, V = solution_at(Psi, tensors, method=method)
+    beta, vcov = _to_predictors(design, np.asarray(beta), np.asarray(V))
+    status = Status.CONVERGED if np.isfinite(loglik) else Status.NOT_FINITE
+    matrices = Psi if design.structures else None
+    empty = np.zeros((0, 0))
+    return Estimate(beta, vcov, theta, matrices, float(loglik), 0, 0.0, status, empty)
+
+
+def _maximum(design: Design, method: str, control: Control, level_names: Sequence[str]) -> Estimate:
+    tensors = arrange(design)
+    scales = starting_variances(design)
+    starts = _starts(design, scales, control, level_names)
+    settings = (control.max_iter, control.gradient_tol)
+    n_iter = 0
+    if float(tensors.n_obs) > EXACT_SIZE:
+        # The average information leads most of the way at a fraction of the cost.
+        values = np.asarray(values_at(starts, tensors, method=method))
+        starts = starts[[int(np.nanargmax(values))]]
+        maximum = maximise(starts, tensors, *settings, method=method, exact=False)
+        starts = np.asarray(maximum.path.theta)
+        n_iter = int(maximum.path.n_iter[0])
+    for _ in range(ESCAPES + 1):
+        maximum = maximise(starts, tensors, *settings, method=method, exact=True)
+        best = _highest(jax.device_get(maximum))
+        path = best.path
+        n_iter += int(path.n_iter)
+        verdict = _verdict(design, best, scales, control)
+        if verdict.ascent is None:
+            break
+        starts = _leave(path.theta, verdict.ascent, len(starts))
+    beta, vcov = _to_predictors(design, path.at.beta + best.centre.ravel(), path.at.V)
+    return Estimate(
+        beta,
+        vcov,
+        path.theta,
+        best.Psi,
+        float(path.at.value + best.constant),
+        n_iter,
+        float(path.norm),
+        verdict.status,
+        path.at.observed,
+    )
+
+
+def _highest(maximum: Any) -> Any:
+    """The end of the best path of a `Maximum`, without the axis of the starts."""
+    values = maximum.path.at.value
+    lane = int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
+    path, Psi, slopes = jax.tree.map(
+        lambda leaf: leaf[lane], (maximum.path, maximum.Psi, maximum.slopes)
+    )
+    return replace(maximum, path=path, Psi=Psi, slopes=slopes)
+
+
+def _verdict(design: Design, best: Maximum, scales: list[np.ndarray], control: Control) -> Verdict:
+    path = best.path
+    entries = [
+        slope / np.sqrt(np.outer(scale, scale))[:, :, None]
+        for slope, scale in zip(best.slopes, scales, strict=True)
+    ]
+    jacobian = np.concatenate([e.reshape(-1, len(path.theta)) for e in entries])
+    return judge(
+        design,
+        best.Psi,
+        scales,
+        path.at.observed,
+        np.diag(path.at.guide),
+        jacobian,
+        float(path.norm),
+        control.gradient_tol,
+    )
+
+
+def _leave(theta: Any, ascent: np.ndarray, n_starts: int) -> np.ndarray:
+    """Starts on both sides of a saddle, ever further along the direction of ascent."""
+    steps = [(-1) ** lane * 0.1 * 2.0 ** (lane // 2) for lane in range(n_starts)]
+    return theta + np.outer(steps, ascent)
+
+
+def _starts(
+    design: Design, scales: list[np.ndarray], control: Control, level_names: Sequence[str]
+) -> np.ndarray:
+    if control.start is not None:
+        return _given_start(design, control.start, level_names)
+    starts = starting_parameters(design, scales)
+    return starts if control.n_starts is None else starts[: control.n_starts]
+
+
+def _given_start(design: Design, start: Any, level_names: Sequence[str]) -> np.ndarray:
+    matrices = start
+    if not isinstance(start, Mapping):
+        matrices = dict(zip(level_names, [start] * len(level_names), strict=True))
+    missing = [name for name in level_names if name not in matrices]
+    if missing or len(matrices) != len(level_names):
+        raise InputError(
+            f"control: start must give a matrix for each level ({', '.join(level_names)}); it "
+            f"has {', '.join(map(str, matrices))}."
+        )
+    parts = []
+    for structure, d, name in zip(design.structures, design.dims, level_names, strict=True):
+        Psi = np.atleast_2d(np.asarray(matrices[name], float))
+        if Psi.shape != (d, d) or not np.isfinite(Psi).all():
+            raise InputError(
+                f"control: start for level '{name}' must be a finite {d} × {d} matrix."
+            )
+        parts.append(structure.theta(Psi))
+    return np.concatenate(parts)[None]
+
+
+def _to_predictors(
+    design: Design, beta: np.ndarray, V: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients and covariance from the orthonormal basis to the user's predictors."""
+    T = np.kron(design.basis, np.eye(design.k))
+    vcov = T @ V @ T.T
+    return T @ beta, 0.5 * (vcov + vcov.T)

@@ -1,0 +1,275 @@
+"""Newton's method on the log-likelihood of θ, damped where the quadratic model fails.
+
+One evaluation gives the value, the gradient and two information matrices in closed form:
+
+- the *observed* information −∂²ℓ/∂θ∂θᵀ, whose steps converge quadratically, and
+- the *average* information ½ f_aᵀPf_b, f_a = Z (∂Ψ/∂θ_a) s, positive semidefinite everywhere, to
+  which the curvature of the map θ → Ψ is added on the diagonal: it leads the way where the
+  likelihood is not concave, and away from the saddle that every null variance is.
+
+Steps are damped as Levenberg and Marquardt do, in units of the information's diagonal, so that the
+path does not depend on the scale of the data. A step is taken only where it raises the
+log-likelihood. After the gradient has vanished one more Newton step polishes the estimate.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.model.likelihood import centred, constant, log_likelihood_at, profile
+from mixmeta_jax.model.small import whitener
+from mixmeta_jax.model.sweep import downward, upward
+
+RUNNING, POLISHING, DONE = 0, 1, 2
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Evaluation:
+    """The likelihood and its derivatives at one θ.
+
+    Attributes
+    ----------
+    value
+        Log-likelihood without the terms that do not depend on θ.
+    gradient
+        ∂ℓ/∂θ, shape (n_θ,).
+    observed
+        −∂²ℓ/∂θ∂θᵀ, shape (n_θ, n_θ); the guiding matrix again where it was not asked for.
+    guide
+        Average information plus the absolute curvature of θ → Ψ on the diagonal, shape (n_θ, n_θ).
+    beta, V
+        Coefficients and their covariance, as in `model.likelihood.Profile`.
+    """
+
+    value: Array
+    gradient: Array
+    observed: Array
+    guide: Array
+    beta: Array
+    V: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Maximum:
+    """What `maximise` returns; a leading axis for the starts everywhere but in the last two.
+
+    Once fetched from the device, its arrays are numpy's.
+
+    Attributes
+    ----------
+    path
+        The ends of the paths.
+    Psi, slopes
+        Ψ of each level, outer first, shape (d, d), and ∂Ψ/∂θ, shape (d, d, n_θ), there.
+    centre
+        Coefficients that were taken out to centre the data, shape (p, k).
+    constant
+        What the log-likelihood has beside the values of the paths.
+    """
+
+    path: Path
+    Psi: tuple[Array, ...]
+    slopes: tuple[Array, ...]
+    centre: Array
+    constant: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Path:
+    """Where an optimisation stands.
+
+    Attributes
+    ----------
+    theta, at
+        Best parameters so far and the evaluation there.
+    trial, predicted
+        Parameters to evaluate next and the gain that the quadratic model promises.
+    damping
+        Levenberg-Marquardt parameter.
+    norm
+        Scale-free norm of the gradient at ``theta``.
+    n_iter, phase
+        Evaluations so far; running, polishing or done.
+    """
+
+    theta: Array
+    at: Evaluation
+    trial: Array
+    predicted: Array
+    damping: Array
+    norm: Array
+    n_iter: Array
+    phase: Array
+
+
+def evaluate(theta: Array, data: Tensors, restricted: bool, exact: bool) -> Evaluation:
+    """Value, gradient and information at θ; ``data`` is centred.
+
+    The derivatives of s_j s_jᵀ along ∂Ψ/∂θ_b hold −2 times the average information, since
+    ∂s_j = −Z_jᵀP f_b; together with those of T_j they make the observed one.
+    """
+
+    def parts(theta: Array) -> tuple:
+        Psi = data.Psi(theta)
+        up = upward(Psi, data)
+        solution = profile(up)
+        Omega = solution.V if restricted else jnp.zeros_like(solution.V)
+        down = downward(up, data, solution.beta, Omega)
+        value = -0.5 * (solution.deviance + (solution.logdet_A if restricted else 0.0))
+        moving = (down.products, down.traces) if exact else (down.products, ())
+        return moving, (down.products, down.traces, value, solution)
+
+    (d_products, d_traces), (products, traces, value, solution) = jax.jacfwd(parts, has_aux=True)(
+        theta
+    )
+    slopes = [P - T for P, T in zip(products, traces, strict=True)]  # 2 ∂ℓ/∂Ψ
+    dPsi = jax.jacfwd(data.Psi)(theta)
+
+    def along(matrices: Any, moved: Any) -> Array:
+        pairs = zip(matrices, moved, strict=True)
+        return 0.5 * jnp.stack([jnp.einsum("ija,ij...->a...", dP, m) for dP, m in pairs]).sum(0)
+
+    def mapped(theta: Array) -> Array:
+        parts = [(g * P).sum() for g, P in zip(slopes, data.Psi(theta), strict=True)]
+        return 0.5 * jnp.stack(parts).sum()
+
+    gradient = along(dPsi, slopes)
+    curvature = jax.hessian(mapped)(theta)
+    products_along = along(dPsi, d_products)
+    average = -0.25 * (products_along + products_along.T)
+    guide = average + jnp.diag(jnp.abs(jnp.diagonal(curvature)))
+    observed = guide
+    if exact:
+        traces_along = along(dPsi, d_traces)
+        observed = traces_along - products_along - curvature
+        observed = 0.5 * (observed + observed.T)
+    return Evaluation(value, gradient, observed, guide, solution.beta, solution.V)
+
+
+@functools.partial(jax.jit, static_argnames=("method", "exact"))
+def maximise(
+    starts: Array,
+    tensors: Tensors,
+    max_iter: Array,
+    gradient_tol: Array,
+    *,
+    method: str,
+    exact: bool,
+) -> Maximum:
+    """Maximise the log-likelihood from each start.
+
+    Parameters
+    ----------
+    starts
+        Parameters to start from, shape (n_starts, n_θ).
+    tensors
+        The data.
+    max_iter
+        Largest number of evaluations per start.
+    gradient_tol
+        Scale-free gradient norm at which a path has converged.
+    method
+        "ml" or "reml".
+    exact
+        Whether to form the observed information at every step.
+    """
+    data, centre = centred(tensors)
+    restricted = method == "reml"
+    step = functools.partial(
+        _step,
+        data=data,
+        restricted=restricted,
+        exact=exact,
+        max_iter=max_iter,
+        gradient_tol=gradient_tol,
+    )
+
+    def follow(theta: Array) -> Path:
+        return jax.lax.while_loop(lambda path: path.phase != DONE, step, _departure(theta, data))
+
+    paths = jax.vmap(follow)(starts)
+    Psi = jax.vmap(data.Psi)(paths.theta)
+    slopes = jax.vmap(jax.jacfwd(data.Psi))(paths.theta)
+    return Maximum(paths, Psi, slopes, centre, constant(tensors, restricted))
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def values_at(starts: Array, tensors: Tensors, *, method: str) -> Array:
+    """Log-likelihood at each start, shape (n_starts,), one after the other."""
+    return jax.lax.map(lambda theta: log_likelihood_at(tensors.Psi(theta), tensors, method), starts)
+
+
+def _departure(theta: Array, data: Tensors) -> Path:
+    n, P = theta.shape[0], data.blocks[0].x.shape[0] * data.blocks[0].y.shape[1]
+    zero = jnp.zeros(())
+    nowhere = Evaluation(
+        jnp.asarray(-jnp.inf),
+        jnp.zeros(n),
+        jnp.eye(n),
+        jnp.eye(n),
+        jnp.zeros(P),
+        jnp.zeros((P, P)),
+    )
+    count = jnp.zeros((), int)
+    return Path(theta, nowhere, theta, zero, zero, jnp.asarray(jnp.inf), count, count)
+
+
+def _step(
+    path: Path,
+    data: Tensors,
+    restricted: bool,
+    exact: bool,
+    max_iter: Array,
+    gradient_tol: Array,
+) -> Path:
+    new = evaluate(path.trial, data, restricted, exact)
+    first = path.n_iter == 0
+    gain = new.value - path.at.value
+    rounding = 1e-13 * (1 + jnp.abs(path.at.value))
+    rises = first | (gain >= 1e-4 * path.predicted - rounding)
+    accepted = rises & jnp.isfinite(new.value) & jnp.isfinite(new.gradient).all()
+    theta, at = jax.tree.map(
+        lambda a, b: jnp.where(accepted, a, b), (path.trial, new), (path.theta, path.at)
+    )
+    ratio = jnp.where(first, 1.0, gain / jnp.maximum(path.predicted, rounding))
+    relaxed = jnp.where(ratio > 0.7, path.damping / 10, path.damping)
+    relaxed = jnp.where(ratio < 0.25, jnp.maximum(2 * path.damping, 1e-3), relaxed)
+    relaxed = jnp.where(relaxed < 1e-6, 0.0, relaxed)
+    damping = jnp.where(accepted, relaxed, jnp.maximum(8 * path.damping, 1e-2))
+    move, predicted, norm = _newton_step(at, damping)
+    n_iter = path.n_iter + 1
+    arrived = (path.phase == POLISHING) | (norm == 0)
+    vanished = norm <= gradient_tol
+    out = (n_iter >= max_iter) | (damping > 1e12) | (first & ~accepted)
+    phase = jnp.where(arrived | out, DONE, jnp.where(vanished, POLISHING, RUNNING))
+    return Path(theta, at, theta + move, predicted, damping, norm, n_iter, phase)
+
+
+def _newton_step(at: Evaluation, damping: Array) -> tuple[Array, Array, Array]:
+    """Damped step, the gain it promises, and the scale-free norm of the gradient."""
+    diagonal = jnp.diagonal(at.guide)
+    diagonal = jnp.where(diagonal > 0, diagonal, 1.0)
+    root = jnp.sqrt(diagonal)
+    scaled = at.gradient / root
+    ridge = (damping + 1e-14) * jnp.eye(len(root))
+    observed = at.observed / jnp.outer(root, root) + ridge
+    guide = at.guide / jnp.outer(root, root) + ridge
+    R, _ = whitener(jnp.stack([observed, guide], -1))
+    concave = jnp.isfinite(R[:, :, 0]).all()
+    R = jnp.where(concave, R[:, :, 0], R[:, :, 1])
+    white = R @ scaled
+    move = R.T @ white
+    # The quadratic model with the damped matrix promises a little less than the undamped one.
+    predicted = 0.5 * (white @ white)
+    norm = jnp.maximum(jnp.sqrt(white @ white), jnp.abs(scaled).max(initial=0.0))
+    return move / root, predicted, norm

@@ -1,0 +1,180 @@
+"""Covariance structures in which correlation decays with the distance between random effects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.model.structure import (
+    START_POSITIONS,
+    Structure,
+    angle_between,
+    correlation_starts,
+    mean_correlation,
+    pairs,
+    scale_by,
+)
+
+
+class AR1(Structure):
+    """One variance and a correlation ρ^lag, ρ in [−1, 1], the lag counted in positions.
+
+    θ holds the standard deviation and the angle whose sine is ρ.
+    """
+
+    name = "ar1"
+    label = "First-order autoregressive"
+    min_dim = 2
+
+    def n_parameters(self, d: int) -> int:
+        return 2
+
+    def psi(self, theta: Array, d: int) -> Array:
+        return theta[0] ** 2 * _autoregressive(jnp.sin(theta[1]), _lags(d))
+
+    def theta(self, Psi: np.ndarray) -> np.ndarray:
+        angle = angle_between(mean_correlation(Psi, pairs(len(Psi), 1)), -1, 1)
+        return np.array([np.sqrt(np.mean(np.diag(Psi))), angle])
+
+    def starts(self, variances: np.ndarray) -> list[np.ndarray]:
+        return correlation_starts(np.sqrt([np.mean(variances)]))
+
+    def parameter_names(self, names: Sequence[str]) -> list[str]:
+        return ["sd", "angle"]
+
+
+class HeterogeneousAR1(Structure):
+    """One variance each and a correlation ρ^lag, ρ in [−1, 1], the lag counted in positions.
+
+    θ holds the square roots of the standard deviations, then the angle whose sine is ρ.
+    """
+
+    name = "har1"
+    label = "Heterogeneous first-order autoregressive"
+    min_dim = 2
+
+    def n_parameters(self, d: int) -> int:
+        return d + 1
+
+    def psi(self, theta: Array, d: int) -> Array:
+        return scale_by(theta[:d], _autoregressive(jnp.sin(theta[d]), _lags(d)))
+
+    def theta(self, Psi: np.ndarray) -> np.ndarray:
+        angle = angle_between(mean_correlation(Psi, pairs(len(Psi), 1)), -1, 1)
+        return np.append(np.diag(Psi) ** 0.25, angle)
+
+    def starts(self, variances: np.ndarray) -> list[np.ndarray]:
+        return correlation_starts(variances**0.25)
+
+    def parameter_names(self, names: Sequence[str]) -> list[str]:
+        return [f"root_sd[{name}]" for name in names] + ["angle"]
+
+
+class ContinuousAR1(Structure):
+    """One variance and a correlation ρ^|t − t′|, ρ in [0, 1], at given times.
+
+    θ holds the standard deviation and an angle whose squared sine is the correlation of the two
+    closest times: powers of it are then at least 1, and ρ = 0 is an ordinary value.
+
+    Parameters
+    ----------
+    times
+        One time per random effect, in the order of Ψ, all different.
+    """
+
+    name = "car1"
+    label = "Continuous first-order autoregressive"
+    min_dim = 2
+
+    def __init__(self, times: Sequence[float]):
+        self.times = tuple(float(t) for t in np.ravel(np.asarray(times, float)))
+        if len(set(self.times)) < len(self.times) or not np.all(np.isfinite(self.times)):
+            raise InputError(
+                f"The times of '{self.name}' are {self.times}: they must be finite and different."
+            )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(times={self.times})"
+
+    def _powers(self) -> np.ndarray:
+        gaps = np.abs(np.subtract.outer(self.times, self.times))
+        return gaps / gaps[gaps > 0].min()
+
+    def _correlations(self, angle: Array) -> Array:
+        # |sin|^(2p) rather than (sin²)^p: its second derivative is finite at zero for every p ≥ 1.
+        return _autoregressive(jnp.abs(jnp.sin(angle)), 2 * self._powers())
+
+    def n_parameters(self, d: int) -> int:
+        return 2
+
+    def psi(self, theta: Array, d: int) -> Array:
+        return theta[0] ** 2 * self._correlations(theta[1])
+
+    def _angle_of(self, Psi: np.ndarray) -> float:
+        powers = self._powers()
+        closest = [(i, j) for i, j in pairs(len(Psi)) if powers[i, j] == 1]
+        return float(np.arcsin(np.sqrt(np.clip(mean_correlation(Psi, closest), 0, 1))))
+
+    def theta(self, Psi: np.ndarray) -> np.ndarray:
+        return np.array([np.sqrt(np.mean(np.diag(Psi))), self._angle_of(Psi)])
+
+    def starts(self, variances: np.ndarray) -> list[np.ndarray]:
+        return [np.append(self._sizes(variances), np.arcsin(np.sqrt(f))) for f in START_POSITIONS]
+
+    def _sizes(self, variances: np.ndarray) -> np.ndarray:
+        return np.sqrt([np.mean(variances)])
+
+    def parameter_names(self, names: Sequence[str]) -> list[str]:
+        return ["sd", "angle"]
+
+    def check(self, d: int, level: str) -> None:
+        super().check(d, level)
+        if len(self.times) != d:
+            raise InputError(
+                f"The structure '{self.name}' has {len(self.times)} times, but level '{level}' "
+                f"has {d} random effects: give one time for each."
+            )
+
+    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
+        sd = np.sqrt(np.diag(Psi))
+        uncorrelated = np.abs(Psi - np.diag(np.diag(Psi))).max() <= 1e-9 * (sd.max() ** 2)
+        return bool(uncorrelated) or super().at_bound(Psi, scale)
+
+
+class HeterogeneousContinuousAR1(ContinuousAR1):
+    """One variance each and a correlation ρ^|t − t′|, ρ in [0, 1], at given times.
+
+    θ holds the square roots of the standard deviations, then the angle of `ContinuousAR1`.
+    """
+
+    name = "hcar1"
+    label = "Heterogeneous continuous first-order autoregressive"
+
+    def n_parameters(self, d: int) -> int:
+        return d + 1
+
+    def psi(self, theta: Array, d: int) -> Array:
+        return scale_by(theta[:d], self._correlations(theta[d]))
+
+    def theta(self, Psi: np.ndarray) -> np.ndarray:
+        return np.append(np.diag(Psi) ** 0.25, self._angle_of(Psi))
+
+    def _sizes(self, variances: np.ndarray) -> np.ndarray:
+        return variances**0.25
+
+    def parameter_names(self, names: Sequence[str]) -> list[str]:
+        return [f"root_sd[{name}]" for name in names] + ["angle"]
+
+
+def _lags(d: int) -> np.ndarray:
+    return np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
+
+
+def _autoregressive(rho: Array, powers: np.ndarray) -> Array:
+    # The zeroth power is written as a constant: 0⁰ has no derivative.
+    positive = powers > 0
+    return jnp.where(positive, rho ** np.where(positive, powers, 1), 1.0)

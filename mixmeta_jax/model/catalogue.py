@@ -1,0 +1,151 @@
+"""From what the user writes as ``bscov`` and ``Psi_fix`` to one checked structure per level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.model.autoregressive import (
+    AR1,
+    ContinuousAR1,
+    HeterogeneousAR1,
+    HeterogeneousContinuousAR1,
+)
+from mixmeta_jax.model.given import Correlation, Fixed, Proportional
+from mixmeta_jax.model.structure import Structure
+from mixmeta_jax.model.structures import (
+    CompoundSymmetry,
+    Diagonal,
+    HeterogeneousCompoundSymmetry,
+    Identity,
+    Unstructured,
+)
+
+STRUCTURES: dict[str, Any] = {
+    structure.name: structure
+    for structure in (
+        Unstructured,
+        Diagonal,
+        Identity,
+        CompoundSymmetry,
+        HeterogeneousCompoundSymmetry,
+        AR1,
+        HeterogeneousAR1,
+        ContinuousAR1,
+        HeterogeneousContinuousAR1,
+        Proportional,
+        Correlation,
+        Fixed,
+    )
+}
+"""The structures by their short names."""
+
+NEEDS_MATRIX = ("prop", "cor", "fixed")
+NEEDS_TIMES = ("car1", "hcar1")
+
+
+def resolve_structures(
+    bscov: Any,
+    Psi_fix: Any,
+    level_names: Sequence[str],
+    dims: Sequence[int],
+) -> tuple[Structure, ...]:
+    """One structure per level, outer first, each checked against its number of random effects.
+
+    Parameters
+    ----------
+    bscov
+        A name, an instance, a sequence with one of these per level, or {level: name or instance};
+        levels that a mapping leaves out are unstructured.
+    Psi_fix
+        Matrix, or {level: matrix}, for 'prop', 'cor' and 'fixed'.
+    level_names, dims
+        Names and numbers of random effects of the levels, outer first.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or level, a wrong number of structures, a matrix that is missing, not
+        used or of another size, or a structure that needs more random effects.
+    """
+    choices = _choices(bscov, level_names)
+    matrices = _matrices(Psi_fix, choices, level_names)
+    structures = []
+    for choice, level, d in zip(choices, level_names, dims, strict=True):
+        structure = _structure(choice, level, matrices.get(level))
+        structure.check(d, level)
+        structures.append(structure)
+    return tuple(structures)
+
+
+def _choices(bscov: Any, levels: Sequence[str]) -> list[Any]:
+    if isinstance(bscov, Mapping):
+        unknown = [name for name in bscov if name not in levels]
+        if unknown:
+            raise InputError(
+                f"bscov names the level '{unknown[0]}', but the levels are {_listed(levels)}."
+            )
+        return [bscov.get(level, "unstr") for level in levels]
+    if isinstance(bscov, (list, tuple)):
+        if len(bscov) != len(levels):
+            raise InputError(
+                f"bscov has {len(bscov)} structures for {len(levels)} level(s), {_listed(levels)}: "
+                "give one per level, outer first, or a mapping by level."
+            )
+        return list(bscov)
+    return [bscov] * len(levels)
+
+
+def _matrices(Psi_fix: Any, choices: list[Any], levels: Sequence[str]) -> dict[str, Any]:
+    using = [lev for c, lev in zip(choices, levels, strict=True) if c in NEEDS_MATRIX]
+    if Psi_fix is None:
+        return {}
+    if isinstance(Psi_fix, Mapping):
+        stray = [name for name in Psi_fix if name not in using]
+        if stray:
+            raise InputError(
+                f"Psi_fix names the level '{stray[0]}', but "
+                + (
+                    f"only {_listed(using)} use(s) a given matrix."
+                    if using
+                    else "no level has a structure that uses one ('prop', 'cor' or 'fixed')."
+                )
+            )
+        return dict(Psi_fix)
+    if not using:
+        raise InputError(
+            "Psi_fix is given, but no level has a structure that uses it: set bscov to 'prop', "
+            "'cor' or 'fixed'."
+        )
+    if len(using) > 1:
+        raise InputError(
+            f"Psi_fix is one matrix for the levels {_listed(using)}: give a mapping "
+            "{level: matrix}."
+        )
+    return {using[0]: Psi_fix}
+
+
+def _structure(choice: Any, level: str, matrix: Any) -> Structure:
+    if isinstance(choice, Structure):
+        return choice
+    if not isinstance(choice, str) or choice not in STRUCTURES:
+        raise InputError(
+            f"Level '{level}' has the unknown structure {choice!r}: choose one of "
+            f"{_listed(STRUCTURES)}, or give an instance of mixmeta_jax.Structure."
+        )
+    if choice in NEEDS_MATRIX:
+        if matrix is None:
+            raise InputError(f"The structure '{choice}' of level '{level}' needs Psi_fix.")
+        return STRUCTURES[choice](matrix)
+    if choice in NEEDS_TIMES:
+        instance = STRUCTURES[choice].__name__
+        raise InputError(
+            f"The structure '{choice}' of level '{level}' needs times: give "
+            f"bscov=mixmeta_jax.{instance}(times=...)."
+        )
+    return STRUCTURES[choice]()
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

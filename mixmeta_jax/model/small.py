@@ -1,0 +1,178 @@
+"""Linear algebra for many small matrices at once, elementwise over a trailing batch axis.
+
+A stack of N matrices of s rows and t columns is an array of shape (s, t, N). Batched LAPACK loops
+over the matrices one by one; here every operation runs along the contiguous last axis instead, so
+that XLA fuses and vectorises it. Derivatives are matrix identities (``custom_jvp``), never the
+derivative of the elimination itself, and the rules use only their own outputs, so that they hold
+to any order.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+UNROLL = 5
+"""Largest matrix whose elimination is written out by scalars; larger ones loop over columns."""
+
+
+def matmul(A: Array, B: Array) -> Array:
+    """Products of two stacks: (i, p, N) and (p, j, N) give (i, j, N). N = 1 broadcasts."""
+    terms = [A[:, p, None] * B[None, p, :] for p in range(A.shape[1])]
+    return sum(terms[1:], start=terms[0])
+
+
+def transpose(A: Array) -> Array:
+    """Transposes of a stack of matrices."""
+    return jnp.swapaxes(A, 0, 1)
+
+
+def trace_product(A: Array, B: Array) -> Array:
+    """tr(A B') for each pair of the stacks, shape (N,)."""
+    return (A * B).sum((0, 1))
+
+
+@jax.custom_jvp
+def whitener(A: Array) -> tuple[Array, Array]:
+    """R = L⁻¹ with A = L Lᵀ, and log|A|, for a stack of positive definite matrices.
+
+    Parameters
+    ----------
+    A
+        Symmetric positive definite matrices, shape (s, s, N).
+
+    Returns
+    -------
+    R
+        Inverse Cholesky factors, lower triangular, shape (s, s, N): A⁻¹ = RᵀR and R whitens.
+        NaN where a matrix is not positive definite.
+    logdet
+        Log-determinants, shape (N,).
+    """
+    return _whitener_unrolled(A) if A.shape[0] <= UNROLL else _whitener_by_column(A)
+
+
+@whitener.defjvp
+def _whitener_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (A,), (dA,) = primals, tangents
+    R, logdet = whitener(A)
+    inner = matmul(matmul(R, dA), transpose(R))
+    s = A.shape[0]
+    half = jnp.tril(jnp.ones((s, s), A.dtype)) - 0.5 * jnp.eye(s, dtype=A.dtype)
+    return (R, logdet), (-matmul(inner * half[:, :, None], R), jnp.einsum("iin->n", inner))
+
+
+def _whitener_unrolled(A: Array) -> tuple[Array, Array]:
+    s = A.shape[0]
+    L: dict[tuple[int, int], Array] = {}
+    R: dict[tuple[int, int], Array] = {}
+    for j in range(s):
+        pivot = A[j, j] - sum(L[j, p] ** 2 for p in range(j))
+        root = jnp.sqrt(jnp.where(pivot > 0, pivot, jnp.nan))
+        L[j, j], R[j, j] = root, 1 / root
+        for i in range(j + 1, s):
+            L[i, j] = (A[i, j] - sum(L[i, p] * L[j, p] for p in range(j))) * R[j, j]
+    for j in range(s):
+        for i in range(j + 1, s):
+            R[i, j] = -sum(L[i, p] * R[p, j] for p in range(j, i)) * R[i, i]
+    zero = jnp.zeros_like(A[0, 0])
+    rows = [jnp.stack([R.get((i, j), zero) for j in range(s)]) for i in range(s)]
+    return jnp.stack(rows), 2 * jnp.log(jnp.stack([L[j, j] for j in range(s)])).sum(0)
+
+
+def _whitener_by_column(A: Array) -> tuple[Array, Array]:
+    s = A.shape[0]
+    below = jnp.arange(s)[:, None]
+
+    def eliminate(j: Array, state: tuple) -> tuple:
+        A, R, logdet = state
+        pivot = A[j, j]
+        root = jnp.sqrt(jnp.where(pivot > 0, pivot, jnp.nan))
+        column = jnp.where(below > j, A[:, j] / root, 0.0)
+        row = R[j] / root
+        R = (R - column[:, None] * row[None]).at[j].set(row)
+        return A - column[:, None] * column[None], R, logdet + 2 * jnp.log(root)
+
+    R = jnp.broadcast_to(jnp.eye(s, dtype=A.dtype)[:, :, None], A.shape)
+    _, R, logdet = jax.lax.fori_loop(0, s, eliminate, (A, R, jnp.zeros_like(A[0, 0])))
+    return R, logdet
+
+
+def semidefinite_factor(Psi: Array) -> Array:
+    """Lower Λ with Ψ = ΛΛᵀ for one positive semidefinite matrix, shape (d, d).
+
+    Null pivots give null columns. A pivot counts as null when rounding in Ψ alone could have made
+    it: a few d·ε of its own variance.
+    """
+    d = Psi.shape[0]
+    tolerance = 4 * d * jnp.finfo(Psi.dtype).eps * jnp.diagonal(Psi)
+    rows = jnp.arange(d)
+
+    def eliminate(j: Array, state: tuple) -> tuple:
+        A, factor = state
+        pivot = A[j, j]
+        positive = pivot > tolerance[j]
+        scale = jnp.where(positive, 1 / jnp.sqrt(jnp.where(positive, pivot, 1.0)), 0.0)
+        column = jnp.where(rows >= j, A[:, j] * scale, 0.0)
+        return A - column[:, None] * column[None], factor.at[:, j].set(column)
+
+    return jax.lax.fori_loop(0, d, eliminate, (Psi, jnp.zeros_like(Psi)))[1]
+
+
+@jax.custom_jvp
+def absorb(Psi: Array, M: Array) -> tuple[Array, Array, Array]:
+    """Integrate the random effects b ~ N(0, Ψ) of each group out of its Gram matrix.
+
+    With M = [Z, U]ᵀ Σ₀⁻¹ [Z, U] (Z the first d columns) and Σ = Σ₀ + ZΨZᵀ, this gives UᵀΣ⁻¹U. No
+    inverse of Ψ is taken: a singular Ψ, or Ψ = 0, is an ordinary value.
+
+    Parameters
+    ----------
+    Psi
+        Covariance of the random effects, shape (d, d).
+    M
+        Gram matrices of the groups, shape (d + r, d + r, N).
+
+    Returns
+    -------
+    M_absorbed
+        UᵀΣ⁻¹U, shape (r, r, N).
+    K
+        (Ψ⁻¹ + ZᵀΣ₀⁻¹Z)⁻¹, the covariance of b given the data, shape (d, d, N).
+    logdet
+        log|Σ| − log|Σ₀|, shape (N,).
+    """
+    d = Psi.shape[0]
+    factor = jax.lax.stop_gradient(semidefinite_factor(Psi))[:, :, None]
+    D, F = M[:d, :d], M[:d, d:]
+    identity = jnp.eye(d, dtype=M.dtype)[:, :, None]
+    R, logdet = whitener(identity + matmul(transpose(factor), matmul(D, factor)))
+    root = matmul(R, transpose(factor))
+    G = matmul(root, F)
+    return M[d:, d:] - matmul(transpose(G), G), matmul(transpose(root), root), logdet
+
+
+@absorb.defjvp
+def _absorb_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (Psi, M), (dPsi, dM) = primals, tangents
+    d = Psi.shape[0]
+    M_absorbed, K, logdet = absorb(Psi, M)
+    D, F, dD, dF = M[:d, :d], M[:d, d:], dM[:d, :d], dM[:d, d:]
+    dPsi = dPsi[:, :, None]
+    KD = matmul(K, D)
+    shrink = jnp.eye(d, dtype=M.dtype)[:, :, None] - KD  # (I + ΨD)⁻¹
+    b = matmul(K, F)  # minus what b explains of each column
+    s = F - matmul(D, b)  # ZᵀΣ⁻¹U
+    T = matmul(D, shrink)  # ZᵀΣ⁻¹Z
+    cross = matmul(transpose(dF), b)
+    dM_absorbed = (
+        dM[d:, d:]
+        - cross
+        - transpose(cross)
+        + matmul(transpose(b), matmul(dD, b))
+        - matmul(transpose(s), matmul(dPsi, s))
+    )
+    dK = matmul(shrink, matmul(dPsi, transpose(shrink))) - matmul(K, matmul(dD, K))
+    dlogdet = trace_product(T, dPsi) + trace_product(K, dD)
+    return (M_absorbed, K, logdet), (dM_absorbed, dK, dlogdet)

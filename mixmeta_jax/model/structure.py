@@ -1,0 +1,147 @@
+"""The covariance structures of the random effects: how the parameters θ of a level make its Ψ.
+
+Every map θ → Ψ is smooth, defined for every real θ, and reaches the whole closed set of matrices
+that the structure allows: a variance is a square, so that zero is an ordinary value, and a
+correlation is a sine between its bounds, so that it can touch them. A bound is then a stationary
+point whose curvature tells whether the likelihood would rise inside (see
+``estimation/convergence.py``).
+
+A structure of one's own is a subclass of `Structure` with ``name``, ``n_parameters`` and ``psi``;
+arrays among its attributes are traced, everything else is static.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from mixmeta_jax.errors import InputError
+
+START_POSITIONS = (0.5, 0.985, 0.015, 0.8, 0.25)
+"""Where starting correlations lie between their bounds, as fractions: the middle, near each end."""
+
+
+class Structure:
+    """Base class of covariance structures for d random effects.
+
+    Attributes
+    ----------
+    name
+        Short name, as in ``bscov="unstr"``.
+    label
+        The structure in words, for printing.
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    min_dim: ClassVar[int] = 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_pytree_node(
+            cls, _flatten, lambda aux, leaves: _unflatten(cls, aux, leaves)
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def n_parameters(self, d: int) -> int:
+        """Number of parameters θ for d random effects."""
+        raise NotImplementedError
+
+    def psi(self, theta: Array, d: int) -> Array:
+        """Ψ, shape (d, d), from θ, shape (n_parameters(d),)."""
+        raise NotImplementedError
+
+    def theta(self, Psi: np.ndarray) -> np.ndarray:
+        """Parameters whose Ψ is close to the given positive semidefinite matrix.
+
+        Structures that know the inverse of their map override this least-squares search.
+        """
+        from scipy.optimize import least_squares
+
+        d = len(Psi)
+        size = float(np.sqrt(np.mean(np.diag(Psi)))) or 1.0
+
+        def distance(theta: np.ndarray) -> np.ndarray:
+            with jax.enable_x64(True):
+                return (np.asarray(self.psi(jnp.asarray(theta), d)) - Psi).ravel()
+
+        start = size * np.linspace(0.9, 1.1, self.n_parameters(d))
+        return least_squares(distance, start).x
+
+    def starts(self, variances: np.ndarray) -> list[np.ndarray]:
+        """Starting values of θ around a diagonal Ψ with these variances, the best guess first."""
+        return [self.theta(np.diag(variances))]
+
+    def parameter_names(self, names: Sequence[str]) -> list[str]:
+        """Names of θ for random effects of the given names."""
+        return [f"{self.name}[{a}]" for a in range(self.n_parameters(len(names)))]
+
+    def check(self, d: int, level: str) -> None:
+        """Raise `InputError` where the structure cannot describe d random effects."""
+        if d < self.min_dim:
+            raise InputError(
+                f"The structure '{self.name}' needs at least {self.min_dim} random effects, but "
+                f"level '{level}' has {d}: use bscov='id' there."
+            )
+
+    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
+        """Whether Ψ lies on the boundary of what the structure allows.
+
+        ``scale`` holds a variance per random effect that counts as one unit of size: by it a
+        variance is judged to be zero.
+        """
+        variances = np.diag(Psi)
+        null = variances <= 1e-9 * scale
+        if null.any():
+            return True
+        sd = np.sqrt(variances)
+        return bool(np.linalg.eigvalsh(Psi / np.outer(sd, sd))[0] <= 1e-7)
+
+
+def _flatten(structure: Structure) -> tuple[tuple, tuple]:
+    arrays = {k: v for k, v in vars(structure).items() if isinstance(v, (np.ndarray, jax.Array))}
+    static = tuple((k, v) for k, v in vars(structure).items() if k not in arrays)
+    return tuple(arrays.values()), (tuple(arrays), static)
+
+
+def _unflatten(cls: type[Structure], aux: tuple, leaves: Sequence[Any]) -> Structure:
+    names, static = aux
+    structure = object.__new__(cls)
+    vars(structure).update(dict(static))
+    vars(structure).update(zip(names, leaves, strict=True))
+    return structure
+
+
+def correlation_starts(sd_theta: np.ndarray) -> list[np.ndarray]:
+    """Starts of θ = (sizes, angle) whose correlations spread over the range between the bounds."""
+    return [np.append(sd_theta, np.arcsin(2 * f - 1)) for f in START_POSITIONS]
+
+
+def mean_correlation(Psi: np.ndarray, among: list[tuple[int, int]]) -> float:
+    """Mean of the correlations of the given pairs, those with a zero variance left out."""
+    sd = np.sqrt(np.diag(Psi))
+    values = [Psi[i, j] / (sd[i] * sd[j]) for i, j in among if sd[i] * sd[j] > 0]
+    return float(np.mean(values)) if values else 0.0
+
+
+def angle_between(correlation: float, low: float, high: float) -> float:
+    """The angle in [−π/2, π/2] whose sine, scaled to [low, high], is the correlation."""
+    return float(np.arcsin(np.clip((2 * correlation - low - high) / (high - low), -1, 1)))
+
+
+def pairs(d: int, lag: int | None = None) -> list[tuple[int, int]]:
+    """Pairs i > j of d positions; only those ``lag`` apart where it is given."""
+    return [(i, j) for i in range(d) for j in range(i) if lag is None or i - j == lag]
+
+
+def scale_by(root_sd: Array, correlation: Array) -> Array:
+    """The covariance matrix with these square roots of standard deviations."""
+    sd = root_sd**2
+    return sd[:, None] * sd[None, :] * correlation

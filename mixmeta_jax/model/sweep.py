@@ -1,0 +1,289 @@
+"""The two sweeps over the grouping tree that give the likelihood and its derivatives.
+
+Upward, every block is whitened by the Cholesky factor of its S + ZΨZᵀ, and the Gram matrix of its
+whitened columns [Z of the absorbed levels, X, y] is passed to its group; each absorbed level then
+integrates its random effects out of that matrix (`small.absorb`) and passes the rest on. At the
+root stand XᵀΣ⁻¹X, XᵀΣ⁻¹y and yᵀΣ⁻¹y. Nothing of size n_i × n_i is formed, and Ψ is never inverted.
+
+Downward, the estimates are handed back: with P = Σ⁻¹ − Σ⁻¹X V XᵀΣ⁻¹ (REML; Σ⁻¹ for ML), every
+group j of level ℓ gets s_j = Z_jᵀPy and T_j = Z_jᵀPZ_j, whose sums make the gradient
+∂ℓ/∂Ψ = ½ Σ_j (s_j s_jᵀ − T_j), and every block gets e = Py and its diagonal block of P.
+
+The columns are kept in the order [finest absorbed Z, …, outermost absorbed Z, X, y]; a column of X
+or Z is a pair (predictor, outcome), outcome fastest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from mixmeta_jax.data.design import BlockTensors, Tensors
+from mixmeta_jax.model.small import absorb, matmul, transpose, whitener
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class AbsorbedLevel:
+    """What the upward sweep leaves at an absorbed level, batch last over its groups.
+
+    Attributes
+    ----------
+    D, F
+        ZᵀΣ₀⁻¹Z and ZᵀΣ₀⁻¹[outer Z, X, y], Σ₀ the covariance from the finer levels.
+    K
+        Covariance of the random effects given the data and everything further out.
+    """
+
+    D: Array
+    F: Array
+    K: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Upward:
+    """The upward sweep.
+
+    Attributes
+    ----------
+    whiteners
+        Per bucket: inverse Cholesky factors R of the blocks, shape (s, s, N).
+    columns
+        Per bucket: whitened columns R[Z, X, y], shape (r, s, N).
+    levels
+        The absorbed levels, finest first.
+    A, b, c
+        XᵀΣ⁻¹X, XᵀΣ⁻¹y and yᵀΣ⁻¹y.
+    logdet
+        Σ log|Σ_i|.
+    """
+
+    whiteners: tuple[Array, ...]
+    columns: tuple[Array, ...]
+    levels: tuple[AbsorbedLevel, ...]
+    A: Array
+    b: Array
+    c: Array
+    logdet: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Downward:
+    """The downward sweep.
+
+    Attributes
+    ----------
+    traces, products
+        Per level, outermost first: Σ_j T_j and Σ_j s_j s_jᵀ, shape (d, d).
+    residuals
+        Per bucket: e = Py, shape (s, N).
+    precisions
+        Per bucket: the blocks of P, shape (s, s, N).
+    states
+        From the root to the finest absorbed level: what the groups hand to their children, batch
+        last. First the weight of every column that is still visible there in the residual,
+        [−b of the absorbed levels so far, −β, 1], shape (r, G); then the covariance of those
+        effects and coefficients given the data, shape (r − 1, r − 1, G). G = 1 at the root.
+    """
+
+    traces: tuple[Array, ...]
+    products: tuple[Array, ...]
+    residuals: tuple[Array, ...]
+    precisions: tuple[Array, ...]
+    states: tuple[tuple[Array, Array], ...]
+
+
+def flat(A: Array) -> Array:
+    """(n_b, k, …) to (s, …): outcomes fastest."""
+    return A.reshape(A.shape[0] * A.shape[1], *A.shape[2:])
+
+
+def block_covariance(block: BlockTensors, Psi: tuple[Array, ...], n_inside: int) -> Array:
+    """S + ZΨZᵀ of the levels inside the blocks, shape (s, s, N)."""
+    n_b, k, _, _, N = block.S.shape
+    Sigma = block.S
+    for z, same, P in zip(block.z[:n_inside], block.same, Psi, strict=True):
+        q = z.shape[0]
+        P = P.reshape(q, k, q, k)
+        for a in range(q):
+            for b in range(q):
+                left = z[a][:, :, None, None] * P[a, :, b, :][None, :, None, :, None]
+                term = left * z[b][None, None]
+                Sigma = Sigma + (term if same is None else term * same[:, None, :, None])
+    return Sigma.reshape(n_b * k, n_b * k, N)
+
+
+def whitened(R: Array, block: BlockTensors, n_inside: int) -> Array:
+    """R times the columns [absorbed Z, X, y] of a bucket, shape (r, s, N)."""
+    n_b, k, N = block.y.shape
+    by_place = R.reshape(n_b * k, n_b, k, N)
+    parts = []
+    for predictors in (*block.z[n_inside:], block.x):
+        terms = [by_place[:, u][None] * predictors[:, u][:, None] for u in range(n_b)]
+        made = sum(terms[1:], start=terms[0])  # (q, s, k, N)
+        parts.append(jnp.swapaxes(made, 1, 2).reshape(-1, n_b * k, N))
+    y = flat(block.y)
+    terms = [R[:, i] * y[i] for i in range(n_b * k)]
+    return jnp.concatenate([*parts, sum(terms[1:], start=terms[0])[None]])
+
+
+def gram(columns: Array) -> Array:
+    """Gram matrices of the columns of each block: (r, s, N) to (r, r, N)."""
+    terms = [columns[:, None, i] * columns[None, :, i] for i in range(columns.shape[1])]
+    return sum(terms[1:], start=terms[0])
+
+
+def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
+    """Whiten the blocks and absorb the outer levels, from the finest to the root.
+
+    Parameters
+    ----------
+    Psi
+        Covariance of each level, outermost first.
+    tensors
+        The data.
+    """
+    n_inside = len(tensors.inside)
+    inner = tuple(Psi[level] for level in tensors.inside)
+    whiteners, columns = [], []
+    logdet = jnp.zeros(())
+    totals: list[Array] = []
+    for block in tensors.blocks:
+        R, logdets = whitener(block_covariance(block, inner, n_inside))
+        H = whitened(R, block, n_inside)
+        whiteners.append(R)
+        columns.append(H)
+        logdet = logdet + logdets.sum()
+        if block.parent is None:
+            flat_columns = H.reshape(H.shape[0], -1)
+            M = (flat_columns @ flat_columns.T)[:, :, None]
+        else:
+            M = _sum_by(block.parent, gram(H), tensors.n_groups[0])
+        totals.append(M)
+    total = sum(totals[1:], start=totals[0])
+    levels = []
+    for a, level in enumerate(tensors.absorbed):
+        P = Psi[level]
+        d = P.shape[0]
+        remaining, K, logdets = absorb(P, total)
+        levels.append(AbsorbedLevel(total[:d, :d], total[:d, d:], K))
+        logdet = logdet + logdets.sum()
+        if a < len(tensors.parents):
+            total = _sum_by(tensors.parents[a], remaining, tensors.n_groups[a + 1])
+        else:
+            total = remaining.sum(-1, keepdims=True)
+    root = total[:, :, 0]
+    return Upward(
+        tuple(whiteners),
+        tuple(columns),
+        tuple(levels),
+        root[:-1, :-1],
+        root[:-1, -1],
+        root[-1, -1],
+        logdet,
+    )
+
+
+def _sum_by(parent: Array, values: Array, n_groups: int) -> Array:
+    """Sums over the children of each group along the last axis."""
+    zeros = jnp.zeros((*values.shape[:-1], n_groups), values.dtype)
+    return zeros.at[..., parent].add(values, mode="promise_in_bounds")
+
+
+def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downward:
+    """Hand the coefficients and their covariance back to groups and blocks.
+
+    Parameters
+    ----------
+    up
+        The upward sweep at the same Ψ.
+    tensors
+        The data.
+    beta
+        Coefficients, shape (p·k,).
+    Omega
+        Their covariance, shape (p·k, p·k): V for REML and joint inference, zero for ML.
+    """
+    n_levels = len(tensors.inside) + len(tensors.absorbed)
+    traces: list[Array] = [jnp.zeros(())] * n_levels
+    products: list[Array] = [jnp.zeros(())] * n_levels
+    # State of a group: coefficient of every remaining column in the residual, shape (r, G), and
+    # the covariance of those that are estimated, (r − 1, r − 1, G).
+    c = jnp.append(-beta, 1.0)[:, None]
+    omega = Omega[:, :, None]
+    states = [(c, omega)]
+    for a in reversed(range(len(tensors.absorbed))):
+        level = up.levels[a]
+        if a < len(tensors.parents):
+            parent = tensors.parents[a]
+            c, omega = c[:, parent], omega[:, :, parent]
+        s, T, c, omega = _hand_down(level, c, omega)
+        traces[tensors.absorbed[a]] = T.sum(-1)
+        products[tensors.absorbed[a]] = s @ s.T
+        states.append((c, omega))
+    residuals, precisions = [], []
+    n_inside = len(tensors.inside)
+    for block, R, H in zip(tensors.blocks, up.whiteners, up.columns, strict=True):
+        if block.parent is None:
+            c_block, omega_block = c, omega
+        else:
+            c_block, omega_block = c[:, block.parent], omega[:, :, block.parent]
+        e, P = _block_projection(R, H, c_block, omega_block)
+        residuals.append(e)
+        precisions.append(P)
+        for z, same, index in zip(block.z[:n_inside], block.same, tensors.inside, strict=True):
+            products[index] += _by_effect(z, same, e[:, None] * e[None])
+            traces[index] += _by_effect(z, same, P)
+    return Downward(
+        tuple(traces), tuple(products), tuple(residuals), tuple(precisions), tuple(states)
+    )
+
+
+def _hand_down(level: AbsorbedLevel, c: Array, omega: Array) -> tuple[Array, ...]:
+    """s, T and the state of the children at the groups of an absorbed level."""
+    D, F, K = level.D, level.F, level.K
+    b = matmul(K, F)
+    S = F - matmul(D, b)  # ZᵀΣ⁻¹[outer Z, X, y]
+    s = matmul(S, c[:, None])[:, 0]
+    effects = matmul(b, c[:, None])[:, 0]
+    S, b = S[:, :-1], b[:, :-1]
+    T = D - matmul(D, matmul(K, D)) - matmul(matmul(S, omega), transpose(S))
+    cross = -matmul(b, omega)
+    own = K - matmul(cross, transpose(b))
+    G = effects.shape[-1]
+    omega = jnp.broadcast_to(omega, (*omega.shape[:2], G))
+    child = jnp.concatenate(
+        [
+            jnp.concatenate([own, cross], 1),
+            jnp.concatenate([transpose(cross), omega], 1),
+        ]
+    )
+    c = jnp.broadcast_to(c, (c.shape[0], G))
+    return s, T, jnp.concatenate([-effects, c]), child
+
+
+def _block_projection(R: Array, H: Array, c: Array, omega: Array) -> tuple[Array, Array]:
+    """e = Py and the diagonal block of P."""
+    Rt = transpose(R)
+    e = matmul(Rt, matmul(jnp.swapaxes(H, 0, 1), c[:, None]))[:, 0]
+    U = matmul(Rt, jnp.swapaxes(H[:-1], 0, 1))  # Σ_block⁻¹[Z, X]
+    return e, matmul(Rt, R) - matmul(matmul(U, omega), transpose(U))
+
+
+def _by_effect(z: Array, same: Array | None, Q: Array) -> Array:
+    """Σ_j Z_jᵀ Q Z_j over the groups of an inside level, shape (q·k, q·k)."""
+    q, n_b, _, N = z.shape
+    k = Q.shape[0] // n_b
+    Q = Q.reshape(n_b, k, n_b, k, N)
+    if same is not None:
+        Q = Q * same[:, None, :, None]
+    rows = []
+    for a in range(q):
+        left = (z[a][:, :, None, None] * Q).sum(0)
+        rows.append([(left * z[b][None]).sum(1).sum(-1) for b in range(q)])
+    return jnp.stack([jnp.stack(row) for row in rows]).transpose(0, 2, 1, 3).reshape(q * k, q * k)

@@ -1,0 +1,103 @@
+"""Small results that carry a few numbers and know how to print themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DegreesOfFreedom:
+    """Counts that the information criteria use.
+
+    Attributes
+    ----------
+    nall
+        Observed outcomes.
+    nobs
+        The same, less the coefficients under REML.
+    fixed, random
+        Numbers of coefficients and of covariance parameters.
+    """
+
+    nall: int
+    nobs: int
+    fixed: int
+    random: int
+
+    @property
+    def total(self) -> int:
+        """Number of parameters."""
+        return self.fixed + self.random
+
+
+@dataclass(frozen=True)
+class WaldTest:
+    """A joint test of linear hypotheses on the coefficients.
+
+    Attributes
+    ----------
+    statistic, df, pvalue
+        χ² statistic, its degrees of freedom and tail probability.
+    hypotheses
+        The hypotheses in words.
+    """
+
+    statistic: float
+    df: int
+    pvalue: float
+    hypotheses: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = ["Wald test", *(f"  {line}" for line in self.hypotheses)]
+        lines.append(f"Chi-square = {self.statistic:.4f} on {self.df} df, {p_phrase(self.pvalue)}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class LikelihoodRatioTest:
+    """A likelihood-ratio test of a fit within a wider one.
+
+    Attributes
+    ----------
+    statistic, df, pvalue
+        Twice the difference of the log-likelihoods, the difference of the numbers of parameters,
+        and the χ² tail probability.
+    pvalue_mixture
+        p-value when one variance is tested at its bound of zero (an equal mixture of χ² with
+        df - 1 and df); NaN when none is, or several.
+    loglik, n_parameters
+        Of the smaller and of the larger fit.
+    """
+
+    statistic: float
+    df: int
+    pvalue: float
+    pvalue_mixture: float
+    loglik: tuple[float, float]
+    n_parameters: tuple[int, int]
+
+    def __str__(self) -> str:
+        lines = ["Likelihood-ratio test"]
+        for name, loglik, count in zip(
+            ("smaller", "larger"), self.loglik, self.n_parameters, strict=True
+        ):
+            lines.append(f"  {name:<8}{count} parameters, log-likelihood {loglik:.4f}")
+        lines.append(f"Chi-square = {self.statistic:.4f} on {self.df} df, {p_phrase(self.pvalue)}")
+        if self.pvalue_mixture == self.pvalue_mixture:
+            lines.append(
+                f"A variance is tested at its bound: mixture {p_phrase(self.pvalue_mixture)}"
+            )
+        return "\n".join(lines)
+
+
+def p_text(pvalue: float) -> str:
+    """A p-value for tables: four decimals, or that it is smaller."""
+    if pvalue != pvalue:
+        return "nan"
+    return "<0.0001" if pvalue < 0.0001 else f"{pvalue:.4f}"
+
+
+def p_phrase(pvalue: float) -> str:
+    """A p-value for running text, as in ``p = 0.0123`` or ``p < 0.0001``."""
+    text = p_text(pvalue)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"

@@ -1,0 +1,21 @@
+"""Settings and data that all tests share."""
+
+from pathlib import Path
+
+import jax
+import pandas as pd
+import pytest
+
+from tests.reference import calls
+
+# For the tests only: what one worker or run has compiled, the next one loads. Without a minimum
+# compile time of 0 the cache would stay empty, since the programs are small.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(scope="session")
+def thrombolytic() -> pd.DataFrame:
+    """The thrombolytic data from the folder named by MIXMETA_JAX_DATA; skips without it."""
+    return calls.thrombolytic()

@@ -1,0 +1,160 @@
+"""The package's architecture, held by reading its source: imports run one way."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "mixmeta_jax"
+ROOT = Path(__file__).parents[1] / PACKAGE
+
+# A module imports from its own row and the rows above it. A folder stands for its modules, unless a
+# module is named by itself. FRONT_END stands for the modules beside the folders that are not named.
+FRONT_END = "fit, results, summary and their like"
+LAYERS = (
+    ("errors", "status", "control"),
+    ("model",),
+    ("data",),
+    ("model.sweep", "model.likelihood", "model.dense"),
+    ("estimation",),
+    ("inference",),
+    (FRONT_END,),
+    ("plots", "__main__", ""),
+)
+# Outside the rows: may be imported by the edges only, and imports nothing but errors.
+STANDALONE = ("datasets",)
+
+# Frames and formulas stay at the edges: these have none.
+NUMERICAL = ("errors", "status", "control", "model", "data.design", "data.layout", "estimation")
+FRAMES = ("pandas", "formulaic", "narwhals")
+
+MAX_LINES = 400
+
+
+def modules():
+    """Name within the package (the package itself is "") and file of every module."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+FILES = dict(modules())
+
+
+def covers(entry, module):
+    return module == entry or (entry != "" and module.startswith(f"{entry}."))
+
+
+def layer(module):
+    """Index of the row, by the longest entry that covers the module."""
+    found = [(len(e), i) for i, row in enumerate(LAYERS) for e in row if covers(e, module)]
+    if not found and "." not in module and FILES[module].name != "__init__.py":
+        return LAYERS.index((FRONT_END,))
+    assert found, f"{module} is in no layer: give it a row in LAYERS"
+    return max(found)[1]
+
+
+def imported(node):
+    """Full names that an import statement may load."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def own_imports(tree):
+    """Modules of the package that a tree imports."""
+    found = set()
+    for node in ast.walk(tree):
+        for name in imported(node):
+            if name == PACKAGE or name.startswith(f"{PACKAGE}."):
+                inner = name.removeprefix(PACKAGE).removeprefix(".")
+                # ``from package.module import object`` names an object of the module.
+                found.add(inner if inner in FILES else inner.rpartition(".")[0])
+    return found
+
+
+TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
+IMPORTS = {module: own_imports(tree) for module, tree in TREES.items()}
+
+
+def is_standalone(module):
+    return any(covers(entry, module) for entry in STANDALONE)
+
+
+def test_the_package_was_found():
+    assert {"", "errors", "fit"} <= set(FILES)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_imports_run_one_way(module):
+    if is_standalone(module):
+        assert all(m == "errors" or is_standalone(m) for m in IMPORTS[module])
+        return
+    for other in IMPORTS[module]:
+        if is_standalone(other):
+            assert layer(module) == len(LAYERS) - 1, f"{module} imports the data sets"
+        else:
+            assert layer(other) <= layer(module), f"{module} imports {other}, which lies above it"
+
+
+def test_there_is_no_import_cycle():
+    tuple(TopologicalSorter(IMPORTS).static_order())
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_frames_and_formulas_stay_at_the_edges(module):
+    if any(covers(entry, module) for entry in NUMERICAL):
+        loaded = {name.partition(".")[0] for n in ast.walk(TREES[module]) for name in imported(n)}
+        assert not loaded & set(FRAMES)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_no_function_imports_our_own_modules(module):
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert not own_imports(node), f"{node.name} imports inside itself"
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_modules_are_short(module):
+    assert len(FILES[module].read_text().splitlines()) <= MAX_LINES
+
+
+def run(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT.parent,
+        env={"PATH": "", **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def test_importing_changes_no_configuration():
+    code = """
+import warnings, jax, numpy, pandas
+import formulaic, scipy.special  # which add warning filters of their own
+before = dict(jax.config.values), numpy.geterr(), list(warnings.filters)
+options = pandas.describe_option(_print_desc=False)
+import mixmeta_jax
+assert (dict(jax.config.values), numpy.geterr(), list(warnings.filters)) == before
+assert pandas.describe_option(_print_desc=False) == options
+"""
+    run(code)
+
+
+def test_importing_starts_no_device():
+    # With a platform that does not exist, whatever touches a device fails.
+    run("import mixmeta_jax", JAX_PLATFORMS="none_such")
+
+
+def test_importing_loads_only_what_a_fit_needs():
+    heavy = {"matplotlib", "numpyro", "optax", "tqdm", "polars", "IPython", "scipy.stats"}
+    loaded = run("import sys, mixmeta_jax; print(*sys.modules)").split()
+    assert not heavy & set(loaded)

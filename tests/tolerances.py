@@ -1,0 +1,32 @@
+"""Every tolerance of the comparisons with other programs and with print, named once."""
+
+import math
+
+LOGLIK_BELOW_R = 1e-6
+"""At R's own Psi the two log-likelihoods agree to 1e-11: a fit below R's missed the maximum."""
+
+LOGLIK = 1e-5
+"""R stops at a relative change of 1e-15 of the log-likelihood, but differentiates numerically."""
+
+COEF = 1e-5
+"""Coefficients move with Psi, which R has to about 1e-5 relative."""
+
+PSI = 1e-4
+"""Relative to sqrt(Psi_ii Psi_jj): R's optima are good to about 1e-5, some to a few times that."""
+
+VCOV = 1e-4
+"""Relative to sqrt(V_ii V_jj): V is at most linear in Psi, so it inherits its accuracy."""
+
+Q = 1e-8
+"""Relative: the fixed-effects fit is in closed form in both programs (1e-14 by dense algebra); what
+is left is for the condition of S, 1e5 in the smoking data."""
+
+CRITERION = 2 * LOGLIK
+"""AIC and BIC are -2 log-likelihood and integers."""
+
+
+def agrees_with_print(value: float, printed: str) -> bool:
+    """Whether a value is within one unit of the last digit of a printed figure."""
+    decimals = len(printed.partition(".")[2])
+    # The print is itself a rounded number: allow for its binary representation.
+    return math.isclose(value, float(printed), rel_tol=0.0, abs_tol=10.0**-decimals * (1 + 1e-9))
