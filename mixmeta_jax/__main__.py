@@ -1,0 +1,273 @@
+"""The command line: ``python -m mixmeta_jax fit "logor ~ ablat" --S logorvar --data bcg``.
+
+It prints the summary of a fit, or with ``--json`` its figures for machines. Whatever is wrong with
+a call is said in one sentence on the standard error, with exit code 2. Unlike the import of the
+library, the command line keeps what JAX compiles from one run to the next; the folder is that of
+the environment variable ``JAX_COMPILATION_CACHE_DIR``, else one in the user's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+# The package loads its names when they are used: help and wrong options cost no import of JAX.
+import mixmeta_jax as mx
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROGRAM = "python -m mixmeta_jax"
+WRONG_CALL = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the call and end with exit code 2."""
+        self.exit(WRONG_CALL, f"mixmeta_jax: {message}; see {self.prog} --help.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    top = Parser(prog=PROGRAM, description="Extended mixed-effects meta-analysis.")
+    commands = top.add_subparsers(dest="command", metavar="fit", required=True)
+    fit = commands.add_parser(
+        "fit",
+        help="fit a model and print its summary",
+        description="Fit a model and print its summary.",
+        allow_abbrev=False,
+    )
+    add = fit.add_argument
+    add("formula", help='fixed part, as "logor ~ ablat"; several outcomes as "PD + AL ~ pubyear"')
+    add(
+        "--data",
+        required=True,
+        help="name of a bundled data set, or path of a CSV or Parquet file",
+    )
+    add(
+        "--S",
+        nargs="+",
+        required=True,
+        metavar="COLUMN",
+        help="columns of the error variances, or of the lower triangles of the covariances",
+    )
+    add(
+        "--random",
+        action="append",
+        metavar="FORMULA",
+        help='random part, as "~ 1 | district/study"; repeat for levels, outer first',
+    )
+    add("--method", default="reml", help="fixed, ml, reml (default), mm, vc; dl, he, hs, sj, pm")
+    add(
+        "--bscov",
+        action="append",
+        metavar="NAME",
+        help="covariance structure (default unstr); repeat for levels, outer first",
+    )
+    add(
+        "--rho",
+        nargs="+",
+        type=float,
+        metavar="R",
+        help="correlation of the outcomes within units, or one per pair, where S holds variances",
+    )
+    add("--offset", nargs="+", metavar="COLUMN", help="columns subtracted from the outcomes")
+    add("--subset", metavar="CONDITION", help='rows to use, as "year > 1970"')
+    add("--conf-level", type=float, default=0.95, metavar="LEVEL", help="default 0.95")
+    add("--json", action="store_true", help="print figures for machines in place of the summary")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv
+        Arguments after the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 2 where the data or the model are refused.
+
+    Raises
+    ------
+    SystemExit
+        With code 2 where the arguments cannot be read.
+    """
+    arguments = parser().parse_args(argv)
+    keep_compiled_programs()
+    try:
+        printed = report(arguments)
+    except (mx.InputError, mx.MixmetaError) as error:
+        sentence = " ".join(str(error).split())
+        print(f"mixmeta_jax: {sentence}", file=sys.stderr)
+        return WRONG_CALL
+    print(printed)
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> str:
+    """What the call prints: the summary of its fit, or its figures in JSON."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        fit = mx.mixmeta(
+            arguments.formula,
+            S=_one_or_all(arguments.S),
+            data=read_data(arguments.data),
+            random=_one_or_all(arguments.random),
+            method=arguments.method,
+            bscov=_one_or_all(arguments.bscov) or "unstr",
+            rho=_one_or_all(arguments.rho),
+            offset=_one_or_all(arguments.offset),
+            subset=arguments.subset,
+        )
+        summary = fit.summary(conf_level=arguments.conf_level)
+        printed = to_json(figures(fit, summary)) if arguments.json else str(summary)
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            print(f"mixmeta_jax: warning: {warning.message}", file=sys.stderr)
+    return printed
+
+
+def read_data(source: str) -> pd.DataFrame:
+    """A bundled data set by its name, or a file by its path.
+
+    Raises
+    ------
+    InputError
+        Where there is no such data set or file, or the file cannot be read.
+    """
+    import pandas as pd
+
+    if source in mx.list_datasets():
+        return mx.load_dataset(source)
+    path = Path(source)
+    readers = {
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+        ".pq": pd.read_parquet,
+    }
+    if not path.is_file():
+        raise mx.InputError(
+            f"There is no data set and no file '{source}': give one of "
+            f"{', '.join(mx.list_datasets())}, or the path of a CSV or Parquet file."
+        )
+    if path.suffix.lower() not in readers:
+        raise mx.InputError(
+            f"The file '{source}' ends in '{path.suffix}': give a .csv or .parquet file."
+        )
+    try:
+        return readers[path.suffix.lower()](path)
+    except ImportError as error:
+        raise mx.InputError(
+            f"Reading the Parquet file '{source}' needs pyarrow: install it, or give a CSV file."
+        ) from error
+    except (OSError, ValueError) as error:
+        # Parsers put what they expected on further lines.
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise mx.InputError(f"The file '{source}' cannot be read: {reason}.") from error
+
+
+def figures(fit: Any, summary: Any) -> dict[str, Any]:
+    """The figures of a fit as plain values; matrices are lists of rows, in the order of ``coef``.
+
+    Parameters
+    ----------
+    fit
+        A `Fit`.
+    summary
+        Its `SummaryResult`.
+    """
+    frame = fit.frame
+    Psi = {
+        name: {"names": frame.random_names(number), "matrix": matrix.tolist()}
+        for number, (name, matrix) in enumerate(zip(fit.level_names, fit.Psi_by_level, strict=True))
+    }
+    return {
+        "formula": fit.formula,
+        "random": fit.random,
+        "method": fit.method,
+        "bscov": fit.bscov,
+        "n": frame.n,
+        "df": {count: getattr(fit.df, count) for count in ("nall", "nobs", "fixed", "random")},
+        "coef": fit.coef.to_dict(),
+        "vcov": fit.vcov.to_numpy().tolist(),
+        "coefficients": summary.coefficients.to_dict("index"),
+        "conf_level": summary.conf_level,
+        "Psi": Psi,
+        "loglik": fit.loglik,
+        "aic": fit.aic,
+        "bic": fit.bic,
+        "aicc": fit.aicc,
+        "Q": summary.qtest.to_dict("index"),
+        "status": fit.status.name,
+        "converged": fit.converged,
+    }
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON: what is not a finite number becomes null."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def keep_compiled_programs() -> None:
+    """Switch the persistent compilation cache of JAX on, in the folder that is set or our own."""
+    # A program from the cache makes XLA complain, without need, about the machine's features.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import jax
+
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        folder = _cache_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return
+        if not os.access(folder, os.W_OK):
+            # Every run then compiles for itself.
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    # The programs are small: by default none would take long enough, or be large enough, to keep.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _cache_folder() -> Path:
+    """Where the system keeps a user's caches."""
+    home = Path("~").expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or home / ".cache"
+    return Path(base) / "mixmeta_jax" / "jax"
+
+
+def _one_or_all(values: list | None) -> Any:
+    """What was given once as itself, what was given several times as a list."""
+    return values[0] if values is not None and len(values) == 1 else values
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    # numpy's numbers are floats, or have `item`.
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
