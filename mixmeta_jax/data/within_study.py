@@ -219,9 +219,11 @@ def spanning_matrices(
     members = groups.groupby(groups, sort=False).indices
     stray = [label for label in S if label not in known]
     if stray:
+        labels = ", ".join(repr(label) for label in groups.drop_duplicates().tolist()[:3])
         raise InputError(
-            f"S has a block for {level} {stray[0]!r}, but the data have no such group; its labels "
-            f"look like {', '.join(repr(label) for label in list(members)[:3])}."
+            f"S has a block for {level} {stray[0]!r}, but the data have no such {level}; its labels "
+            f"look like {labels}. Blocks are matched by the outer level of random='~ 1 | group', "
+            "which method='fixed' needs too."
         )
     blocks = []
     covered = np.zeros(len(groups), bool)
