@@ -1,37 +1,40 @@
-"""Formulas: which columns they read, and the design matrices that they make of complete rows.
+"""Formulas: what they say of outcomes and predictors, and which columns of the data they read.
 
-formulaic evaluates; what it would do silently is decided here before it sees a row: rows with a
-missing predictor are judged on the raw columns (so that ``poly``, ``ns`` and the levels of a
-category are learnt from the rows that are fitted, and a missing category is missing, never the
-reference), and a formula without ``~`` names outcomes, not predictors.
+formulaic evaluates; what it would do silently is decided before it sees a row: rows with a missing
+predictor are judged on the raw columns (so that ``poly``, ``ns`` and the levels of a category are
+learnt from the rows that are fitted, and a missing category is missing, never the reference), and
+a formula without ``~`` names outcomes, not predictors.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Container
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from formulaic import Formula, ModelSpec
 from formulaic.errors import DataMismatchWarning, FormulaicError
+from formulaic.formula import SimpleFormula
 from formulaic.parser.types import Factor
 from formulaic.transforms import TRANSFORMS
 
+from mixmeta_jax.data.columns import existing_columns, numeric, row_label
 from mixmeta_jax.data.splines import ns
 from mixmeta_jax.errors import InputError
-
-INTERCEPT = "(Intercept)"
 
 CONTEXT: dict[str, Any] = {"ns": ns}
 """Transforms that formulas know beside those of formulaic."""
 
-_KNOWN = {*TRANSFORMS, *CONTEXT, "True", "False", "None"}
+_KNOWN = {*TRANSFORMS, *CONTEXT}
+
+_QUOTED = re.compile(r"`([^`]*)`")
+_ALL_OTHERS = re.compile(r"(?<![\w.)\]])\.(?![\w.])")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Sides:
 
     outcomes: tuple[str, ...]
     predictors: str
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the outcomes: the expressions, less the backquotes of a column's name."""
+        return [unquoted(outcome) for outcome in self.outcomes]
 
 
 def split_formula(formula: str) -> Sides:
@@ -50,7 +58,7 @@ def split_formula(formula: str) -> Sides:
     InputError
         If the formula has no outcome, several ``~``, or an outcome twice.
     """
-    parts = [part.strip() for part in _split(formula, "~")]
+    parts = [part.strip() for part in split_outside(formula, "~")]
     if len(parts) > 2 or not parts[0]:
         raise InputError(
             f"The formula '{formula}' must have the outcomes on the left of one '~', as in "
@@ -58,26 +66,45 @@ def split_formula(formula: str) -> Sides:
         )
     left = parts[0]
     bound = re.fullmatch(r"cbind\((.*)\)", left, re.DOTALL)
-    outcomes = _split(bound.group(1), ",") if bound else _split(left, "+")
+    outcomes = split_outside(bound.group(1), ",") if bound else split_outside(left, "+")
     if bound and len(outcomes) == 1:
-        outcomes = _split(outcomes[0], "+")
-    outcomes = [name.strip() for name in outcomes]
-    if not all(outcomes):
+        outcomes = split_outside(outcomes[0], "+")
+    sides = Sides(
+        tuple(outcome.strip() for outcome in outcomes),
+        as_formulaic(parts[1] if len(parts) == 2 and parts[1] else "1"),
+    )
+    if not all(sides.outcomes):
         raise InputError(f"The formula '{formula}' has an empty outcome on its left-hand side.")
+    refuse_twice(sides.names)
+    return sides
+
+
+def refuse_twice(outcomes: list[str]) -> None:
+    """Raise where two outcomes have one name."""
     twice = [name for name in outcomes if outcomes.count(name) > 1]
     if twice:
-        raise InputError(f"The formula '{formula}' names the outcome '{twice[0]}' twice.")
-    predictors = parts[1] if len(parts) == 2 else "1"
-    return Sides(tuple(outcomes), as_formulaic(predictors or "1"))
+        raise InputError(f"The outcome '{twice[0]}' is named twice: leave one of them out.")
+
+
+def unquoted(name: str) -> str:
+    """A name without the backquotes around the whole of it."""
+    quoted = _QUOTED.fullmatch(name)
+    return quoted.group(1) if quoted else name
 
 
 def as_formulaic(text: str) -> str:
-    """A right-hand side in formulaic's words: R's ``factor(x)`` is ``C(x)``."""
-    return re.sub(r"\b(?:as\.)?factor\(", "C(", text)
+    """A formula in formulaic's words: R's ``factor(x)`` is ``C(x)``, ``x^2`` is ``x**2``.
+
+    Quoted names stay as they are.
+    """
+    pieces = re.split(r"(`[^`]*`|'[^']*'|\"[^\"]*\")", text)
+    for i in range(0, len(pieces), 2):
+        pieces[i] = re.sub(r"(?<![\w.])(?:as\.)?factor\(", "C(", pieces[i]).replace("^", "**")
+    return "".join(pieces)
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Split outside brackets and quotes."""
+def split_outside(text: str, separator: str) -> list[str]:
+    """Split at a character where it stands outside brackets and quotes."""
     parts, depth, quote, start = [], 0, "", 0
     for i, character in enumerate(text):
         if quote:
@@ -94,6 +121,32 @@ def _split(text: str, separator: str) -> list[str]:
     return [*parts, text[start:]]
 
 
+@lru_cache(maxsize=128)
+def parse(predictors: str) -> SimpleFormula:
+    """A right-hand side as formulaic reads it.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, has several parts, or uses ``.`` for the other columns.
+    """
+    if _ALL_OTHERS.search(_QUOTED.sub("quoted", predictors)):
+        raise InputError(f"The formula '~ {predictors}' has '.': name the predictors one by one.")
+    try:
+        formula = Formula(predictors)
+    except (FormulaicError, SyntaxError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"The formula '~ {predictors}' cannot be read: {reason.rstrip('.')}."
+        ) from error
+    if not isinstance(formula, SimpleFormula):
+        raise InputError(
+            f"The formula '~ {predictors}' has several parts: it must be one sum of terms, and "
+            "groups belong in random."
+        )
+    return formula
+
+
 def columns_of(predictors: str, data: pd.DataFrame, where: str) -> list[str]:
     """Columns of the data that a right-hand side reads.
 
@@ -104,41 +157,58 @@ def columns_of(predictors: str, data: pd.DataFrame, where: str) -> list[str]:
         cannot be read. ``where`` says which part of the model it belongs to.
     """
     names: list[str] = []
-    for term in _parsed(predictors, where):
+    for term in parse(predictors):
         for factor in term.factors:
-            names.extend(_names(factor))
+            if factor.eval_method is Factor.EvalMethod.LOOKUP:
+                names.append(factor.expr)
+            elif factor.eval_method is Factor.EvalMethod.PYTHON:
+                names.extend(names_in(factor.expr, data.columns))
     return existing_columns(dict.fromkeys(names), data, where)
 
 
-def existing_columns(names: Iterable[str], data: pd.DataFrame, where: str) -> list[str]:
-    """The names, each checked to be a column of the data."""
-    names = list(names)
-    for name in names:
-        if name not in data.columns:
-            close = difflib.get_close_matches(str(name), [str(c) for c in data.columns], 3)
-            hint = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
-            raise InputError(f"There is no column '{name}' in the data, named in {where}.{hint}")
-    return names
+def names_in(expression: str, columns: Container[str]) -> list[str]:
+    """Names of data that a Python expression reads, backquoted ones included.
+
+    A name that formulas know as a function, such as ``center``, is data only where there is a
+    column of that name and it is not called.
+    """
+    tree, quoted = _tree(expression)
+    called: set[ast.Name] = set()
+    attributes: set[ast.Name] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            called.add(node.func)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            attributes.add(node.value)
+    unknown = {node.id for node in called} - _KNOWN
+    if unknown:
+        raise InputError(
+            f"The formula calls the unknown function '{min(unknown)}' in '{expression}': it knows "
+            f"{', '.join(sorted(name for name in _KNOWN if name[0].islower()))}."
+        )
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in called]
+    return [
+        quoted.get(node.id, node.id)
+        for node in names
+        if node.id not in _KNOWN or (node not in attributes and node.id in columns)
+    ]
 
 
-def _parsed(predictors: str, where: str) -> Formula:
-    try:
-        return Formula(predictors)
-    except (FormulaicError, SyntaxError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{where} cannot be read: '{predictors}': {reason}") from error
+def category_column(expression: str, columns: Container[str]) -> str | None:
+    """The column whose values are the categories of ``x`` or ``C(x)``; None for any other."""
+    if expression in columns:
+        return expression
+    tree, quoted = _tree(expression)
+    node = tree.body
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "C":
+        node = node.args[0]
+        if isinstance(node, ast.Name):
+            return quoted.get(node.id, node.id)
+    return None
 
 
-def _names(factor: Factor) -> list[str]:
-    if factor.eval_method is Factor.EvalMethod.LITERAL:
-        return []
-    if factor.eval_method is Factor.EvalMethod.LOOKUP:
-        return [factor.expr]
-    return names_in(factor.expr)
-
-
-def names_in(expression: str) -> list[str]:
-    """Names of data that a Python expression reads, backquoted ones included."""
+def _tree(expression: str) -> tuple[ast.Expression, dict[str, str]]:
+    """A Python expression, with its backquoted names behind placeholders."""
     quoted: dict[str, str] = {}
 
     def hide(match: re.Match) -> str:
@@ -146,156 +216,71 @@ def names_in(expression: str) -> list[str]:
         quoted[key] = match.group(1)
         return key
 
-    source = re.sub(r"`([^`]*)`", hide, expression)
     try:
-        tree = ast.parse(source.strip(), mode="eval")
+        return ast.parse(_QUOTED.sub(hide, expression).strip(), mode="eval"), quoted
     except SyntaxError as error:
         raise InputError(f"The expression '{expression}' in the formula cannot be read.") from error
-    called = {
-        node.func.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-    unknown = called - _KNOWN
-    if unknown:
-        raise InputError(
-            f"The formula calls the unknown function '{min(unknown)}' in '{expression}': it knows "
-            f"{', '.join(sorted(name for name in _KNOWN if name[0].islower()))}."
-        )
-    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    return [quoted.get(name, name) for name in names if name not in _KNOWN]
 
 
 def evaluate_outcome(expression: str, data: pd.DataFrame) -> np.ndarray:
-    """The values of one outcome, a column or an expression of columns, NaN where missing."""
-    name = expression[1:-1] if re.fullmatch(r"`[^`]*`", expression) else expression
+    """The values of one outcome, a column or an expression of columns, NaN where missing.
+
+    Raises
+    ------
+    InputError
+        For an unknown column, or a value that is infinite or not a number where every column that
+        it is made of is there.
+    """
+    name = unquoted(expression)
     if name in data.columns:
         return numeric(data[name], f"outcome '{name}'")
-    if re.fullmatch(r"[^\W\d][\w.]*", name):
-        existing_columns([name], data, "the left-hand side of the formula")
-    used = existing_columns(names_in(name), data, "the left-hand side of the formula")
+    where = "the left-hand side of the formula"
+    if name != expression or re.fullmatch(r"[^\W\d][\w.]*", name):
+        existing_columns([name], data, where)
+    source = as_formulaic(name)
+    if source.startswith("{") and source.endswith("}"):
+        source = source[1:-1]
+    used = existing_columns(dict.fromkeys(names_in(source, data.columns)), data, where)
+    if not used:
+        raise InputError(f"The outcome '{name}' in the formula reads no column of the data.")
     columns = {column: numeric(data[column], f"column '{column}'") for column in used}
-    matrix = _materialise(Formula(f"0 + {{{name}}}"), pd.DataFrame(columns, index=data.index))
-    return np.asarray(matrix, float)[:, 0]
-
-
-def numeric(values: pd.Series, what: str) -> np.ndarray:
-    """A column as floats, NaN where missing; an infinite or non-numeric value is named."""
-    try:
-        numbers = pd.to_numeric(values, errors="raise").to_numpy(dtype=float, na_value=np.nan)
-    except (ValueError, TypeError) as error:
-        bad = pd.to_numeric(values, errors="coerce").isna() & values.notna()
-        row = values.index[np.flatnonzero(bad.to_numpy())[0]] if bad.any() else values.index[0]
-        raise InputError(
-            f"The {what} holds {values.loc[[row]].iloc[0]!r} in row {row!r}, which is not a number."
-        ) from error
-    infinite = np.isinf(numbers)
-    if infinite.any():
-        row = values.index[int(np.argmax(infinite))]
-        raise InputError(f"The {what} is infinite in row {row!r}.")
-    return numbers
-
-
-def missing_rows(data: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    """Which rows miss any of the columns, shape (n,)."""
-    missing = np.zeros(len(data), bool)
-    for column in columns:
-        missing |= data[column].isna().to_numpy()
-    return missing
-
-
-def refuse_infinite(data: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raise where a numeric column is infinite, naming it and the row."""
-    for column in columns:
-        if pd.api.types.is_numeric_dtype(data[column]):
-            numeric(data[column], f"column '{column}'")
-
-
-@dataclass(frozen=True)
-class ModelMatrix:
-    """A design matrix, shape (n, p), its column names, and what rebuilds it on new data."""
-
-    values: np.ndarray
-    names: list[str]
-    predictors: str
-    columns: tuple[str, ...]
-    spec: ModelSpec | None
-
-    def rebuild(self, data: pd.DataFrame, where: str) -> np.ndarray:
-        """The same columns for new data; NaN rows where a predictor is missing.
-
-        Raises
-        ------
-        InputError
-            For a column that is not there, or a category that the fit has not seen.
-        """
-        existing_columns(self.columns, data, where)
-        matrix = np.full((len(data), len(self.names)), np.nan)
-        whole = ~missing_rows(data, self.columns)
-        if self.spec is None:
-            matrix[whole] = 1.0
-            return matrix
-        rows = _plain(data.loc[whole, list(self.columns)])
-        refuse_infinite(rows, self.columns)
-        if len(rows):
-            self._refuse_unseen(rows)
-            matrix[whole] = np.asarray(_materialise(self.spec, rows), float)
-        return matrix
-
-    def _refuse_unseen(self, data: pd.DataFrame) -> None:
-        assert self.spec is not None
-        for expression, (_, state) in self.spec.encoder_state.items():
-            levels = state.get("categories")
-            columns = [c for c in self.columns if c in {expression, *names_in(f"({expression})")}]
-            if levels is None or len(columns) != 1:
-                continue
-            unseen = [value for value in data[columns[0]].unique() if value not in list(levels)]
-            if unseen:
-                raise InputError(
-                    f"The column '{columns[0]}' of the new data holds {unseen[0]!r}, a category "
-                    f"that the fit has not seen; it knows {', '.join(map(repr, levels))}."
-                )
-
-
-def build_matrix(predictors: str, data: pd.DataFrame, columns: Sequence[str]) -> ModelMatrix:
-    """The design matrix of a right-hand side on complete rows."""
-    if predictors.strip() == "1":
-        return ModelMatrix(np.ones((len(data), 1)), [INTERCEPT], "1", (), None)
-    matrix = _materialise(Formula(predictors), _plain(data[list(columns)]))
-    values = np.asarray(matrix, float)
-    names = [INTERCEPT if name == "Intercept" else name for name in matrix.columns]
-    broken = ~np.isfinite(values)
+    table = pd.DataFrame(columns, index=data.index).dropna()
+    values = np.asarray(materialise(Formula(f"0 + {{{source}}}"), table), float)
+    if values.shape != (len(table), 1):
+        raise InputError(f"The outcome '{name}' is not one number per row of the data.")
+    broken = ~np.isfinite(values[:, 0])
     if broken.any():
-        row, column = np.argwhere(broken)[0]
+        row = int(np.argmax(broken))
+        given = ", ".join(f"{column} is {table[column].iloc[row]:g}" for column in used)
         raise InputError(
-            f"The term '{names[column]}' is not finite in row {data.index[row]!r}; check its "
-            f"columns ({', '.join(columns)})."
+            f"The outcome '{name}' is {values[row, 0]:g} in row {row_label(table.index, row)!r}, "
+            f"where {given}."
         )
-    return ModelMatrix(values, names, predictors, tuple(columns), matrix.model_spec)
+    outcome = np.full(len(data), np.nan)
+    outcome[~np.isnan(np.column_stack(list(columns.values()))).any(axis=1)] = values[:, 0]
+    return outcome
 
 
-def _plain(data: pd.DataFrame) -> pd.DataFrame:
-    """Columns of numpy types, and categories only that occur: what formulaic codes as expected."""
-    plain = {}
-    for name in data.columns:
-        column = data[name]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            column = column.cat.remove_unused_categories()
-        elif pd.api.types.is_bool_dtype(column):
-            column = column.astype(bool)
-        elif pd.api.types.is_numeric_dtype(column):
-            column = column.astype(float)
-        elif not pd.api.types.is_datetime64_any_dtype(column):
-            column = column.astype(object)
-        plain[name] = column
-    return pd.DataFrame(plain, index=data.index)
+def materialise(source: Formula | ModelSpec, data: pd.DataFrame) -> Any:
+    """The model matrix of complete columns.
 
-
-def _materialise(source: Formula | ModelSpec, data: pd.DataFrame) -> Any:
+    Raises
+    ------
+    InputError
+        With the reason, where formulaic or one of its transforms fails.
+    """
     try:
-        with warnings.catch_warnings():
+        # What is not finite is judged by the caller, who knows the rows.
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)
             return source.get_model_matrix(data, context=CONTEXT, na_action="ignore")
-    except (FormulaicError, DataMismatchWarning) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"The formula cannot be evaluated on the data: {reason}") from error
+    except (FormulaicError, DataMismatchWarning, TypeError, ValueError, LookupError) as error:
+        reason: BaseException = error
+        while reason.__cause__ is not None and not isinstance(reason, InputError):
+            reason = reason.__cause__
+        if isinstance(reason, InputError):
+            raise InputError(f"The formula cannot be evaluated: {reason}") from error
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"The formula cannot be evaluated on the data: {first.rstrip('.')}."
+        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,26 +11,19 @@ import pandas as pd
 from formulaic import ModelSpec
 
 from mixmeta_jax.data.collinearity import refuse_collinear
-from mixmeta_jax.data.formula import (
-    INTERCEPT,
-    ModelMatrix,
-    build_matrix,
-    columns_of,
-    evaluate_outcome,
+from mixmeta_jax.data.columns import (
     existing_columns,
     missing_rows,
+    numeric,
     refuse_infinite,
-    split_formula,
+    refuse_reordered,
+    row_label,
 )
+from mixmeta_jax.data.formula import columns_of, evaluate_outcome, split_formula
 from mixmeta_jax.data.grouping import UNIT, LevelTerm, nested_groups, parse_random
-from mixmeta_jax.data.rows import as_pandas, check_kept, chosen_rows, given_outcomes, offset_values
-from mixmeta_jax.data.within_study import (
-    WithinStudy,
-    check_units,
-    is_spanning,
-    spanning_matrices,
-    unit_matrices,
-)
+from mixmeta_jax.data.model_matrix import INTERCEPT, ModelMatrix, build_matrix
+from mixmeta_jax.data.rows import as_pandas, chosen_rows, given_outcomes, kept_rows, offset_values
+from mixmeta_jax.data.within_study import WithinStudy, within_study
 from mixmeta_jax.errors import InputError
 
 NA_ACTIONS = ("omit", "exclude", "raise")
@@ -140,14 +133,13 @@ class ModelFrame:
             If a grouping column or a random predictor is missing.
         """
         newdata = as_pandas(newdata, "newdata")
+        if self.random is None:
+            return (_unit_level(newdata.index, self.levels[0].matrix),)
         names = [level.name for level in self.levels]
-        if names == [UNIT] and self.random is None:
-            matrix = self.levels[0].matrix
-            return (_unit_level(newdata.index, matrix),)
-        existing_columns(names, newdata, "random")
+        existing_columns(names, newdata, "random", "the new data")
         gaps = missing_rows(newdata, names)
         if gaps.any():
-            row = newdata.index[int(np.argmax(gaps))]
+            row = row_label(newdata.index, int(np.argmax(gaps)))
             raise InputError(f"newdata has no group in row {row!r}: fill in {', '.join(names)}.")
         levels = []
         groups = nested_groups(newdata, names)
@@ -157,44 +149,6 @@ class ModelFrame:
                 Level(level.name, group.codes, group.labels, Z, level.z_names, level.matrix)
             )
         return tuple(levels)
-
-    def new_groups(self, newdata: Any, S: Any) -> ModelFrame:
-        """The frame of new groups: outcomes, S, predictors and groups of the new data.
-
-        Outcomes may be missing, in part or in a whole row: they are predicted from the others.
-        The offset is not carried over: subtract it from the outcomes.
-
-        Raises
-        ------
-        InputError
-            If S does not fit, or a predictor, group or outcome column is missing.
-        """
-        if S is None:
-            raise InputError("New groups need S, the error covariances of their outcomes.")
-        table = as_pandas(newdata, "newdata")
-        expressions = self.outcome_names
-        if self.formula is not None:
-            expressions = list(split_formula(self.formula).outcomes)
-        y = np.column_stack([evaluate_outcome(name, table) for name in expressions])
-        X, index = self.new_X(table)
-        levels = self.new_levels(table)
-        for values, what in [(X, "the formula"), *((lev.Z, lev.name) for lev in levels)]:
-            gaps = np.isnan(values).any(1)
-            if gaps.any():
-                row = index[int(np.argmax(gaps))]
-                raise InputError(f"newdata misses a predictor of {what} in row {row!r}.")
-        every = np.ones(len(table), bool)
-        return replace(
-            self,
-            y=y,
-            X=X,
-            levels=levels,
-            within=_within(S, None, table, levels, self.outcome_names, y, every, every),
-            offset=np.zeros_like(y),
-            index=index,
-            kept=every,
-            full_index=index,
-        )
 
     def coef_names(self) -> list[str]:
         """Names of the p·k coefficients, predictor-major."""
@@ -257,109 +211,97 @@ def build_frame(
             "S, the error variances of the outcomes, is missing: give a column name, an array or "
             "a mapping of blocks."
         )
-    table = None if data is None else as_pandas(data)
-    if isinstance(formula, str):
-        if table is None:
-            raise InputError("The formula names columns, but there is no data: give data=.")
-        sides = split_formula(formula)
-        names = [name.strip("`") for name in sides.outcomes]
-        predictors = sides.predictors
-        outcomes = [evaluate_outcome(name, table) for name in sides.outcomes]
-        y = np.column_stack(outcomes)
-    else:
-        y, names, index = given_outcomes(formula)
-        predictors = "1"
-        if table is None:
-            table = pd.DataFrame(index=index)
-        if len(table) != len(y):
-            raise InputError(f"There are {len(y)} rows of outcomes, but data has {len(table)}.")
-    n, k = y.shape
+    table, outcomes, predictors = _read(formula, data)
+    names = list(outcomes)
     chosen = chosen_rows(subset, table)
+    everything = bool(chosen.all())
+    rows = table if everything else table[chosen]
+    y = np.column_stack(
+        [
+            evaluate_outcome(outcome, rows)
+            if isinstance(outcome, str)
+            else numeric(outcome if everything else outcome[chosen], f"outcome '{name}'")
+            for name, outcome in outcomes.items()
+        ]
+    )
     columns = columns_of(predictors, table, "the formula")
     terms = parse_random(random, table)
-    shift = offset_values(offset, table, n, k)
-
+    shift = offset_values(offset, table, chosen, len(names))
     needed = list(dict.fromkeys([*columns, *(c for t in terms for c in (t.name, *t.columns))]))
-    refuse_infinite(table.loc[chosen], needed)
-    gaps = missing_rows(table, needed) | np.isnan(shift).any(1)
-    nothing = np.isnan(y).all(1)
-    kept = (~gaps & ~nothing)[chosen]
-    full_index = table.index[chosen]
-    check_kept(kept, gaps[chosen], nothing[chosen], full_index, na_action)
-    rows = np.flatnonzero(chosen)[kept]
-    fitted = table.iloc[rows]
-    seen = ~np.isnan(y[rows])
-    never = ~seen.any(0)
+    refuse_infinite(rows, needed)
+    kept = kept_rows(rows, needed, shift, y, na_action)
+    seen = ~np.isnan(y)
+    never = ~seen[kept].any(axis=0)
     if never.any():
         raise InputError(
-            f"The outcome '{names[int(np.argmax(never))]}' is missing in every row: leave it out."
+            f"The outcome '{names[int(np.argmax(never))]}' is missing in every row that can be "
+            "fitted: leave it out."
         )
-
+    fitted = rows if kept.all() else rows[kept]
     fixed = build_matrix(predictors, fitted, columns)
-    refuse_collinear(fixed.values, fixed.names, seen, names)
-    levels = _levels(terms, fitted)
-    within = _within(S, rho, table, levels, names, y, chosen, kept)
+    refuse_collinear(fixed.values, fixed.names, seen[kept], names)
+    level = terms[0].name if terms else None
     return ModelFrame(
-        y=y[rows],
+        y=y[kept],
         outcome_names=names,
         X=fixed.values,
         x_names=fixed.names,
-        levels=levels,
-        within=within,
-        offset=shift[rows],
+        levels=_levels(terms, fitted),
+        within=within_study(S, rho, table, level, seen, chosen, kept, names),
+        offset=shift[kept],
         index=fitted.index,
         kept=kept,
-        full_index=full_index,
+        full_index=rows.index,
         formula=formula if isinstance(formula, str) else None,
         random=random,
         fixed=fixed,
     )
 
 
-def _within(
-    S: Any,
-    rho: Any,
-    table: pd.DataFrame,
-    levels: tuple[Level, ...],
-    outcomes: list[str],
-    y: np.ndarray,
-    chosen: np.ndarray,
-    kept: np.ndarray,
-) -> WithinStudy:
-    """S of the fitted rows; ``chosen`` are the rows of the table, ``kept`` those of the chosen."""
-    rows = np.flatnonzero(chosen)[kept]
-    seen = ~np.isnan(y)
-    if not is_spanning(S):
-        errors = unit_matrices(S, rho, table, *y.shape)
-        return WithinStudy(check_units(errors[rows], seen[rows], table.index[rows], outcomes), None)
-    if rho is not None:
-        raise InputError("rho is given, but the blocks of S hold covariances already.")
-    name = levels[0].name
-    outer = table[name] if name in table.columns else table.index.to_series()
-    known = set(outer.dropna().unique())
-    level = "row" if name == UNIT else name
-    return WithinStudy(None, spanning_matrices(S, outer[chosen], known, seen[chosen], kept, level))
+def _read(formula: Any, data: Any) -> tuple[pd.DataFrame, dict[str, Any], str]:
+    """The data, the outcomes by name (an expression, or the values themselves), the predictors."""
+    table = None if data is None else as_pandas(data)
+    if isinstance(formula, str):
+        if table is None:
+            raise InputError("The formula names columns, but there is no data: give data=.")
+        sides = split_formula(formula)
+        return table, dict(zip(sides.names, sides.outcomes, strict=True)), sides.predictors
+    given = given_outcomes(formula)
+    if table is None:
+        table = pd.DataFrame(index=given.index)
+    if len(table) != len(given):
+        raise InputError(f"There are {len(given)} rows of outcomes, but data has {len(table)}.")
+    if isinstance(formula, (pd.Series, pd.DataFrame)):
+        refuse_reordered(given, table.index, "the outcomes")
+    given = given.set_axis(table.index)
+    return table, {name: given[name] for name in given.columns}, "1"
 
 
 def _levels(terms: Sequence[LevelTerm], fitted: pd.DataFrame) -> tuple[Level, ...]:
     if not terms:
         return (_unit_level(fitted.index, build_matrix("1", fitted, [])),)
     levels = []
+    matrices: dict[str, ModelMatrix] = {}
     groups = nested_groups(fitted, [term.name for term in terms])
     for term, group in zip(terms, groups, strict=True):
-        matrix = build_matrix(term.predictors, fitted, term.columns)
-        if not matrix.names:
-            raise InputError(f"The random part of level '{term.name}' has no predictor: use '~ 1'.")
-        rank = np.linalg.matrix_rank(matrix.values / np.abs(matrix.values).max(0).clip(1e-300))
-        if rank < len(matrix.names):
-            raise InputError(
-                f"The random predictors of level '{term.name}' ({', '.join(matrix.names)}) are "
-                "collinear: their covariance cannot be identified."
-            )
+        if term.predictors not in matrices:
+            matrices[term.predictors] = _random_matrix(term, fitted)
+        matrix = matrices[term.predictors]
         levels.append(
             Level(term.name, group.codes, group.labels, matrix.values, matrix.names, matrix)
         )
     return tuple(levels)
+
+
+def _random_matrix(term: LevelTerm, fitted: pd.DataFrame) -> ModelMatrix:
+    matrix = build_matrix(term.predictors, fitted, term.columns)
+    rank = np.linalg.matrix_rank(matrix.values / np.abs(matrix.values).max(0).clip(1e-300))
+    if rank < len(matrix.names):
+        raise InputError(
+            f"The random predictors of level '{term.name}' ({', '.join(matrix.names)}) are "
+            "collinear: their covariance cannot be identified."
+        )
+    return matrix
 
 
 def _unit_level(index: pd.Index, matrix: ModelMatrix) -> Level:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.data.formula import as_formulaic, columns_of, existing_columns
+from mixmeta_jax.data.columns import existing_columns
+from mixmeta_jax.data.formula import as_formulaic, columns_of, parse, split_outside, unquoted
 from mixmeta_jax.errors import InputError
 
 UNIT = "unit"
@@ -46,7 +47,7 @@ def parse_random(random: Any, data: pd.DataFrame) -> list[LevelTerm]:
     pairs: list[tuple[str, str]] = []
     if isinstance(random, Mapping):
         for level, formula in random.items():
-            if not isinstance(formula, str) or "|" in formula:
+            if not isinstance(formula, str) or len(split_outside(formula, "|")) > 1:
                 raise InputError(
                     f"random: the level '{level}' must have a formula without a bar, such as "
                     f"'~ 1', not {formula!r}."
@@ -67,6 +68,8 @@ def parse_random(random: Any, data: pd.DataFrame) -> list[LevelTerm]:
     for level, predictors in pairs:
         existing_columns([level], data, f"random ('{level}')")
         columns = columns_of(predictors, data, f"the random part of level '{level}'")
+        if not len(parse(predictors)):
+            raise InputError(f"The random part of level '{level}' has no predictor: use '~ 1'.")
         terms.append(LevelTerm(level, predictors, tuple(columns)))
     names = [term.name for term in terms]
     twice = [name for name in names if names.count(name) > 1]
@@ -78,9 +81,9 @@ def parse_random(random: Any, data: pd.DataFrame) -> list[LevelTerm]:
 
 
 def _levels_of(formula: str) -> list[tuple[str, str]]:
-    predictors, bar, groups = formula.rpartition("|")
-    levels = [name.strip().strip("`") for name in groups.split("/")]
-    if not bar or not all(levels):
+    predictors, *groups = split_outside(formula, "|")
+    levels = [unquoted(name.strip()) for part in groups for name in split_outside(part, "/")]
+    if len(groups) != 1 or not all(levels):
         raise InputError(
             f"random: '{formula}' does not say the grouping: write it behind a bar, as in "
             "'~ 1 | study' or '~ 1 | district/study'."
@@ -115,7 +118,8 @@ def nested_groups(data: pd.DataFrame, names: Sequence[str]) -> list[Groups]:
         own, _ = pd.factorize(data[name])
         pair = parent * (int(own.max(initial=0)) + 1) + own
         codes, _ = pd.factorize(pair)
-        first = np.unique(codes, return_index=True)[1]
+        # Codes number the groups by first appearance, so each new maximum is a group's first row.
+        first = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))
         columns = [data[level].iloc[first].tolist() for level in names[: depth + 1]]
         labels = columns[0] if depth == 0 else list(zip(*columns, strict=True))
         levels.append(Groups(codes, labels))

@@ -101,7 +101,7 @@ def inputcov(sd: Any, cor: Any = None) -> np.ndarray:
     Raises
     ------
     InputError
-        For a correlation of another shape or outside [−1, 1].
+        For a negative standard deviation, or a correlation of another shape or outside [−1, 1].
 
     Examples
     --------
@@ -112,6 +112,12 @@ def inputcov(sd: Any, cor: Any = None) -> np.ndarray:
     sd = np.asarray(sd, float)
     if sd.ndim != 2:
         raise InputError(f"inputcov needs standard deviations of shape (n, k), not {sd.shape}.")
+    if (sd < 0).any():
+        row, column = np.argwhere(sd < 0)[0].tolist()
+        raise InputError(
+            f"inputcov got a negative standard deviation ({sd[row, column]:g}) in row {row}, "
+            f"column {column}."
+        )
     return sd[:, :, None] * sd[:, None, :] * correlations(cor, *sd.shape)
 
 
@@ -125,9 +131,13 @@ def correlations(rho: Any, n: int, k: int) -> np.ndarray:
     """
     if rho is None:
         return np.eye(k)[None]
-    values = np.asarray(rho, float)
-    if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 1:
-        raise InputError("rho must lie between -1 and 1 and have no missing value.")
+    try:
+        values = np.asarray(rho, float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"rho must be made of numbers, not {rho!r}.") from error
+    per_row = values.ndim == 1 and len(values) == n > 1
+    if (np.abs(values) > 1).any() or (np.isnan(values).any() and not per_row):
+        raise InputError("rho must lie between -1 and 1 and, but for one per row, not be missing.")
     pairs = k * (k - 1) // 2
     if values.ndim == 2:
         if values.shape != (k, k):

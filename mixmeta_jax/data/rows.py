@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.data.formula import existing_columns, numeric
+from mixmeta_jax.data.columns import (
+    existing_columns,
+    missing_rows,
+    numeric,
+    refuse_reordered,
+    row_label,
+)
+from mixmeta_jax.data.formula import refuse_twice
 from mixmeta_jax.errors import InputError
 
 
@@ -17,9 +24,19 @@ def as_pandas(data: Any, what: str = "data") -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
         frame = data
     elif isinstance(data, Mapping):
-        frame = pd.DataFrame(dict(data))
-    elif hasattr(data, "to_pandas"):
-        frame = data.to_pandas()
+        try:
+            frame = pd.DataFrame(dict(data))
+        except ValueError as error:
+            raise InputError(
+                f"{what} is not a mapping of columns of one length: give lists, of length 1 for a "
+                "single row."
+            ) from error
+    elif hasattr(data, "to_pandas") and hasattr(data, "columns"):
+        try:
+            frame = data.to_pandas()
+        except ImportError:
+            # polars converts through pyarrow, which need not be there.
+            frame = pd.DataFrame({name: data[name].to_numpy() for name in data.columns})
     else:
         raise InputError(
             f"{what} must be a data frame (pandas, polars, ...) or a mapping of columns, not "
@@ -33,29 +50,32 @@ def as_pandas(data: Any, what: str = "data") -> pd.DataFrame:
     return frame
 
 
-def given_outcomes(outcomes: Any) -> tuple[np.ndarray, list[str], pd.Index]:
-    """Outcomes that came as an array, Series or frame: values (n, k), names and row labels."""
+def given_outcomes(outcomes: Any) -> pd.DataFrame:
+    """Outcomes that came as an array, Series or frame, as a frame with k named columns."""
+    if hasattr(outcomes, "to_pandas") and hasattr(outcomes, "columns"):
+        outcomes = as_pandas(outcomes, "the frame of outcomes")
     if isinstance(outcomes, pd.Series):
-        outcomes = outcomes.to_frame(outcomes.name if outcomes.name is not None else "y")
-    if hasattr(outcomes, "to_pandas") and not isinstance(outcomes, pd.DataFrame):
-        outcomes = outcomes.to_pandas()
+        outcomes = outcomes.to_frame("y" if outcomes.name is None else outcomes.name)
     if isinstance(outcomes, pd.DataFrame):
-        y = np.column_stack([numeric(outcomes[c], f"outcome '{c}'") for c in outcomes.columns])
-        return y, [str(c) for c in outcomes.columns], outcomes.index
-    try:
-        y = np.asarray(outcomes, float)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            "The first argument must be a formula, or outcomes as an array, Series or data frame."
-        ) from error
-    y = y[:, None] if y.ndim == 1 else y
-    if y.ndim != 2 or not y.size:
-        raise InputError(f"Outcomes must have the shape (n,) or (n, k), not {y.shape}.")
-    if np.isinf(y).any():
-        row, column = np.argwhere(np.isinf(y))[0]
-        raise InputError(f"The outcome {column + 1} is infinite in row {row}.")
-    names = ["y"] if y.shape[1] == 1 else [f"y{o + 1}" for o in range(y.shape[1])]
-    return y, names, pd.RangeIndex(len(y))
+        names = [str(name) for name in outcomes.columns]
+        refuse_twice(names)
+        given = outcomes.set_axis(names, axis=1)
+    else:
+        try:
+            y = np.asarray(outcomes, float)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                "The first argument must be a formula, or outcomes as an array, Series or data "
+                f"frame, not {type(outcomes).__name__}."
+            ) from error
+        y = y[:, None] if y.ndim == 1 else y
+        if y.ndim != 2:
+            raise InputError(f"Outcomes must have the shape (n,) or (n, k), not {y.shape}.")
+        k = y.shape[1]
+        given = pd.DataFrame(y, columns=["y"] if k == 1 else [f"y{o + 1}" for o in range(k)])
+    if not given.size:
+        raise InputError("There are no outcomes: the array or frame that was given is empty.")
+    return given
 
 
 def chosen_rows(subset: Any, table: pd.DataFrame) -> np.ndarray:
@@ -67,12 +87,19 @@ def chosen_rows(subset: Any, table: pd.DataFrame) -> np.ndarray:
         try:
             subset = table.eval(subset)
         except Exception as error:
-            raise InputError(f"subset cannot be evaluated on the data: {error}") from error
-    elif isinstance(subset, Callable):  # type: ignore[arg-type]
+            raise InputError(
+                f"subset='{subset}' cannot be evaluated on the data: {error}."
+            ) from error
+    elif callable(subset):
         subset = subset(table)
+    refuse_reordered(subset, table.index, "subset")
     mask = np.asarray(subset)
-    if mask.dtype == object and not pd.isna(mask).any():
-        mask = mask.astype(bool)
+    if mask.dtype == object and mask.shape == (n,):
+        if pd.isna(mask).any():
+            row = row_label(table.index, int(np.argmax(pd.isna(mask))))
+            raise InputError(f"subset is missing in row {row!r}: it must be true or false.")
+        if all(isinstance(value, (bool, np.bool_)) for value in mask):
+            mask = mask.astype(bool)
     if mask.dtype != bool or mask.shape != (n,):
         raise InputError(
             f"subset must select rows by {n} true or false values (one per row of the data), a "
@@ -83,14 +110,29 @@ def chosen_rows(subset: Any, table: pd.DataFrame) -> np.ndarray:
     return mask
 
 
-def offset_values(offset: Any, table: pd.DataFrame, n: int, k: int) -> np.ndarray:
-    """The offset of each row and outcome, shape (n, k), NaN where missing."""
+def offset_values(offset: Any, table: pd.DataFrame, chosen: np.ndarray, k: int) -> np.ndarray:
+    """The offset of each chosen row and outcome, shape (rows, k), NaN where missing.
+
+    ``offset`` is a column name, one name per outcome, or values by position over all n rows of
+    the data, shape (n,) or (n, k).
+    """
+    n = len(table)
     if offset is None:
-        return np.zeros((n, k))
+        return np.zeros((int(chosen.sum()), k))
     if isinstance(offset, str):
-        existing_columns([offset], table, "offset")
-        values = numeric(table[offset], f"offset '{offset}'")
+        offset = [offset]
+    if (
+        isinstance(offset, Sequence)
+        and len(offset)
+        and all(isinstance(name, str) for name in offset)
+    ):
+        names = existing_columns(offset, table, "offset")
+        values = np.column_stack([numeric(table[c], f"offset '{c}'", False) for c in names])
+    elif isinstance(offset, pd.Series):
+        refuse_reordered(offset, table.index, "offset")
+        values = numeric(offset, "offset", False)
     else:
+        refuse_reordered(offset, table.index, "offset")
         try:
             values = np.asarray(offset, float)
         except (TypeError, ValueError) as error:
@@ -99,24 +141,47 @@ def offset_values(offset: Any, table: pd.DataFrame, n: int, k: int) -> np.ndarra
         values = values[:, None]
     if values.ndim != 2 or len(values) != n or values.shape[1] not in (1, k):
         raise InputError(
-            f"offset has shape {values.shape}: it must have {n} rows, and one column or {k}."
+            f"offset has shape {values.shape}: it must have {n} rows, one per row of the data, and "
+            f"one column{'' if k == 1 else f' or {k}'}."
         )
-    if np.isinf(values).any():
-        row = table.index[int(np.argwhere(np.isinf(values))[0, 0])]
+    values = values[chosen]
+    infinite = np.isinf(values).any(axis=1)
+    if infinite.any():
+        row = row_label(table.index[chosen], int(np.argmax(infinite)))
         raise InputError(f"The offset is infinite in row {row!r}.")
-    return np.broadcast_to(values, (n, k)).copy()
+    return np.broadcast_to(values, (len(values), k))
 
 
-def check_kept(
-    kept: np.ndarray, gaps: np.ndarray, nothing: np.ndarray, index: pd.Index, na_action: str
-) -> None:
-    """Raise where no row can be fitted, or where one cannot and ``na_action`` is "raise"."""
+def kept_rows(
+    table: pd.DataFrame, needed: Sequence[str], shift: np.ndarray, y: np.ndarray, na_action: str
+) -> np.ndarray:
+    """Which rows can be fitted, shape (n,): nothing that they need is missing.
+
+    Parameters
+    ----------
+    table, needed
+        The rows, and the columns of predictors and groups.
+    shift, y
+        Offset and outcomes, shape (n, k), NaN where missing; one outcome is enough.
+    na_action
+        With "raise", a row that cannot be fitted is an error.
+
+    Raises
+    ------
+    InputError
+        If no row is left, or for the first that is not where ``na_action`` says so.
+    """
+    gaps = missing_rows(table, needed) | np.isnan(shift).any(axis=1)
+    nothing = np.isnan(y).all(axis=1)
+    kept = ~gaps & ~nothing
     if na_action == "raise" and not kept.all():
         row = int(np.argmin(kept))
-        why = "a predictor, group or offset" if gaps[row] else "every outcome"
+        absent = [f"column '{c}'" for c in needed if missing_rows(table.iloc[[row]], [c])[0]]
+        absent += ["the offset"] if np.isnan(shift[row]).any() else []
+        why = f"a value of {' and '.join(absent)}" if absent else "every outcome"
         raise InputError(
-            f"Row {index[row]!r} misses {why}, and na_action is 'raise': complete it, or choose "
-            "na_action='omit'."
+            f"Row {row_label(table.index, row)!r} misses {why}, and na_action is 'raise': complete "
+            "it, or choose na_action='omit'."
         )
     if not kept.any():
         why = (
@@ -125,3 +190,4 @@ def check_kept(
             else "each misses a predictor, group, offset or all outcomes"
         )
         raise InputError(f"None of the {len(kept)} row(s) can be fitted: {why}.")
+    return kept

@@ -1,0 +1,159 @@
+"""Columns of a data frame, as numbers or judged as they stand: missing, infinite, not there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.errors import InputError
+
+NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
+"""What pandas infers of an object column that holds numbers."""
+
+
+def row_label(index: pd.Index, position: int) -> Any:
+    """The label of a row as a plain Python value, which is how a user reads it."""
+    return index[position : position + 1].tolist()[0]
+
+
+def close_matches(name: object, known: Iterable[object]) -> str:
+    """A sentence that suggests the names that are nearly the one given; empty without any."""
+    close = difflib.get_close_matches(str(name), [str(other) for other in known], 3)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def existing_columns(
+    names: Iterable[str], data: pd.DataFrame, where: str, what: str = "the data"
+) -> list[str]:
+    """The names, each checked to be a column of the data.
+
+    Parameters
+    ----------
+    names, data
+        Columns, and the frame that is to hold them.
+    where, what
+        Part of the model that names the columns, and what the frame is called, for the sentence.
+    """
+    names = list(names)
+    for name in names:
+        if name not in data.columns:
+            hint = close_matches(name, data.columns)
+            raise InputError(f"There is no column '{name}' in {what}, named in {where}.{hint}")
+    return names
+
+
+def numeric(values: pd.Series, what: str, finite: bool = True) -> np.ndarray:
+    """A column as floats, NaN where missing.
+
+    Parameters
+    ----------
+    values
+        Column of any type that holds numbers.
+    what
+        How the sentence calls it.
+    finite
+        Whether an infinite value is an error.
+    """
+    if values.dtype == object or isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(object).where(values.notna().to_numpy(), np.nan)
+    try:
+        if values.dtype.kind in "mMc":
+            raise TypeError("dates, durations and complex numbers are no reals")
+        numbers = pd.to_numeric(values, errors="raise").to_numpy(dtype=float, na_value=np.nan)
+    except (ValueError, TypeError) as error:
+        bad = values.notna().to_numpy()
+        if values.dtype.kind not in "mMc":
+            bad = bad & pd.to_numeric(values, errors="coerce").isna().to_numpy()
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"The {what} holds {values.iloc[row]!r} in row {row_label(values.index, row)!r}, which "
+            "is not a number."
+        ) from error
+    if finite:
+        infinite = np.isinf(numbers)
+        if infinite.any():
+            row = row_label(values.index, int(np.argmax(infinite)))
+            raise InputError(f"The {what} is infinite in row {row!r}.")
+    return numbers
+
+
+def refuse_reordered(values: Any, index: pd.Index, what: str) -> None:
+    """Raise where a Series or frame holds the rows of the data in another order.
+
+    Values beside the data are read by position; whoever gives them the labels of the data in
+    another order may have meant the labels.
+    """
+    own = values.index if isinstance(values, (pd.Series, pd.DataFrame)) else index
+    if len(own) != len(index) or own.equals(index):
+        return
+    if index.is_unique and own.is_unique and own.isin(index).all():
+        raise InputError(
+            f"The index of {what} holds the rows of the data in another order, but {what} is read "
+            "by position: bring it into the order of the data with .loc[data.index]."
+        )
+
+
+def is_numeric(column: pd.Series) -> bool:
+    """Whether a column holds numbers, be it as objects; truth values do not count."""
+    if pd.api.types.is_bool_dtype(column):
+        return False
+    if column.dtype == object:
+        return pd.api.types.infer_dtype(column, skipna=True) in NUMBERS
+    return pd.api.types.is_numeric_dtype(column)
+
+
+def missing_rows(data: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """Which rows miss any of the columns, shape (n,)."""
+    missing = np.zeros(len(data), bool)
+    for name in columns:
+        column = data[name]
+        missing |= column.isna().to_numpy()
+        if isinstance(column.dtype, pd.api.extensions.ExtensionDtype) and is_numeric(column):
+            # A nullable column may hold NaN beside its own missing value.
+            missing |= np.isnan(column.to_numpy(dtype=float, na_value=np.nan))
+    return missing
+
+
+def refuse_infinite(data: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raise where a numeric column is infinite, naming it and the row."""
+    for name in columns:
+        if is_numeric(data[name]):
+            numeric(data[name], f"column '{name}'")
+
+
+def plain_columns(
+    data: pd.DataFrame, columns: Sequence[str], categories: Collection[str]
+) -> pd.DataFrame:
+    """Complete columns of numpy types, and only categories that occur.
+
+    Numbers become floats, since powers of integers overflow; those that a formula uses as
+    ``categories`` stay whole, so that the category 2 is not called 2.0.
+
+    Raises
+    ------
+    InputError
+        For dates, which have no scale of their own.
+    """
+    plain = {}
+    for name in columns:
+        column = data[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            column = column.cat.remove_unused_categories()
+        elif pd.api.types.is_bool_dtype(column):
+            column = column.astype(bool)
+        elif name in categories and pd.api.types.is_integer_dtype(column):
+            column = column.astype(np.int64)
+        elif is_numeric(column):
+            column = pd.Series(numeric(column, f"column '{name}'"), data.index)
+        elif column.dtype.kind in "mM" or isinstance(column.dtype, pd.PeriodDtype):
+            raise InputError(
+                f"The column '{name}' holds dates: turn them into numbers (such as years) first."
+            )
+        else:
+            column = column.astype(object)
+        plain[name] = column
+    return pd.DataFrame(plain, index=data.index)

@@ -1,0 +1,89 @@
+"""Error matrices judged all at once: there where observed, finite, symmetric, positive definite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mixmeta_jax.errors import InputError
+
+ASYMMETRY = 1e-8
+"""Difference of two mirrored elements, relative to the largest, that rounding explains."""
+
+SMALLEST_PIVOT = 1e-7
+"""Of the Cholesky factor of the correlations; its square, 1e-14, bounds their least eigenvalue."""
+
+
+def checked_matrices(
+    S: np.ndarray,
+    seen: np.ndarray,
+    where: Callable[[int], str],
+    entry: Callable[[int, int], str],
+) -> np.ndarray:
+    """The matrices with zeros for what is missing, exactly symmetric and positive definite.
+
+    Parameters
+    ----------
+    S, seen
+        Matrices, shape (B, d, d), and which of their elements are observed, shape (B, d).
+    where, entry
+        What a sentence calls a matrix, and one element of it.
+
+    Raises
+    ------
+    InputError
+        For the first matrix that cannot be an error covariance.
+    """
+    pair = seen[:, :, None] & seen[:, None, :]
+    absent = pair & np.isnan(S)
+    if absent.any():
+        b, j, i = (int(a) for a in np.argwhere(absent)[0])
+        what = entry(b, i) if i == j else f"{entry(b, i)} with {entry(b, j)}"
+        raise InputError(
+            f"S is missing for {what} in {where(b)}, where the outcome is observed: give it, or "
+            "set the outcome to missing."
+        )
+    S = np.where(pair, S, 0.0)
+    infinite = np.isinf(S)
+    if infinite.any():
+        b, i, _ = (int(a) for a in np.argwhere(infinite)[0])
+        raise InputError(f"S is infinite for {entry(b, i)} in {where(b)}.")
+    variances = np.diagonal(S, axis1=1, axis2=2)
+    bad = seen & (variances <= 0)
+    if bad.any():
+        b, i = (int(a) for a in np.argwhere(bad)[0])
+        kind = "negative" if variances[b, i] < 0 else "zero"
+        raise InputError(
+            f"S has a {kind} variance ({variances[b, i]:g}) for {entry(b, i)} in {where(b)}: an "
+            "error variance must be positive."
+        )
+    if S.shape[1] == 1:
+        return S
+    mirrored = S.transpose(0, 2, 1)
+    skew = np.abs(S - mirrored).max((1, 2), initial=0) > ASYMMETRY * np.abs(S).max((1, 2))
+    if skew.any():
+        raise InputError(f"S is not symmetric in {where(int(np.argmax(skew)))}.")
+    S = (S + mirrored) / 2
+    _refuse_indefinite(S, pair, variances, where)
+    return S
+
+
+def _refuse_indefinite(
+    S: np.ndarray, pair: np.ndarray, variances: np.ndarray, where: Callable[[int], str]
+) -> None:
+    """Raise where the correlations are singular or worse; missing elements count as alone."""
+    sd = np.sqrt(np.where(variances > 0, variances, 1.0))
+    scaled = np.where(pair, S / (sd[:, :, None] * sd[:, None, :]), np.eye(S.shape[1]))
+    try:
+        pivots = np.diagonal(np.linalg.cholesky(scaled), axis1=1, axis2=2).min(initial=1.0)
+    except np.linalg.LinAlgError:
+        pivots = 0.0
+    if pivots > SMALLEST_PIVOT:
+        return
+    b = int(np.argmin(np.linalg.eigvalsh(scaled)[:, 0]))
+    seen = pair[b].any(axis=0)
+    eigenvalue = np.linalg.eigvalsh(S[b][np.ix_(seen, seen)])[0]
+    raise InputError(
+        f"S is not positive definite in {where(b)}: its smallest eigenvalue is {eigenvalue:.4g}."
+    )
