@@ -68,12 +68,12 @@ def random_design(
 
 
 KINDS = {
-    "univariate": dict(k=1, q=(1,), missing=0.0),
-    "one group per row": dict(k=3, q=(1,), codes=[np.arange(20)]),
-    "random slope": dict(k=1, q=(2,), missing=0.0),
-    "bivariate, two levels": dict(k=2, q=(2, 1)),
-    "three levels": dict(k=1, q=(2, 1, 1), missing=0.0, n=30),
-    "blocks of S": dict(k=1, q=(2,), blocks=True, missing=0.0, n=30),
-    "blocks of S, two outcomes, two levels": dict(k=2, q=(1, 1), blocks=True, n=14),
+    "univariate": {"k": 1, "q": (1,), "missing": 0.0},
+    "one group per row": {"k": 3, "q": (1,), "codes": [np.arange(20)]},
+    "random slope": {"k": 1, "q": (2,), "missing": 0.0},
+    "bivariate, two levels": {"k": 2, "q": (2, 1)},
+    "three levels": {"k": 1, "q": (2, 1, 1), "missing": 0.0, "n": 30},
+    "blocks of S": {"k": 1, "q": (2,), "blocks": True, "missing": 0.0, "n": 30},
+    "blocks of S, two outcomes, two levels": {"k": 2, "q": (1, 1), "blocks": True, "n": 14},
 }
 """One design of each kind that the engine treats in its own way."""

@@ -7,7 +7,9 @@ host with numpy or inside a traced function with ``jax.numpy``.
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
@@ -95,7 +97,8 @@ class Design:
 
     def Psi(self, theta: Array) -> tuple[Array, ...]:
         """Ψ of each level, outer first, at θ."""
-        return psi_of_levels(self.structures, self.dims, theta)
+        levels = parameters_by_level(self.structures, self.dims, theta)
+        return tuple(s.psi(t, d) for s, t, d in levels)
 
     def without_levels(self) -> Design:
         """The fixed-effects model: S alone."""
@@ -107,13 +110,17 @@ class Design:
         return replace(self, Z=(), structures=(), groups=self.groups[:, :0], layout=layout)
 
 
-def psi_of_levels(
+def _weighted(structure: Structure, d: int, rise: Array, theta: Array) -> Array:
+    return 0.5 * (rise * structure.psi(theta, d)).sum()
+
+
+def parameters_by_level(
     structures: tuple[Structure, ...], dims: tuple[int, ...], theta: Array
-) -> tuple[Array, ...]:
-    """Ψ of each level from the parameters of all, one level after the other."""
+) -> list[tuple[Structure, Array, int]]:
+    """Each level's structure, parameters and number of random effects, outer first."""
     ends = np.cumsum([0, *(s.n_parameters(d) for s, d in zip(structures, dims, strict=True))])
     parts = [theta[a:b] for a, b in itertools.pairwise(ends)]
-    return tuple(s.psi(t, d) for s, t, d in zip(structures, parts, dims, strict=True))
+    return list(zip(structures, parts, dims, strict=True))
 
 
 @jax.tree_util.register_dataclass
@@ -174,13 +181,35 @@ class Tensors:
     absorbed: tuple[int, ...] = field(metadata={"static": True})
     n_groups: tuple[int, ...] = field(metadata={"static": True})
 
-    def Psi(self, theta: Array) -> tuple[Array, ...]:
-        """Ψ of each level, outermost first, at θ."""
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Number of random effects of each level, outermost first."""
         block = self.blocks[0]
         dims = [0] * len(self.structures)
         for level, z in zip((*self.inside, *self.absorbed), block.z, strict=True):
             dims[level] = z.shape[0] * block.y.shape[1]
-        return psi_of_levels(self.structures, tuple(dims), theta)
+        return tuple(dims)
+
+    def Psi(self, theta: Array) -> tuple[Array, ...]:
+        """Ψ of each level, outermost first, at θ."""
+        return tuple(s.psi(t, d) for s, t, d in self._by_level(theta))
+
+    def slopes(self, theta: Array) -> tuple[Array, ...]:
+        """∂Ψ/∂θ of each level in its own parameters, shape (d, d, n_θ of the level)."""
+        return tuple(
+            jax.jacfwd(functools.partial(s.psi, d=d))(t) for s, t, d in self._by_level(theta)
+        )
+
+    def curvature(self, theta: Array, rises: Sequence[Array]) -> Array:
+        """½ Σ ⟨rise, ∂²Ψ/∂θ∂θᵀ⟩ over the levels, shape (n_θ, n_θ)."""
+        blocks = []
+        for (s, t, d), rise in zip(self._by_level(theta), rises, strict=True):
+            weigh = functools.partial(_weighted, s, d, rise)
+            blocks.append(jax.hessian(weigh)(t))
+        return jax.scipy.linalg.block_diag(*blocks)
+
+    def _by_level(self, theta: Array) -> list[tuple[Structure, Array, int]]:
+        return parameters_by_level(self.structures, self.dims, theta)
 
 
 def arrange(design: Design) -> Tensors:

@@ -9,73 +9,85 @@ Karush, Kuhn and Tucker; otherwise the direction of ascent is returned, to go on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy import linalg
 
 from mixmeta_jax.data.design import Design
 from mixmeta_jax.status import Status
 
 ASCENT = 1e-5
-"""Negative curvature, relative to the diagonal of the information, that counts as a way up."""
+"""Negative curvature, relative to the size of the information, that counts as a way up."""
 
 FLAT = 1e-9
 """Curvature below which the likelihood counts as constant along a direction."""
 
+FLOOR = 1e-6
+"""Information on a parameter, in its natural unit, below which it counts as none."""
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """The status of a stop, and a direction in θ in which the likelihood still rises (or None)."""
+    """The status of a stop, and a direction in θ in which the likelihood still rises (or None).
+
+    The status is that of the point itself; it stands if there turns out to be no way up.
+    """
 
     status: Status
     ascent: np.ndarray | None = None
 
 
 def judge(
-    design: Design,
-    Psi: tuple[np.ndarray, ...],
-    scales: list[np.ndarray],
-    information: np.ndarray,
-    diagonal: np.ndarray,
-    jacobian: np.ndarray,
-    norm: float,
-    gradient_tol: float,
+    design: Design, best: Any, scales: Sequence[np.ndarray], units: np.ndarray, gradient_tol: float
 ) -> Verdict:
     """Judge a stop of the optimiser.
 
     Parameters
     ----------
-    design, Psi
-        The model, and Ψ of each level, outer first.
+    design
+        The model.
+    best
+        The end of one path: a `newton.Maximum` of numpy arrays without the axis of the starts.
     scales
         Per level: the variance of each random effect that counts as one unit of size.
-    information
-        Observed information in θ, shape (n_θ, n_θ).
-    diagonal
-        Scale of the information: the diagonal of the guiding matrix, shape (n_θ,).
-    jacobian
-        ∂Ψ/∂θ, the entries of all levels in units of ``scales``, shape (entries, n_θ).
-    norm
-        Scale-free norm of the gradient.
+    units
+        Size of each parameter at such variances, shape (n_θ,).
     gradient_tol
         Norm at which the gradient counts as zero.
     """
+    path = best.path
+    information, norm = path.at.observed, float(path.norm)
     if not np.isfinite(norm) or not np.isfinite(information).all():
         return Verdict(Status.NOT_FINITE)
     if norm > 10 * gradient_tol:
         return Verdict(Status.MAX_ITER)
-    if not len(diagonal):
-        return Verdict(Status.CONVERGED)
-    root = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    root = np.sqrt(np.maximum(np.diag(path.at.guide), FLOOR / units**2))
     curvature, directions = np.linalg.eigh(information / np.outer(root, root))
-    if curvature[0] < -ASCENT:
-        return Verdict(Status.MAX_ITER, directions[:, 0] / root)
-    flat = directions[:, curvature < FLAT] / root[:, None]
-    moves = jacobian @ flat
-    if moves.size and np.abs(moves).max() > 1e-4 * max(np.abs(jacobian / root).max(), 1e-300):
-        return Verdict(Status.NOT_IDENTIFIED)
+    flat = directions[:, np.abs(curvature) < FLAT] / root[:, None]
     at_bound = any(
-        structure.at_bound(P, scale)
-        for structure, P, scale in zip(design.structures, Psi, scales, strict=True)
+        structure.at_bound(Psi, scale)
+        for structure, Psi, scale in zip(design.structures, best.Psi, scales, strict=True)
     )
-    return Verdict(Status.BOUNDARY if at_bound else Status.CONVERGED)
+    if _moves(best, scales, flat, units):
+        status = Status.NOT_IDENTIFIED
+    else:
+        status = Status.BOUNDARY if at_bound else Status.CONVERGED
+    if curvature[0] >= -ASCENT:
+        return Verdict(status)
+    ascent = directions[:, 0] / root
+    return Verdict(status, ascent / np.abs(ascent / units).max())
+
+
+def _moves(best: Any, scales: Sequence[np.ndarray], flat: np.ndarray, units: np.ndarray) -> bool:
+    """Whether Ψ changes along a direction in which the likelihood does not."""
+    if not flat.size:
+        return False
+    entries = [
+        (slope / np.sqrt(np.outer(scale, scale))[:, :, None]).reshape(-1, slope.shape[2])
+        for slope, scale in zip(best.slopes, scales, strict=True)
+    ]
+    flat = flat / np.abs(flat / units[:, None]).max(0)
+    return bool(np.abs(linalg.block_diag(*entries) @ flat).max() > 1e-4)

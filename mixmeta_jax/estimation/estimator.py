@@ -15,7 +15,11 @@ from mixmeta_jax.data.design import Design, arrange
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.convergence import Verdict, judge
 from mixmeta_jax.estimation.newton import maximise, values_at
-from mixmeta_jax.estimation.start import starting_parameters, starting_variances
+from mixmeta_jax.estimation.start import (
+    natural_units,
+    starting_parameters,
+    starting_variances,
+)
 from mixmeta_jax.model.likelihood import solution_at
 from mixmeta_jax.status import Status
 
@@ -101,27 +105,25 @@ def _at(design: Design, theta: np.ndarray, method: str) -> Estimate:
 
 
 def _maximum(design: Design, method: str, control: Control, level_names: Sequence[str]) -> Estimate:
-    tensors = arrange(design)
     scales = starting_variances(design)
-    starts = _starts(design, scales, control, level_names)
-    settings = (control.max_iter, control.gradient_tol)
-    n_iter = 0
-    if float(tensors.n_obs) > EXACT_SIZE:
-        # The average information leads most of the way at a fraction of the cost.
-        values = np.asarray(values_at(starts, tensors, method=method))
-        starts = starts[[int(np.nanargmax(values))]]
-        maximum = maximise(starts, tensors, *settings, method=method, exact=False)
-        starts = np.asarray(maximum.path.theta)
-        n_iter = int(maximum.path.n_iter[0])
-    for _ in range(ESCAPES + 1):
-        maximum = maximise(starts, tensors, *settings, method=method, exact=True)
-        best = _highest(jax.device_get(maximum))
-        path = best.path
-        n_iter += int(path.n_iter)
-        verdict = _verdict(design, best, scales, control)
-        if verdict.ascent is None:
-            break
-        starts = _leave(path.theta, verdict.ascent, len(starts))
+    own = starting_parameters(design, scales)
+    units = natural_units(own)
+    starts = own if control.n_starts is None else own[: control.n_starts]
+    if control.start is not None:
+        starts = _given_start(design, control.start, level_names)
+    best, verdict, n_iter = _search(design, starts, scales, units, method, control)
+    if verdict.status is Status.MAX_ITER:
+        turned = _reordered(design, best.Psi, scales)
+        if turned is not None:
+            theta = _parameters(turned, best.Psi)[None]
+            other, verdict, more = _search(turned, theta, scales, units, method, control)
+            # The parameters and their information are reported in the user's order.
+            start = _parameters(design, other.Psi)[None]
+            settings = (units, 1, control.gradient_tol)
+            again = maximise(start, arrange(design), *settings, method=method, exact=True)
+            best, n_iter = _highest(jax.device_get(again)), n_iter + more
+            best = replace(best, path=replace(best.path, norm=other.path.norm))
+    path = best.path
     beta, vcov = _to_predictors(design, path.at.beta + best.centre.ravel(), path.at.V)
     return Estimate(
         beta,
@@ -136,6 +138,41 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     )
 
 
+def _search(
+    design: Design,
+    starts: np.ndarray,
+    scales: Sequence[np.ndarray],
+    units: np.ndarray,
+    method: str,
+    control: Control,
+) -> tuple[Any, Verdict, int]:
+    """The highest point found from the starts, its verdict, and the evaluations it took."""
+    tensors = arrange(design)
+    settings = (units, control.max_iter, control.gradient_tol)
+    n_iter = 0
+    if float(tensors.n_obs) > EXACT_SIZE:
+        # The average information leads most of the way at a fraction of the cost.
+        values = np.asarray(values_at(starts, tensors, method=method))
+        starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
+        maximum = maximise(starts, tensors, *settings, method=method, exact=False)
+        starts = np.asarray(maximum.path.theta)
+        n_iter = int(maximum.path.n_iter[0])
+    best, verdict = None, Verdict(Status.MAX_ITER)
+    for _ in range(ESCAPES + 1):
+        maximum = maximise(starts, tensors, *settings, method=method, exact=True)
+        found = _highest(jax.device_get(maximum))
+        n_iter += int(found.path.n_iter)
+        if best is not None:
+            gain = found.path.at.value - best.path.at.value
+            if not gain > 1e-9 * (1 + abs(best.path.at.value)):
+                return best, Verdict(verdict.status), n_iter
+        best, verdict = found, judge(design, found, scales, units, control.gradient_tol)
+        if verdict.ascent is None:
+            return best, verdict, n_iter
+        starts = _leave(best.path.theta, verdict.ascent, len(starts))
+    return best, Verdict(Status.MAX_ITER), n_iter
+
+
 def _highest(maximum: Any) -> Any:
     """The end of the best path of a `Maximum`, without the axis of the starts."""
     values = maximum.path.at.value
@@ -146,38 +183,31 @@ def _highest(maximum: Any) -> Any:
     return replace(maximum, path=path, Psi=Psi, slopes=slopes)
 
 
-def _verdict(design: Design, best: Maximum, scales: list[np.ndarray], control: Control) -> Verdict:
-    path = best.path
-    entries = [
-        slope / np.sqrt(np.outer(scale, scale))[:, :, None]
-        for slope, scale in zip(best.slopes, scales, strict=True)
-    ]
-    jacobian = np.concatenate([e.reshape(-1, len(path.theta)) for e in entries])
-    return judge(
-        design,
-        best.Psi,
-        scales,
-        path.at.observed,
-        np.diag(path.at.guide),
-        jacobian,
-        float(path.norm),
-        control.gradient_tol,
+def _reordered(
+    design: Design, Psi: Sequence[np.ndarray], scales: Sequence[np.ndarray]
+) -> Design | None:
+    """The same model with Λ in another order: the largest variances first.
+
+    Where a variance vanishes, a Cholesky factor that begins with it leaves a narrow curved valley
+    in θ; one that ends with it does not. None where no structure has an order to change.
+    """
+    structures = tuple(
+        structure.ordered(np.argsort(-np.diag(P) / scale, kind="stable"))
+        for structure, P, scale in zip(design.structures, Psi, scales, strict=True)
     )
+    changed = any(a is not b for a, b in zip(structures, design.structures, strict=True))
+    return replace(design, structures=structures) if changed else None
 
 
-def _leave(theta: Any, ascent: np.ndarray, n_starts: int) -> np.ndarray:
+def _parameters(design: Design, Psi: Sequence[np.ndarray]) -> np.ndarray:
+    parts = [s.theta(P) for s, P in zip(design.structures, Psi, strict=True)]
+    return np.concatenate(parts)
+
+
+def _leave(theta: np.ndarray, ascent: np.ndarray, n_starts: int) -> np.ndarray:
     """Starts on both sides of a saddle, ever further along the direction of ascent."""
     steps = [(-1) ** lane * 0.1 * 2.0 ** (lane // 2) for lane in range(n_starts)]
     return theta + np.outer(steps, ascent)
-
-
-def _starts(
-    design: Design, scales: list[np.ndarray], control: Control, level_names: Sequence[str]
-) -> np.ndarray:
-    if control.start is not None:
-        return _given_start(design, control.start, level_names)
-    starts = starting_parameters(design, scales)
-    return starts if control.n_starts is None else starts[: control.n_starts]
 
 
 def _given_start(design: Design, start: Any, level_names: Sequence[str]) -> np.ndarray:

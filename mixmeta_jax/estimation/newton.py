@@ -16,18 +16,25 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.model.information import (
+    average_information,
+    expected_information,
+    has_closed_expected,
+)
 from mixmeta_jax.model.likelihood import centred, constant, log_likelihood_at, profile
 from mixmeta_jax.model.small import whitener
-from mixmeta_jax.model.sweep import downward, upward
+from mixmeta_jax.model.sweep import Upward, downward, upward
 
 RUNNING, POLISHING, DONE = 0, 1, 2
+
+NO_INFORMATION = 1e-10
+"""Least information on a parameter, in its natural unit, by which its gradient is scaled."""
 
 
 @jax.tree_util.register_dataclass
@@ -69,7 +76,8 @@ class Maximum:
     path
         The ends of the paths.
     Psi, slopes
-        Ψ of each level, outer first, shape (d, d), and ∂Ψ/∂θ, shape (d, d, n_θ), there.
+        Ψ of each level, outer first, shape (d, d), and ∂Ψ/∂θ in the parameters of the level, shape
+        (d, d, n_θ of the level), there.
     centre
         Coefficients that were taken out to centre the data, shape (p, k).
     constant
@@ -113,53 +121,56 @@ class Path:
 
 
 def evaluate(theta: Array, data: Tensors, restricted: bool, exact: bool) -> Evaluation:
-    """Value, gradient and information at θ; ``data`` is centred.
-
-    The derivatives of s_j s_jᵀ along ∂Ψ/∂θ_b hold −2 times the average information, since
-    ∂s_j = −Z_jᵀP f_b; together with those of T_j they make the observed one.
-    """
-
-    def parts(theta: Array) -> tuple:
-        Psi = data.Psi(theta)
-        up = upward(Psi, data)
-        solution = profile(up)
-        Omega = solution.V if restricted else jnp.zeros_like(solution.V)
-        down = downward(up, data, solution.beta, Omega)
-        value = -0.5 * (solution.deviance + (solution.logdet_A if restricted else 0.0))
-        moving = (down.products, down.traces) if exact else (down.products, ())
-        return moving, (down.products, down.traces, value, solution)
-
-    (d_products, d_traces), (products, traces, value, solution) = jax.jacfwd(parts, has_aux=True)(
-        theta
+    """Value, gradient and information at θ; ``data`` is centred."""
+    Psi = data.Psi(theta)
+    up = upward(Psi, data)
+    solution = profile(up)
+    Omega = solution.V if restricted else jnp.zeros_like(solution.V)
+    down = downward(up, data, solution.beta, Omega)
+    value = -0.5 * (solution.deviance + (solution.logdet_A if restricted else 0.0))
+    rises = [P - T for P, T in zip(down.products, down.traces, strict=True)]  # 2 ∂ℓ/∂Ψ
+    slopes = data.slopes(theta)
+    gradient = jnp.concatenate(
+        [0.5 * jnp.einsum("ija,ij->a", dP, g) for dP, g in zip(slopes, rises, strict=True)]
     )
-    slopes = [P - T for P, T in zip(products, traces, strict=True)]  # 2 ∂ℓ/∂Ψ
-    dPsi = jax.jacfwd(data.Psi)(theta)
-
-    def along(matrices: Any, moved: Any) -> Array:
-        pairs = zip(matrices, moved, strict=True)
-        return 0.5 * jnp.stack([jnp.einsum("ija,ij...->a...", dP, m) for dP, m in pairs]).sum(0)
-
-    def mapped(theta: Array) -> Array:
-        parts = [(g * P).sum() for g, P in zip(slopes, data.Psi(theta), strict=True)]
-        return 0.5 * jnp.stack(parts).sum()
-
-    gradient = along(dPsi, slopes)
-    curvature = jax.hessian(mapped)(theta)
-    products_along = along(dPsi, d_products)
-    average = -0.25 * (products_along + products_along.T)
+    curvature = data.curvature(theta, rises)
+    average = average_information(up, down, data, solution.V, slopes)
     guide = average + jnp.diag(jnp.abs(jnp.diagonal(curvature)))
     observed = guide
     if exact:
-        traces_along = along(dPsi, d_traces)
-        observed = traces_along - products_along - curvature
-        observed = 0.5 * (observed + observed.T)
+        expected = _expected(theta, up, data, solution.V, slopes, restricted)
+        observed = 2 * average - expected - curvature
     return Evaluation(value, gradient, observed, guide, solution.beta, solution.V)
+
+
+def _expected(
+    theta: Array, up: Upward, data: Tensors, V: Array, slopes: tuple[Array, ...], restricted: bool
+) -> Array:
+    """½ tr(PΣ_aPΣ_b): in closed form, or from the derivatives of Σ_j T_j, one after the other."""
+    if has_closed_expected(data):
+        return expected_information(up, data, V, slopes[0], restricted)
+
+    def traces(theta: Array) -> tuple[Array, ...]:
+        up = upward(data.Psi(theta), data)
+        V = profile(up).V
+        Omega = V if restricted else jnp.zeros_like(V)
+        return downward(up, data, jnp.zeros(len(V)), Omega).traces
+
+    def along(direction: Array) -> Array:
+        _, moved = jax.jvp(traces, (theta,), (direction,))
+        return jnp.concatenate(
+            [-0.5 * jnp.einsum("ija,ij->a", dP, dT) for dP, dT in zip(slopes, moved, strict=True)]
+        )
+
+    expected = jax.lax.map(along, jnp.eye(len(theta)))
+    return 0.5 * (expected + expected.T)
 
 
 @functools.partial(jax.jit, static_argnames=("method", "exact"))
 def maximise(
     starts: Array,
     tensors: Tensors,
+    units: Array,
     max_iter: Array,
     gradient_tol: Array,
     *,
@@ -174,6 +185,8 @@ def maximise(
         Parameters to start from, shape (n_starts, n_θ).
     tensors
         The data.
+    units
+        Natural size of each parameter, shape (n_θ,).
     max_iter
         Largest number of evaluations per start.
     gradient_tol
@@ -190,6 +203,7 @@ def maximise(
         data=data,
         restricted=restricted,
         exact=exact,
+        units=units,
         max_iter=max_iter,
         gradient_tol=gradient_tol,
     )
@@ -199,7 +213,7 @@ def maximise(
 
     paths = jax.vmap(follow)(starts)
     Psi = jax.vmap(data.Psi)(paths.theta)
-    slopes = jax.vmap(jax.jacfwd(data.Psi))(paths.theta)
+    slopes = jax.vmap(data.slopes)(paths.theta)
     return Maximum(paths, Psi, slopes, centre, constant(tensors, restricted))
 
 
@@ -229,6 +243,7 @@ def _step(
     data: Tensors,
     restricted: bool,
     exact: bool,
+    units: Array,
     max_iter: Array,
     gradient_tol: Array,
 ) -> Path:
@@ -246,7 +261,7 @@ def _step(
     relaxed = jnp.where(ratio < 0.25, jnp.maximum(2 * path.damping, 1e-3), relaxed)
     relaxed = jnp.where(relaxed < 1e-6, 0.0, relaxed)
     damping = jnp.where(accepted, relaxed, jnp.maximum(8 * path.damping, 1e-2))
-    move, predicted, norm = _newton_step(at, damping)
+    move, predicted, norm = _newton_step(at, damping, units)
     n_iter = path.n_iter + 1
     arrived = (path.phase == POLISHING) | (norm == 0)
     vanished = norm <= gradient_tol
@@ -255,11 +270,10 @@ def _step(
     return Path(theta, at, theta + move, predicted, damping, norm, n_iter, phase)
 
 
-def _newton_step(at: Evaluation, damping: Array) -> tuple[Array, Array, Array]:
+def _newton_step(at: Evaluation, damping: Array, units: Array) -> tuple[Array, Array, Array]:
     """Damped step, the gain it promises, and the scale-free norm of the gradient."""
-    diagonal = jnp.diagonal(at.guide)
-    diagonal = jnp.where(diagonal > 0, diagonal, 1.0)
-    root = jnp.sqrt(diagonal)
+    # A parameter on which there is no information must not divide rounding by rounding.
+    root = jnp.sqrt(jnp.maximum(jnp.diagonal(at.guide), NO_INFORMATION / units**2))
     scaled = at.gradient / root
     ridge = (damping + 1e-14) * jnp.eye(len(root))
     observed = at.observed / jnp.outer(root, root) + ridge

@@ -76,6 +76,12 @@ def starting_parameters(design: Design, variances: list[np.ndarray]) -> np.ndarr
     return np.stack(starts)
 
 
+def natural_units(starts: np.ndarray) -> np.ndarray:
+    """Size of each parameter, shape (n_θ,): its largest among the starts, never zero."""
+    sizes = np.abs(starts).max(0)
+    return np.where(sizes > 0, sizes, sizes.max())
+
+
 def _shares(n_levels: int) -> list[np.ndarray]:
     everywhere = np.full(n_levels, SMALL)
     if n_levels == 1:

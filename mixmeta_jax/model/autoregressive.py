@@ -34,7 +34,7 @@ class AR1(Structure):
         return 2
 
     def psi(self, theta: Array, d: int) -> Array:
-        return theta[0] ** 2 * _autoregressive(jnp.sin(theta[1]), _lags(d))
+        return theta[0] ** 2 * _autoregressive(jnp.sin(theta[1]), d)
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         angle = angle_between(mean_correlation(Psi, pairs(len(Psi), 1)), -1, 1)
@@ -61,7 +61,7 @@ class HeterogeneousAR1(Structure):
         return d + 1
 
     def psi(self, theta: Array, d: int) -> Array:
-        return scale_by(theta[:d], _autoregressive(jnp.sin(theta[d]), _lags(d)))
+        return scale_by(theta[:d], _autoregressive(jnp.sin(theta[d]), d))
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         angle = angle_between(mean_correlation(Psi, pairs(len(Psi), 1)), -1, 1)
@@ -105,8 +105,12 @@ class ContinuousAR1(Structure):
         return gaps / gaps[gaps > 0].min()
 
     def _correlations(self, angle: Array) -> Array:
-        # |sin|^(2p) rather than (sin²)^p: its second derivative is finite at zero for every p ≥ 1.
-        return _autoregressive(jnp.abs(jnp.sin(angle)), 2 * self._powers())
+        # The square of the closest times is a product, and the other powers are those of |sin|
+        # above 2: their second derivatives are finite at zero, where those of (sin²)^p are not.
+        powers = self._powers()
+        sine = jnp.sin(angle)
+        far = jnp.abs(sine) ** (2 * np.maximum(powers, 1.0))
+        return jnp.where(powers == 0, 1.0, jnp.where(powers == 1, sine * sine, far))
 
     def n_parameters(self, d: int) -> int:
         return 2
@@ -170,11 +174,10 @@ class HeterogeneousContinuousAR1(ContinuousAR1):
         return [f"root_sd[{name}]" for name in names] + ["angle"]
 
 
-def _lags(d: int) -> np.ndarray:
-    return np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
-
-
-def _autoregressive(rho: Array, powers: np.ndarray) -> Array:
-    # The zeroth power is written as a constant: 0⁰ has no derivative.
-    positive = powers > 0
-    return jnp.where(positive, rho ** np.where(positive, powers, 1), 1.0)
+def _autoregressive(rho: Array, d: int) -> Array:
+    """ρ^|i − j|, shape (d, d), as products: a power has no second derivative at ρ = 0."""
+    powers = [jnp.ones_like(rho)]
+    for _ in range(d - 1):
+        powers.append(powers[-1] * rho)
+    positions = np.arange(d)
+    return jnp.stack(powers)[np.abs(np.subtract.outer(positions, positions))]

@@ -79,6 +79,13 @@ class Structure:
         """Starting values of θ around a diagonal Ψ with these variances, the best guess first."""
         return [self.theta(np.diag(variances))]
 
+    def ordered(self, order: np.ndarray) -> Structure:
+        """The same structure with parameters for another order of the random effects.
+
+        Only structures whose parameters depend on the order return something new.
+        """
+        return self
+
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         """Names of θ for random effects of the given names."""
         return [f"{self.name}[{a}]" for a in range(self.n_parameters(len(names)))]

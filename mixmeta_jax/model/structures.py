@@ -24,10 +24,25 @@ from mixmeta_jax.model.structure import (
 
 
 class Unstructured(Structure):
-    """Any covariance matrix: θ is the lower triangle, by column, of Λ with Ψ = ΛΛᵀ."""
+    """Any covariance matrix: θ is the lower triangle, by column, of Λ with Ψ = ΛΛᵀ.
+
+    Parameters
+    ----------
+    order
+        Order of the random effects in Λ; None for their own.
+    """
 
     name = "unstr"
     label = "Unstructured"
+
+    def __init__(self, order: np.ndarray | None = None):
+        self.order = order
+
+    def __repr__(self) -> str:
+        return "Unstructured()"
+
+    def ordered(self, order: np.ndarray) -> Structure:
+        return self if (np.diff(order) > 0).all() else Unstructured(order)
 
     def n_parameters(self, d: int) -> int:
         return d * (d + 1) // 2
@@ -35,10 +50,16 @@ class Unstructured(Structure):
     def psi(self, theta: Array, d: int) -> Array:
         columns, rows = np.triu_indices(d)
         factor = jnp.zeros((d, d), theta.dtype).at[rows, columns].set(theta)
-        return factor @ factor.T
+        Psi = factor @ factor.T
+        if self.order is None:
+            return Psi
+        place = jnp.argsort(self.order)
+        return Psi[place][:, place]
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         columns, rows = np.triu_indices(len(Psi))
+        if self.order is not None:
+            Psi = Psi[np.ix_(self.order, self.order)]
         # R of a QR factorisation of Ψ^½ is the Cholesky factor, and exists for a singular Ψ too.
         values, vectors = np.linalg.eigh(Psi)
         root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T

@@ -80,6 +80,8 @@ class Downward:
     ----------
     traces, products
         Per level, outermost first: Σ_j T_j and Σ_j s_j s_jᵀ, shape (d, d).
+    scores
+        Per absorbed level, finest first: s_j, shape (d, G).
     residuals
         Per bucket: e = Py, shape (s, N).
     precisions
@@ -93,6 +95,7 @@ class Downward:
 
     traces: tuple[Array, ...]
     products: tuple[Array, ...]
+    scores: tuple[Array, ...]
     residuals: tuple[Array, ...]
     precisions: tuple[Array, ...]
     states: tuple[tuple[Array, Array], ...]
@@ -163,7 +166,7 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
             flat_columns = H.reshape(H.shape[0], -1)
             M = (flat_columns @ flat_columns.T)[:, :, None]
         else:
-            M = _sum_by(block.parent, gram(H), tensors.n_groups[0])
+            M = sum_by(block.parent, gram(H), tensors.n_groups[0])
         totals.append(M)
     total = sum(totals[1:], start=totals[0])
     levels = []
@@ -174,7 +177,7 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
         levels.append(AbsorbedLevel(total[:d, :d], total[:d, d:], K))
         logdet = logdet + logdets.sum()
         if a < len(tensors.parents):
-            total = _sum_by(tensors.parents[a], remaining, tensors.n_groups[a + 1])
+            total = sum_by(tensors.parents[a], remaining, tensors.n_groups[a + 1])
         else:
             total = remaining.sum(-1, keepdims=True)
     root = total[:, :, 0]
@@ -189,7 +192,7 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
     )
 
 
-def _sum_by(parent: Array, values: Array, n_groups: int) -> Array:
+def sum_by(parent: Array, values: Array, n_groups: int) -> Array:
     """Sums over the children of each group along the last axis."""
     zeros = jnp.zeros((*values.shape[:-1], n_groups), values.dtype)
     return zeros.at[..., parent].add(values, mode="promise_in_bounds")
@@ -217,6 +220,7 @@ def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downwar
     c = jnp.append(-beta, 1.0)[:, None]
     omega = Omega[:, :, None]
     states = [(c, omega)]
+    scores: list[Array] = []
     for a in reversed(range(len(tensors.absorbed))):
         level = up.levels[a]
         if a < len(tensors.parents):
@@ -225,6 +229,7 @@ def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downwar
         s, T, c, omega = _hand_down(level, c, omega)
         traces[tensors.absorbed[a]] = T.sum(-1)
         products[tensors.absorbed[a]] = s @ s.T
+        scores.append(s)
         states.append((c, omega))
     residuals, precisions = [], []
     n_inside = len(tensors.inside)
@@ -240,7 +245,12 @@ def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downwar
             products[index] += _by_effect(z, same, e[:, None] * e[None])
             traces[index] += _by_effect(z, same, P)
     return Downward(
-        tuple(traces), tuple(products), tuple(residuals), tuple(precisions), tuple(states)
+        tuple(traces),
+        tuple(products),
+        tuple(reversed(scores)),
+        tuple(residuals),
+        tuple(precisions),
+        tuple(states),
     )
 
 

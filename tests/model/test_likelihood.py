@@ -1,4 +1,4 @@
-"""The fast likelihood and its closed-form derivatives against the dense one and its automatic ones."""
+"""The fast likelihood and its closed-form derivatives against the dense one, differentiated."""
 
 from dataclasses import replace
 
