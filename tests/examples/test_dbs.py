@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mixmeta_jax as mx
-from tests import tolerances
+from tests import dense_fit, tolerances
 from tests.reference import R
 
 TIMES = ["month3", "month6", "month12", "long"]
@@ -48,3 +48,37 @@ def test_q_of_each_outcome_is_defined_with_missing_outcomes(data):
     assert list(table.index) == ["overall", *OUTCOMES]
     assert table["Q"].notna().all()
     assert list(table.loc[OUTCOMES, "df"]) == list(data[OUTCOMES].notna().sum() - 1)
+
+
+@pytest.mark.parametrize(
+    ("structure", "sds"), [(mx.ContinuousAR1, 1), (mx.HeterogeneousContinuousAR1, 3)]
+)
+def test_correlation_between_studies_that_decays_in_time(data, structure, sds):
+    """Months 3, 6 and 12 are not evenly spaced: rho^|t - t'|, against the dense likelihood."""
+    months = np.array([3.0, 6.0, 12.0])
+    ours = mx.mixmeta(
+        " + ".join(OUTCOMES[:3]),
+        S=[f"var_{time}" for time in TIMES[:3]],
+        data=data,
+        rho=0.9,
+        bscov=structure(times=months),
+    )
+    y, v = data[OUTCOMES[:3]].to_numpy(), data[[f"var_{t}" for t in TIMES[:3]]].to_numpy()
+    seen = ~np.isnan(y)
+    study, month = np.nonzero(seen)
+    X, sd = np.eye(3)[month], np.sqrt(v[seen])
+    within = np.where(month[:, None] == month, 1.0, 0.9) * np.outer(sd, sd)
+    S = np.where(study[:, None] == study, within, 0.0)
+
+    def psi(parameters):
+        sd = np.broadcast_to(parameters[:-1], 3)
+        rho = np.clip(parameters[-1], 0, 1)
+        return rho ** np.abs(np.subtract.outer(months, months)) * np.outer(sd, sd)
+
+    start = [*np.full(sds, 5.0), 0.95]
+    dense = dense_fit.maximum(y[seen], X, dense_fit.indicators(study, X), S, psi, start)
+    assert ours.converged
+    assert ours.loglik == pytest.approx(dense.loglik, abs=tolerances.LOGLIK_BELOW_R)
+    assert ours.loglik >= dense.loglik - 1e-9
+    np.testing.assert_allclose(ours.coef, dense.beta, rtol=tolerances.COEF)
+    np.testing.assert_allclose(ours.Psi, dense.Psi, rtol=tolerances.PSI)
