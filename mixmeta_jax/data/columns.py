@@ -99,11 +99,17 @@ def refuse_reordered(values: Any, index: pd.Index, what: str) -> None:
 
 def is_numeric(column: pd.Series) -> bool:
     """Whether a column holds numbers, be it as objects; truth values do not count."""
-    if pd.api.types.is_bool_dtype(column):
+    if _is_boolean(column):
         return False
     if column.dtype == object:
         return pd.api.types.infer_dtype(column, skipna=True) in NUMBERS
     return pd.api.types.is_numeric_dtype(column)
+
+
+def _is_boolean(column: pd.Series) -> bool:
+    if column.dtype == object:
+        return pd.api.types.infer_dtype(column, skipna=True) == "boolean"
+    return pd.api.types.is_bool_dtype(column)
 
 
 def missing_rows(data: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
@@ -143,7 +149,7 @@ def plain_columns(
         column = data[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
             column = column.cat.remove_unused_categories()
-        elif pd.api.types.is_bool_dtype(column):
+        elif _is_boolean(column):
             column = column.astype(bool)
         elif name in categories and pd.api.types.is_integer_dtype(column):
             column = column.astype(np.int64)

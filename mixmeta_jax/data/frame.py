@@ -277,6 +277,26 @@ def _read(formula: Any, data: Any) -> tuple[pd.DataFrame, dict[str, Any], str]:
     return table, {name: given[name] for name in given.columns}, "1"
 
 
+def random_levels(random: Any, table: pd.DataFrame | None, n: int) -> tuple[Level, ...]:
+    """The levels of n complete rows, outer first, from any form of ``random``.
+
+    Raises
+    ------
+    InputError
+        For what `data.grouping.parse_random` refuses, or a group or predictor that is missing.
+    """
+    rows = pd.DataFrame(index=pd.RangeIndex(n)) if table is None else table
+    terms = parse_random(random, rows)
+    needed = [column for term in terms for column in (term.name, *term.columns)]
+    refuse_infinite(rows, needed)
+    for column in needed:
+        gaps = missing_rows(rows, [column])
+        if gaps.any():
+            row = row_label(rows.index, int(np.argmax(gaps)))
+            raise InputError(f"The column '{column}' of random is missing in row {row!r}.")
+    return _levels(terms, rows)
+
+
 def _levels(terms: Sequence[LevelTerm], fitted: pd.DataFrame) -> tuple[Level, ...]:
     if not terms:
         return (_unit_level(fitted.index, build_matrix("1", fitted, [])),)
