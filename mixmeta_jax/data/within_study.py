@@ -143,6 +143,8 @@ def unit_matrices(S: Any, rho: Any, data: pd.DataFrame | None, n: int, k: int) -
 def _as_array(S: Any, data: pd.DataFrame | None) -> np.ndarray:
     if isinstance(S, str):
         S = [S]
+    elif isinstance(S, (pd.Index, np.ndarray)) and S.dtype.kind in "OUT":
+        S = S.tolist()
     if hasattr(S, "to_pandas") and not isinstance(S, (pd.Series, pd.DataFrame)):
         S = S.to_numpy()
     if isinstance(S, pd.Series) and S.dtype == object and len(S) and np.ndim(S.iloc[0]) == 2:
