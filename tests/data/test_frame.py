@@ -1,267 +1,479 @@
-"""The model frame: which rows are fitted, and that nothing depends on their order or labels."""
+"""The model frame: which rows are fitted, what stands beside each, and what new data become."""
+
+import sys
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from formulaic import model_matrix
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mixmeta_jax.data.frame import build_frame
+from mixmeta_jax.errors import InputError
+
+NAN = np.nan
+
+ROUNDING = 1e-12
+"""Absolute, on polynomials whose entries are below one."""
 
 
 @pytest.fixture
 def data():
     return pd.DataFrame(
         {
-            "y": [0.1, 0.4, -0.2, 0.3, 0.6, 0.0, 0.2, 0.5],
-            "z": [0.2, 0.5, 0.1, 0.0, 0.4, 0.3, 0.1, 0.1],
-            "v": [0.1, 0.2, 0.1, 0.3, 0.2, 0.1, 0.2, 0.1],
-            "w": [0.3, 0.1, 0.2, 0.3, 0.1, 0.1, 0.2, 0.2],
-            "x": [1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 8.0, 20.0],
-            "kind": ["p", "q", "p", "r", "p", "q", "r", "q"],
-            "g": [1, 1, 2, 2, 3, 3, 3, 4],
-            "o": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
+            "y": [0.1, 0.4, -0.2, 0.3, 0.6, 0.0, 0.2],
+            "z": [0.2, 0.5, 0.1, 0.0, 0.4, 0.3, 0.1],
+            "v": [0.1, 0.2, 0.1, 0.3, 0.2, 0.1, 0.4],
+            "w": [0.2, 0.1, 0.1, 0.2, 0.2, 0.1, 0.3],
+            "x": [1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0],
+            "kind": ["p", "q", "p", "q", "r", "q", "r"],
+            "district": [12, 11, 12, 11, 13, 13, 12],
+            "study": [1, 1, 2, 2, 1, 2, 1],
+            "shift": [0.0, 0.1, 0.0, 0.2, 0.0, 0.3, 0.0],
         },
-        index=list("abcdefgh"),
+        index=list("abcdefg"),
     )
 
 
-def test_arrays_and_names(data):
-    frame = build_frame("y + z ~ x + kind", ["v", "w"], data, "~ x | g", rho=0.5)
-    assert (frame.n, frame.k, frame.p) == (8, 2, 4)
-    np.testing.assert_array_equal(frame.y, data[["y", "z"]])
-    np.testing.assert_array_equal(frame.X[:, 1], data["x"])
-    assert frame.x_names == ["(Intercept)", "x", "kind[T.q]", "kind[T.r]"]
-    assert frame.coef_names()[:4] == ["y.(Intercept)", "z.(Intercept)", "y.x", "z.x"]
-    assert frame.random_names(0) == ["y.(Intercept)", "z.(Intercept)", "y.x", "z.x"]
-    assert frame.index.equals(data.index) and frame.full_index.equals(data.index)
-    assert frame.kept.all() and not frame.offset.any()
+def with_value(data, row, column, value):
+    """A copy of the data with one value changed."""
+    data = data.astype({column: object}) if isinstance(value, str) or value is None else data.copy()
+    data.loc[row, column] = value
+    return data
 
 
-def test_names_of_one_outcome_and_of_an_intercept_alone(data):
-    assert build_frame("y ~ x", "v", data).coef_names() == ["(Intercept)", "x"]
-    assert build_frame("y + z", ["v", "w"], data).coef_names() == ["y", "z"]
-    assert build_frame("y + z", ["v", "w"], data).random_names(0) == ["y", "z"]
+def labels(frame):
+    return "".join(frame.index)
 
 
-@pytest.mark.parametrize("na_action", ["omit", "exclude"])
-def test_what_is_missing_decides_which_rows_are_fitted(data, na_action):
-    data.loc["a", "y"] = np.nan  # one of two outcomes: stays
-    data.loc["b", ["y", "z"]] = np.nan
-    data.loc["c", "x"] = np.nan
-    data.loc["d", "g"] = np.nan
-    data.loc["e", "kind"] = None
-    data.loc["f", "o"] = np.nan
-    frame = build_frame(
-        "y + z ~ kind", ["v", "w"], data, "~ x | g", offset="o", na_action=na_action
-    )
-    assert frame.index.tolist() == ["a", "g", "h"]
-    assert frame.full_index.equals(data.index)
-    assert frame.kept.tolist() == [True] + [False] * 5 + [True] * 2
-    np.testing.assert_array_equal(np.isnan(frame.y), [[True, False], [False] * 2, [False] * 2])
+# Which rows are fitted.
 
 
-def test_a_missing_category_is_missing_and_never_the_reference(data):
-    data.loc[["b", "d"], "kind"] = None
-    frame = build_frame("y ~ kind", "v", data)
-    assert frame.index.tolist() == list("acefgh")
-    assert frame.x_names == ["(Intercept)", "kind[T.q]", "kind[T.r]"]
-    np.testing.assert_array_equal(frame.X.sum(1), [1, 1, 1, 2, 2, 2])
+@pytest.mark.parametrize(
+    ("column", "changes"),
+    [
+        ("x", {"formula": "y ~ x"}),
+        ("x", {"formula": "y ~ poly(x, 2)"}),
+        ("x", {"formula": "y ~ I(x**2)"}),
+        ("x", {"formula": "y ~ kind + {x - 1}"}),
+        ("kind", {"formula": "y ~ kind"}),
+        ("kind", {"formula": "y ~ C(kind)"}),
+        ("district", {"formula": "y", "random": "~ 1 | district/study"}),
+        ("study", {"formula": "y", "random": "~ 1 | district/study"}),
+        ("x", {"formula": "y", "random": "~ x | district"}),
+        ("shift", {"formula": "y", "offset": "shift"}),
+        ("y", {"formula": "y"}),
+    ],
+)
+@pytest.mark.parametrize("dtype", [None, "object", "nullable"])
+def test_a_row_without_a_predictor_group_offset_or_outcome_is_dropped(data, column, changes, dtype):
+    if dtype == "object":
+        data = data.astype({column: object})
+        data.loc["d", column] = None
+    else:
+        data.loc["d", column] = None if column == "kind" else NAN
+        data = data.convert_dtypes() if dtype == "nullable" else data
+    frame = build_frame(**{"S": "v", "data": data, **changes})
+    assert labels(frame) == "abcefg"
+    assert frame.kept.tolist() == [True] * 3 + [False] + [True] * 3
+    assert "".join(frame.full_index) == "abcdefg"
+    assert frame.n == len(frame.X) == len(frame.offset) == len(frame.within.unit) == 6
+    assert not np.isnan(frame.X).any()
 
 
-@pytest.mark.parametrize("term", ["poly(x, 2)", "ns(x, df=2)", "center(x)", "scale(x)", "kind"])
-def test_terms_are_learnt_from_the_rows_that_are_fitted(data, term):
-    data.loc["h", ["y", "kind"]] = [np.nan, "only here"]
-    dropped = build_frame(f"y ~ {term}", "v", data)
-    without = build_frame(f"y ~ {term}", "v", data.iloc[:-1])
-    left_out = build_frame(f"y ~ {term}", "v", data, subset="x < 20")
-    assert dropped.x_names == without.x_names
-    np.testing.assert_array_equal(dropped.X, without.X)
-    np.testing.assert_array_equal(left_out.X, without.X)
+def test_an_outcome_that_is_missing_leaves_its_row(data):
+    data.loc["b", "y"] = NAN
+    data.loc["d", ["y", "z"]] = NAN
+    frame = build_frame("y + z ~ x", ["v", "w"], data)
+    assert labels(frame) == "abcefg"
+    np.testing.assert_array_equal(np.isnan(frame.y)[1], [True, False])
+    np.testing.assert_array_equal(frame.X[:, 1], data["x"][frame.kept])
 
 
-SUBSETS = {
-    "query": "x > 2 and kind != 'r'",
-    "list": [False, False, True, False, True, True, False, True],
-    "array": np.array([0, 0, 1, 0, 1, 1, 0, 1], bool),
-    "objects": np.array([False, False, True, False, True, True, False, True], object),
-    "series": pd.Series([False, False, True, False, True, True, False, True]),
-    "nullable": pd.Series([False, False, True, False, True, True, False, True], dtype="boolean"),
-    "function": lambda frame: (frame["x"] > 2) & (frame["kind"] != "r"),
-}
+def test_a_missing_category_is_never_the_reference(data):
+    for nothing in (None, NAN, pd.NA):
+        data["kind"] = pd.Categorical(["p", "q", nothing, "q", "r", "q", "r"])
+        frame = build_frame("y ~ kind", "v", data)
+        assert labels(frame) == "abdefg"
+        assert frame.x_names == ["(Intercept)", "kind[T.q]", "kind[T.r]"]
 
 
-@pytest.mark.parametrize("subset", SUBSETS.values(), ids=SUBSETS)
-def test_subset_in_every_form(data, subset):
+def test_only_rows_that_are_fitted_teach_a_transform(data):
+    """Rows that leave do so before ``poly`` and the levels of a category are learnt."""
+    data.loc["g", "y"] = NAN
+    data.loc["b", "x"] = NAN
+    data["kind"] = ["p", "q", "p", "q", "q", "q", "only where y is missing"]
+    frame = build_frame("y ~ poly(x, 2) + kind", "v", data, subset=data["study"] < 3)
+    clean = model_matrix("~ poly(x, 2) + kind", data.loc[list("acdef")])
+    np.testing.assert_allclose(frame.X, clean, rtol=0, atol=ROUNDING)
+    assert frame.x_names[1:] == list(clean.columns)[1:]
+
+
+def test_a_bare_name_is_an_outcome(data):
+    bare, written = build_frame("y", "v", data), build_frame("y ~ 1", "v", data)
+    assert bare.outcome_names == ["y"]
+    assert bare.x_names == written.x_names == ["(Intercept)"]
+    np.testing.assert_array_equal(bare.y[:, 0], data["y"])
+    np.testing.assert_array_equal(bare.X, np.ones((7, 1)))
+
+
+@pytest.mark.parametrize(
+    "subset",
+    [
+        [True, False, True, True, False, True, True],
+        np.array([1, 0, 1, 1, 0, 1, 1], bool),
+        pd.Series([True, False, True, True, False, True, True]),
+        pd.array([True, False, True, True, False, True, True], "boolean"),
+        "kind != 'x' and not (index == 'b' or index == 'e')",
+        lambda frame: ~frame.index.isin(["b", "e"]),
+    ],
+    ids=["list", "array", "series", "nullable", "query", "function"],
+)
+def test_subset_comes_first(data, subset):
+    data.loc["b", "x"] = np.inf
+    data.loc["e", "v"] = -1.0
+    data.loc["g", "x"] = NAN
     frame = build_frame("y ~ x", "v", data, subset=subset)
-    assert frame.full_index.tolist() == list("cefh")
-    np.testing.assert_array_equal(frame.y[:, 0], data.loc[list("cefh"), "y"])
-    np.testing.assert_array_equal(frame.within.unit[:, 0, 0], data.loc[list("cefh"), "v"])
+    assert labels(frame) == "acdf"
+    assert "".join(frame.full_index) == "acdfg"
+    assert frame.kept.tolist() == [True] * 4 + [False]
+    np.testing.assert_array_equal(frame.within.unit.ravel(), data["v"][list("acdf")])
 
 
-OFFSET = np.arange(8) / 10
+def test_an_outcome_need_not_be_defined_in_rows_that_subset_takes_away(data):
+    frame = build_frame("log(z)", "v", data, subset="z > 0")
+    np.testing.assert_array_equal(frame.y[:, 0], np.log(data["z"][data["z"] > 0]))
+    with pytest.raises(InputError, match=r"outcome 'log\(z\)' is -inf in row 'd', where z is 0"):
+        build_frame("log(z)", "v", data)
+    with pytest.raises(InputError, match=r"outcome 'log\(y\)' is nan in row 'c', where y is -0.2"):
+        build_frame("log(y)", "v", data)
+
+
+def test_na_action(data):
+    gap = with_value(data, "d", "x", NAN)
+    omit = build_frame("y ~ x", "v", gap, na_action="omit")
+    exclude = build_frame("y ~ x", "v", gap, na_action="exclude")
+    np.testing.assert_array_equal(omit.kept, exclude.kept)
+    with pytest.raises(InputError, match="Row 'd' misses a value of column 'x'"):
+        build_frame("y ~ x", "v", gap, na_action="raise")
+    nothing = with_value(data, "d", "y", NAN)
+    with pytest.raises(InputError, match="Row 'd' misses every outcome"):
+        build_frame("y ~ x", "v", nothing, na_action="raise")
+    with pytest.raises(InputError, match="Row 'c' misses a value of the offset"):
+        build_frame("y", "v", data, offset=[0, 0, NAN, 0, 0, 0, 0], na_action="raise")
+    assert build_frame("y ~ x", "v", data, na_action="raise").n == 7
+    with pytest.raises(InputError, match="'omit', 'exclude', 'raise'"):
+        build_frame("y", "v", data, na_action="pass")
+
+
+def test_the_users_data_are_not_changed(data):
+    data.loc["d", "kind"] = None
+    data["flag"] = pd.array([True, False, None, True, False, True, True], "boolean")
+    before, S = data.copy(deep=True), data[["v"]].to_numpy().copy()
+    frame = build_frame(
+        "y ~ x + kind + flag", S, data, random="~ x | district", offset="shift", subset="x > 1"
+    )
+    frame.new_X(data)
+    pd.testing.assert_frame_equal(data, before)
+    np.testing.assert_array_equal(S, before[["v"]])
+
+
+@given(order=st.permutations(range(7)), gap=st.sampled_from(["x", "kind", "y", "district"]))
+def test_the_order_of_the_rows_is_kept_and_changes_nothing_else(order, gap):
+    rows = {
+        "y": [0.1, 0.4, -0.2, 0.3, 0.6, 0.0, 0.2],
+        "v": [0.1, 0.2, 0.1, 0.3, 0.2, 0.1, 0.4],
+        "x": [1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0],
+        "kind": ["p", "q", "p", "q", "r", "q", "r"],
+        "district": [12.0, 11.0, 12.0, 11.0, 13.0, 13.0, 12.0],
+    }
+    data = pd.DataFrame(rows, index=list("abcdefg"))
+    data.loc["d", gap] = None if gap == "kind" else NAN
+    shuffled = data.iloc[list(order)]
+    one = build_frame("y ~ x * kind", "v", data, random="~ x | district")
+    other = build_frame("y ~ x * kind", "v", shuffled, random="~ x | district")
+    assert list(other.index) == [label for label in shuffled.index if label != "d"]
+    place = one.index.get_indexer(other.index)
+    np.testing.assert_array_equal(other.y, one.y[place])
+    np.testing.assert_array_equal(other.X, one.X[place])
+    np.testing.assert_array_equal(other.within.unit, one.within.unit[place])
+    np.testing.assert_array_equal(other.levels[0].Z, one.levels[0].Z[place])
+    groups = [frame.levels[0] for frame in (one, other)]
+    named = [[level.labels[code] for code in level.codes] for level in groups]
+    assert named[1] == [named[0][i] for i in place]
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("formula", "names"),
+    [
+        ("y", ["(Intercept)"]),
+        ("y ~ x", ["(Intercept)", "x"]),
+        ("y + z", ["y", "z"]),
+        ("y + z ~ x", ["y.(Intercept)", "z.(Intercept)", "y.x", "z.x"]),
+        ("y + z ~ 0 + x", ["y.x", "z.x"]),
+        (
+            "cbind(y, log(x)) ~ study",
+            ["y.(Intercept)", "log(x).(Intercept)", "y.study", "log(x).study"],
+        ),
+    ],
+)
+def test_names_of_coefficients(data, formula, names):
+    S = np.full((7, 1 if "+ z" not in formula and "cbind" not in formula else 2), 0.1)
+    assert build_frame(formula, S, data).coef_names() == names
+
+
+def test_names_of_random_effects(data):
+    frame = build_frame("y + z", ["v", "w"], data, random=["~ x | district", "~ 1 | study"])
+    assert frame.random_names(0) == ["y.(Intercept)", "z.(Intercept)", "y.x", "z.x"]
+    assert frame.random_names(1) == ["y", "z"]
+    assert build_frame("y", "v", data, random="~ x | study").random_names(0) == ["(Intercept)", "x"]
+
+
+def test_a_column_called_intercept_keeps_its_name(data):
+    data["Intercept"] = data["x"]
+    assert build_frame("y ~ 0 + Intercept", "v", data).x_names == ["Intercept"]
+    assert build_frame("y ~ Intercept", "v", data).x_names == ["(Intercept)", "Intercept"]
+
+
+# Outcomes, offsets and data of other kinds.
+
+
+@pytest.mark.parametrize(
+    ("given_as", "names"),
+    [
+        (lambda d: d["y"].to_numpy(), ["y"]),
+        (lambda d: d[["y"]].to_numpy(), ["y"]),
+        (lambda d: d["y"].tolist(), ["y"]),
+        (lambda d: d["y"].rename("logor"), ["logor"]),
+        (lambda d: d["y"].rename(None), ["y"]),
+        (lambda d: d[["y"]].rename(columns={"y": 0}), ["0"]),
+    ],
+)
+def test_outcomes_instead_of_a_formula(data, given_as, names):
+    frame = build_frame(given_as(data), "v", data, random="~ 1 | district")
+    assert frame.formula is None
+    assert frame.outcome_names == names
+    assert labels(frame) == "abcdefg"
+    np.testing.assert_array_equal(frame.y[:, 0], data["y"])
+    np.testing.assert_array_equal(frame.X, np.ones((7, 1)))
+
+
+def test_several_outcomes_without_data(data):
+    y = data[["y", "z"]].to_numpy()
+    frame = build_frame(y, data[["v", "w"]].to_numpy(), rho=0.5, subset=[True] * 6 + [False])
+    assert frame.outcome_names == frame.coef_names() == ["y1", "y2"]
+    assert frame.index.tolist() == list(range(6))
+    assert build_frame(data[["y", "z"]], [[1, 0, 1]] * 7).index.tolist() == list("abcdefg")
 
 
 @pytest.mark.parametrize(
     "offset",
-    ["o", ["o"], OFFSET, OFFSET.tolist(), OFFSET[:, None], pd.Series(OFFSET), ["o", "o"]]
-    + [np.column_stack([OFFSET, OFFSET]), pd.DataFrame({"a": OFFSET, "b": OFFSET})]
-    + [pd.Series(pd.array(OFFSET, "Float64"))],
+    ["shift", ["shift"], [0.0, 0.1, 0.0, 0.2, 0.0, 0.3, 0.0], "series", "array"],
+    ids=["name", "names", "list", "series", "array"],
 )
-def test_offset_in_every_form(data, offset):
-    data.loc["b", "x"] = np.nan
-    frame = build_frame("y + z ~ x", ["v", "w"], data, offset=offset, subset="x != 3")
-    np.testing.assert_array_equal(frame.offset, np.tile(OFFSET[[0, 3, 4, 5, 6, 7], None], 2))
-    np.testing.assert_array_equal(frame.y, data.loc[list("adefgh"), ["y", "z"]])
+def test_offsets(data, offset):
+    given_as = {"series": data["shift"].astype("Float64"), "array": data[["shift"]].to_numpy()}
+    offset = given_as.get(offset, offset) if isinstance(offset, str) else offset
+    frame = build_frame("y", "v", with_value(data, "a", "y", NAN), offset=offset)
+    np.testing.assert_array_equal(frame.offset[:, 0], data["shift"].iloc[1:])
+    np.testing.assert_array_equal(frame.y[:, 0], data["y"].iloc[1:])
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "names"),
-    [
-        (np.arange(8.0), ["y"]),
-        (list(range(8)), ["y"]),
-        (np.arange(16.0).reshape(8, 2), ["y1", "y2"]),
-        (pd.Series(np.arange(8.0)), ["y"]),
-        (pd.Series(np.arange(8.0), name="logor"), ["logor"]),
-        (pd.DataFrame({"a": np.arange(8), "b": np.arange(8)}), ["a", "b"]),
-        (pd.DataFrame({0: pd.array(np.arange(8), "Int64")}), ["0"]),
-    ],
-)
-def test_outcomes_in_place_of_a_formula(data, outcomes, names):
-    S = np.ones((8, len(names)))
-    for frame in (build_frame(outcomes, S), build_frame(outcomes, S, data, "~ x | g")):
-        assert frame.outcome_names == names
-        assert frame.x_names == ["(Intercept)"]
-        np.testing.assert_array_equal(frame.y, np.asarray(outcomes, float).reshape(8, -1))
+def test_offsets_of_several_outcomes(data):
+    one = build_frame("y + z", ["v", "w"], data, offset="shift").offset
+    np.testing.assert_array_equal(one, np.column_stack([data["shift"]] * 2))
+    two = build_frame("y + z", ["v", "w"], data, offset=["shift", "x"]).offset
+    np.testing.assert_array_equal(two, data[["shift", "x"]])
+    data.loc["c", "x"] = NAN
+    assert labels(build_frame("y + z", ["v", "w"], data, offset=["shift", "x"])) == "abdefg"
 
 
-def test_labels_of_rows_may_repeat(data):
-    data.index = [3, 3, 1, 1, 2, 2, 2, 3]
-    data.iloc[1, 4] = np.nan
-    frame = build_frame("y ~ x * kind", "v", data, "~ x | g", subset=data["y"].to_numpy() > -1)
-    assert frame.index.tolist() == [3, 1, 1, 2, 2, 2, 3]
-    np.testing.assert_array_equal(frame.y[:, 0], data["y"].iloc[[0, 2, 3, 4, 5, 6, 7]])
-    assert frame.levels[0].labels == [1, 2, 3, 4]
+class Table:
+    """What polars and narwhals frames have in common, as far as it is used."""
+
+    def __init__(self, frame, converts):
+        self.frame = frame
+        self.columns = list(frame.columns)
+        self.converts = converts
+
+    def __getitem__(self, name):
+        return self.frame[name]
+
+    def to_pandas(self):
+        if not self.converts:
+            raise ModuleNotFoundError("pyarrow is required")
+        return self.frame.copy()
 
 
-@pytest.mark.parametrize("form", ["mapping", "nullable", "pyarrow", "objects"])
-def test_frames_of_every_kind(data, form):
-    expected = build_frame("y ~ x + kind", "v", data.reset_index(drop=True), "~ x | g")
-    if form == "mapping":
-        given = {name: data[name].tolist() for name in data}
-    elif form == "nullable":
-        given = data.convert_dtypes()
-    elif form == "pyarrow":
-        pytest.importorskip("pyarrow")
-        given = data.convert_dtypes(dtype_backend="pyarrow")
-    else:
-        given = data.astype(object)
-    frame = build_frame("y ~ x + kind", "v", given, "~ x | g")
-    assert_same(frame, expected)
-
-
-def test_polars_frames(data):
-    polars = pytest.importorskip("polars")
-    data.loc["c", ["y", "x"]] = np.nan
-    given = polars.DataFrame({name: data[name].tolist() for name in data}, nan_to_null=True)
-    frame = build_frame("y ~ x + kind", given["v"], given, "~ x | g", subset=given["x"] < 10)
-    expected = build_frame("y ~ x + kind", "v", data, "~ x | g", subset="x < 10")
-    assert_same(frame, expected)
-    assert_same(build_frame(given["y"], "v", given), build_frame("y", "v", data))
-
-
-def assert_same(frame, expected):
-    np.testing.assert_array_equal(frame.y, expected.y)
+@pytest.mark.parametrize("converts", [True, False], ids=["pyarrow", "no pyarrow"])
+def test_frames_of_other_libraries(data, converts):
+    data.loc["b", "kind"] = None
+    data.loc["c", "x"] = NAN
+    expected = build_frame("y ~ x + kind", "v", data, random="~ 1 | district")
+    frame = build_frame("y ~ x + kind", "v", Table(data, converts), random="~ 1 | district")
     np.testing.assert_array_equal(frame.X, expected.X)
     assert frame.x_names == expected.x_names
-    assert len(frame.levels) == len(expected.levels)
-    for level, other in zip(frame.levels, expected.levels, strict=True):
-        np.testing.assert_array_equal(level.codes, other.codes)
-        np.testing.assert_array_equal(level.Z, other.Z)
-        if other.name != "unit":
-            assert level.labels == other.labels
-    np.testing.assert_array_equal(frame.within.unit, expected.within.unit)
+    assert frame.levels[0].labels == expected.levels[0].labels == [12, 11, 13]
+    np.testing.assert_array_equal(frame.new_X(Table(data, converts))[0], expected.new_X(data)[0])
 
 
-def test_the_data_of_the_user_are_not_changed(data):
-    data["kind"] = pd.Categorical(data["kind"], categories=["z", "r", "q", "p"])
-    data["x"] = data["x"].astype(object)
-    data.loc["b", "y"] = np.nan
-    before = data.copy(deep=True)
-    frame = build_frame("y ~ x + kind", "v", data, "~ 1 | g/kind", offset="o", subset="o < 0.7")
-    frame.new_X(data)
-    frame.new_levels(data)
-    pd.testing.assert_frame_equal(data, before)
-    assert list(data["kind"].cat.categories) == ["z", "r", "q", "p"]
+def test_polars():
+    polars = pytest.importorskip("polars")
+    columns = {"y": [0.1, None, 0.3, 0.2], "v": [1.0, 2, 3, 4], "k": ["a", "b", None, "b"]}
+    frame = build_frame("y ~ k", "v", polars.DataFrame(columns))
+    assert frame.kept.tolist() == [True, False, False, True]
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), labels=st.permutations(range(20)))
-def test_order_of_rows_and_labels_of_groups_do_not_matter(seed, labels):
-    rng = np.random.default_rng(seed)
-    n = 20
-    data = pd.DataFrame(
-        {
-            "y": np.where(rng.random(n) < 0.1, np.nan, rng.normal(size=n)),
-            "z": np.where(rng.random(n) < 0.1, np.nan, rng.normal(size=n)),
-            "v": rng.uniform(0.1, 1, n),
-            "w": rng.uniform(0.1, 1, n),
-            "x": np.where(rng.random(n) < 0.1, np.nan, rng.normal(size=n)),
-            "kind": np.array(["p", "q"])[np.arange(n) % 2],
-            "g": rng.integers(0, 5, n),
-            "h": rng.integers(0, 2, n),
-        },
-        index=labels,
-    )
-    arguments = {"S": ["v", "w"], "random": "~ x | g/h", "rho": 0.3}
-    frame = build_frame("y + z ~ x * kind", data=data, **arguments)
-    order = rng.permutation(n)
-    names = {old: f"group {new}" for old, new in enumerate(rng.permutation(5))}
-    moved = data.assign(g=data["g"].map(names)).iloc[order]
-    other = build_frame("y + z ~ x * kind", data=moved, **arguments)
-    assert sorted(frame.index) == sorted(other.index)
-    at = other.index.get_indexer(frame.index)
-    np.testing.assert_array_equal(frame.y, other.y[at])
-    np.testing.assert_array_equal(frame.X, other.X[at])
-    np.testing.assert_array_equal(frame.within.unit, other.within.unit[at])
-    for mine, theirs in zip(frame.levels, other.levels, strict=True):
-        codes = theirs.codes[at]
-        same = mine.codes[:, None] == mine.codes
-        np.testing.assert_array_equal(same, codes[:, None] == codes)
-        np.testing.assert_array_equal(mine.Z, theirs.Z[at])
+def test_a_mapping_of_columns(data):
+    frame = build_frame("y ~ kind", "v", data.to_dict("list"))
+    np.testing.assert_array_equal(frame.X, build_frame("y ~ kind", "v", data).X)
 
 
-# New data
+# New data.
 
 
-def test_new_data_without_outcomes_or_groups(data):
-    frame = build_frame("y ~ x + kind", "v", data, "~ 1 | g")
-    X, index = frame.new_X({"x": [1.0, 2.0], "kind": ["q", "p"]})
-    np.testing.assert_array_equal(X, [[1, 1, 1, 0], [1, 2, 0, 0]])
-    assert index.tolist() == [0, 1]
+def test_new_predictors(data):
+    frame = build_frame("y ~ poly(x, 2) + C(study)", "v", data)
+    X, index = frame.new_X(data[::-1])
+    np.testing.assert_allclose(X, frame.X[::-1], rtol=0, atol=ROUNDING)
+    assert list(index) == list("gfedcba")
+    gap, _ = frame.new_X(data[["x", "study"]].astype("Float64").where(data[["x"]].ne(3).to_numpy()))
+    assert np.isnan(gap).all(axis=1).tolist() == [False, False, True] + [False] * 4
+    np.testing.assert_allclose(gap[3:], frame.X[3:], rtol=0, atol=ROUNDING)
 
 
-def test_new_groups_are_all_new(data):
-    frame = build_frame("y", "v", data, "~ x | g/kind")
-    outer, inner = frame.new_levels(data.iloc[[7, 0, 1]])
-    assert outer.labels == [4, 1]
-    assert inner.labels == [(4, "q"), (1, "p"), (1, "q")]
-    np.testing.assert_array_equal(outer.Z[:, 1], [20, 1, 2])
-    (unit,) = build_frame("y", "v", data).new_levels(data.iloc[:2])
-    assert unit.codes.tolist() == [0, 1]
+def test_new_data_that_cannot_be_read(data):
+    frame = build_frame("y ~ x + kind", "v", data)
+    with pytest.raises(InputError, match="no column 'x' in the new data"):
+        frame.new_X(data[["kind"]])
+    with pytest.raises(InputError, match="'kind' of the new data holds 's'.*knows 'p', 'q', 'r'"):
+        frame.new_X({"x": [1.0, 2.0], "kind": ["p", "s"]})
+    with pytest.raises(InputError, match="newdata must be a data frame"):
+        frame.new_X([1, 2])
+    with pytest.raises(InputError, match="newdata has no rows"):
+        frame.new_X(data.iloc[:0])
+    with pytest.raises(InputError, match="newdata is not a mapping of columns of one length"):
+        frame.new_X({"x": 1.0, "kind": "p"})
+
+
+def test_an_intercept_alone_takes_any_new_data(data):
+    X, index = build_frame("y", "v", data).new_X(pd.DataFrame({"other": [1, 2]}, index=[5, 6]))
+    np.testing.assert_array_equal(X, [[1.0], [1.0]])
+    assert index.tolist() == [5, 6]
+
+
+def test_new_levels(data):
+    frame = build_frame("y", "v", data, random=["~ x | district", "~ 1 | study"])
+    newdata = pd.DataFrame({"x": [2.0, 3.0, 4.0], "district": [9, 9, 11], "study": [1, 2, 1]})
+    outer, inner = frame.new_levels(newdata)
+    assert outer.labels == [9, 11]
+    assert outer.codes.tolist() == [0, 0, 1]
+    np.testing.assert_array_equal(outer.Z, [[1, 2], [1, 3], [1, 4]])
+    assert inner.labels == [(9, 1), (9, 2), (11, 1)]
+    np.testing.assert_array_equal(inner.Z, np.ones((3, 1)))
+    with pytest.raises(InputError, match="no column 'study' in the new data"):
+        frame.new_levels(newdata[["x", "district"]])
+    with pytest.raises(InputError, match="newdata has no group in row 1"):
+        frame.new_levels(newdata.assign(study=[1, None, 2]))
+
+
+def test_new_units(data):
+    (level,) = build_frame("y", "v", data).new_levels(pd.DataFrame({"a": [1, 2]}, index=["s", "t"]))
+    assert level.labels == ["s", "t"]
+    assert level.codes.tolist() == [0, 1]
+
+
+# What the data cannot carry.
 
 
 @pytest.mark.parametrize(
-    ("newdata", "message"),
+    ("changes", "message"),
     [
-        ({"g": [1]}, "'x'"),
-        ({"x": [1.0]}, "'g'"),
-        ({"x": [1.0, 2.0], "g": [1, None]}, "row 1"),
-        ([1.0], "newdata must be a data frame"),
-        ({"x": [], "g": []}, "newdata has no rows"),
+        ({"formula": "y ~ x + I(2 * x)"}, r"'.*x.*' is collinear with '.*x.*' in the rows where"),
+        ({"formula": "y ~ x + I(1e9 * x + 1e9)"}, "is collinear with .*x.* in the rows where"),
+        ({"formula": "y ~ 0 + kind + I(kind == 'p')"}, r"is collinear with 'kind\[p\]'"),
+        ({"formula": "y ~ I(0 * x)"}, r"'I\(0 \* x\)' is zero in every row"),
+        ({"formula": "y ~ x + kind", "subset": "x < 3"}, r"'y' is observed in 2 row\(s\), fewer"),
+        ({"formula": "y ~ kind", "subset": "kind == 'p'"}, "'kind' has a single category"),
+        ({"formula": "y ~ 0"}, "has no predictor"),
+        ({"formula": "y ~ ."}, "name the predictors one by one"),
+        ({"formula": "y ~ x | kind"}, "groups belong in random"),
+        (
+            {"formula": "y ~ log(shift)"},
+            r"term 'log\(shift\)' is -inf in row 'a', where shift is 0",
+        ),
+        ({"formula": "y ~ ns(x, knots=[99])"}, r"knot 99 of ns\(\) lies outside"),
     ],
 )
-def test_new_groups_that_cannot_be_read(data, newdata, message):
-    frame = build_frame("y", "v", data, "~ x | g")
-    with pytest.raises(ValueError, match=message):
-        frame.new_levels(newdata)
+def test_formulas_that_the_data_cannot_carry(data, changes, message):
+    with pytest.raises(InputError, match=message):
+        build_frame(**{"S": "v", "data": data, **changes})
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-9, 1e9, 1e150])
+def test_predictors_of_any_scale_can_be_told_apart(data, scale):
+    data["x"] = (data["x"] - 4) * scale
+    assert build_frame("y ~ x", "v", data).p == 2
+
+
+def test_predictors_are_judged_for_each_outcome(data):
+    """A contrast that the rows of one outcome hold need not be there for the other."""
+    data.loc[data["kind"] == "q", "z"] = NAN
+    with pytest.raises(InputError, match=r"'kind\[T.q\]' is zero .* outcome 'z'"):
+        build_frame("y + z ~ kind", ["v", "w"], data)
+    assert build_frame("y ~ kind", "v", data).p == 3
+    data["half"] = (data["kind"] != "q").astype(float)
+    with pytest.raises(InputError, match=r"'.*' is collinear with '.*' .* outcome 'z' is observed"):
+        build_frame("y + z ~ half", ["v", "w"], data)
+
+
+def test_an_outcome_that_is_never_observed(data):
+    data["z"] = NAN
+    with pytest.raises(InputError, match="outcome 'z' is missing in every row"):
+        build_frame("y + z", ["v", "w"], data)
+    with pytest.raises(InputError, match=r"None of the 7 row\(s\).*every outcome is missing"):
+        build_frame("z", "v", data)
+    data["x"] = NAN
+    with pytest.raises(InputError, match=r"None of the 7 row\(s\).*misses a predictor"):
+        build_frame("y ~ x", "v", data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": None}, "no data"),
+        ({"data": 3}, "data must be a data frame .* not int"),
+        ({"S": None}, "S, the error variances of the outcomes, is missing"),
+        ({"formula": 3}, r"shape \(n,\) or \(n, k\), not \(\)"),
+        ({"formula": None}, "must be a formula, or outcomes"),
+        ({"formula": ["y"]}, "must be a formula, or outcomes"),
+        ({"formula": np.ones(3)}, "3 rows of outcomes, but data has 7"),
+        ({"formula": np.empty((0, 1))}, "no outcomes"),
+        ({"formula": pd.DataFrame(np.ones((7, 2)), columns=["a", "a"])}, "'a' is named twice"),
+        ({"subset": [1, 0, 1, 1, 1, 1, 1]}, "true or false values .* type int64"),
+        ({"subset": "nothing > 1"}, "subset='nothing > 1' cannot be evaluated"),
+        ({"subset": lambda frame: frame["x"] > 99}, "subset selects no row"),
+        ({"offset": "shft"}, "'shft'.*offset.*Did you mean 'shift'"),
+        ({"offset": [0.0] * 6}, r"offset has shape \(6, 1\): it must have 7 rows"),
+        ({"offset": np.ones((7, 2))}, "one column"),
+    ],
+)
+def test_arguments_of_another_kind(data, changes, message):
+    with pytest.raises(InputError, match=message):
+        build_frame(**{"formula": "y", "S": "v", "data": data, **changes})
+
+
+def test_the_formula_is_evaluated_once(data, monkeypatch):
+    """A column that counts how often formulaic hands it to a transform."""
+    module = sys.modules["mixmeta_jax.data.formula"]
+    calls = []
+    monkeypatch.setitem(module.CONTEXT, "ns", lambda x, **_: calls.append(1) or x)
+    frame = build_frame("y ~ ns(x)", "v", data)
+    assert isinstance(module, types.ModuleType)
+    assert frame.p == 2
+    assert len(calls) == 1

@@ -346,11 +346,11 @@ def test_blocks_of_several_outcomes_that_do_not_fit(data):
     with pytest.raises(InputError, match="'a' must hold the label of each of its rows 2 times"):
         build_frame("y + z", {"a": slowest, "b": BIG}, data, random=ONE)
     names = labelled(BIG, pd.MultiIndex.from_product([["j", "l"], ["y", "w"]]))
-    with pytest.raises(InputError, match="'a' names the outcome 'w'.*'y', 'z'"):
+    with pytest.raises(InputError, match=r"'a' names the outcome 'w'.*'y', 'z'"):
         build_frame("y + z", {"a": names, "b": BIG}, data, random=ONE)
+    negative = {"a": np.diag([1.0, 1, 1, -1]), "b": BIG}
     with pytest.raises(InputError, match="outcome 2 of row 'l' in the block for study 'a'"):
-        S = {"a": np.diag([1.0, 1, 1, -1]), "b": BIG}
-        build_frame("y + z", S, data, random=ONE)
+        build_frame("y + z", negative, data, random=ONE)
 
 
 def test_correlations_beside_covariances_are_refused(data):
