@@ -17,6 +17,13 @@ PSI = 1e-4
 VCOV = 1e-4
 """Relative to sqrt(V_ii V_jj): V is at most linear in Psi, so it inherits its accuracy."""
 
+MOMENTS = 1e-7
+"""As PSI, and absolute on coefficients near one: mm is a closed form, which agrees to 1e-14, but
+where it is clipped R stays at 1.5e-8 from the bound; vc stops at a relative change of 1.5e-8."""
+
+METAFOR = 1e-7
+"""Absolute: what the README of the reference values says of R metafor's."""
+
 Q = 1e-8
 """Relative: the fixed-effects fit is in closed form in both programs (1e-14 by dense algebra); what
 is left is for the condition of S, 1e5 in the smoking data."""

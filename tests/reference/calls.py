@@ -83,8 +83,8 @@ def bcg(formula: str, method: str) -> mx.Fit:
     return mx.mixmeta(formula, S="logorvar", data=load("bcg"), method=method)
 
 
-def berkey(formula: str, method: str) -> mx.Fit:
-    return mx.mixmeta(formula, S=BERKEY_S, data=load("berkey98"), method=method)
+def berkey(formula: str, method: str, **arguments: object) -> mx.Fit:
+    return mx.mixmeta(formula, S=BERKEY_S, data=load("berkey98"), method=method, **arguments)
 
 
 def smoking(bscov: str, method: str, Psi_fix: np.ndarray | None = None) -> mx.Fit:
@@ -173,6 +173,16 @@ CALLS: dict[str, Callable[[], mx.Fit]] = {
     "berkey_pubyear_fixed": lambda: berkey(YEAR, "fixed"),
     "berkey_pubyear_ml": lambda: berkey(YEAR, "ml"),
     "berkey_pubyear_reml": lambda: berkey(YEAR, "reml"),
+    "bcg_mm": lambda: bcg("logor", "mm"),
+    "bcg_vc": lambda: bcg("logor", "vc"),
+    "bcg_ablat_mm": lambda: bcg("logor ~ ablat", "mm"),
+    "bcg_ablat_vc": lambda: bcg("logor ~ ablat", "vc"),
+    "berkey_mm": lambda: berkey(ALONE, "mm"),
+    "berkey_vc": lambda: berkey(ALONE, "vc"),
+    "berkey_pubyear_mm": lambda: berkey(YEAR, "mm"),
+    "berkey_pubyear_vc": lambda: berkey(YEAR, "vc"),
+    "berkey_pubyear_vc_noadj": lambda: berkey(YEAR, "vc", control={"vc_adjust": False}),
+    "smoking_mm": lambda: smoking("unstr", "mm"),
     "smoking_unstr_ml": lambda: smoking("unstr", "ml"),
     "smoking_unstr_reml": lambda: smoking("unstr", "reml"),
     "smoking_diag_ml": lambda: smoking("diag", "ml"),
