@@ -237,14 +237,14 @@ def _checked(blocks: Sequence[_Block], seen: np.ndarray, rows: Rows) -> list[np.
     sizes = np.array([len(block.rows) for block in blocks])
     matrices: list[np.ndarray] = [np.empty(0)] * len(blocks)
     for size in np.unique(sizes):
-        same = np.flatnonzero(sizes == size)
+        same = np.flatnonzero(sizes == size).tolist()
         stack = np.stack([blocks[i].matrix for i in same])
         observed = np.stack([seen[blocks[i].rows].ravel() for i in same])
 
-        def where(b: int, same: np.ndarray = same) -> str:
+        def where(b: int, same: list[int] = same) -> str:
             return f"the block for {rows.level} {blocks[same[b]].label!r}"
 
-        def entry(b: int, i: int, same: np.ndarray = same) -> str:
+        def entry(b: int, i: int, same: list[int] = same) -> str:
             row = row_label(rows.index, int(blocks[same[b]].rows[i // rows.k]))
             outcome = f"outcome {i % rows.k + 1} of " if rows.k > 1 else ""
             return f"{outcome}row {row!r}"

@@ -36,7 +36,9 @@ def refuse_collinear(
             )
         if p == 0:
             continue
-        size = np.sqrt((part**2).sum(0))
+        largest = np.abs(part).max(0)
+        # By its largest value first: the square of a small one would vanish.
+        size = largest * np.linalg.norm(part / np.where(largest > 0, largest, 1), axis=0)
         if (size == 0).any():
             raise InputError(
                 f"The predictor '{names[int(np.argmin(size))]}' is zero in every row where the "

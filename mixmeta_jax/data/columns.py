@@ -132,7 +132,7 @@ def refuse_infinite(data: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def plain_columns(
-    data: pd.DataFrame, columns: Sequence[str], categories: Collection[str]
+    data: pd.DataFrame, columns: Sequence[str], categories: Collection[str | None]
 ) -> pd.DataFrame:
     """Complete columns of numpy types, and only categories that occur.
 

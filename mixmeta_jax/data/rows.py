@@ -63,11 +63,13 @@ def given_outcomes(outcomes: Any) -> pd.DataFrame:
     else:
         try:
             y = np.asarray(outcomes, float)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError):
+            y = np.array(np.nan)
+        if y.ndim == 0:
             raise InputError(
                 "The first argument must be a formula, or outcomes as an array, Series or data "
-                f"frame, not {type(outcomes).__name__}."
-            ) from error
+                f"frame of numbers, not {type(outcomes).__name__}."
+            )
         y = y[:, None] if y.ndim == 1 else y
         if y.ndim != 2:
             raise InputError(f"Outcomes must have the shape (n,) or (n, k), not {y.shape}.")

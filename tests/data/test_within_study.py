@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixmeta_jax.data.frame import build_frame
-from mixmeta_jax.data.matrices import vech, xpnd
+from mixmeta_jax.data.matrices import vech
 from mixmeta_jax.data.within_study import check_units, unit_matrices
 from mixmeta_jax.errors import InputError
 
@@ -21,7 +21,9 @@ TRIANGLES = vech(MATRICES)
 
 @pytest.fixture
 def data():
-    frame = pd.DataFrame(TRIANGLES, columns=["s11", "s21", "s22"], index=["i", "j", "k", "l"])
+    frame = pd.DataFrame(
+        TRIANGLES.copy(), columns=["s11", "s21", "s22"], index=["i", "j", "k", "l"]
+    )
     frame["y"] = [0.1, 0.2, 0.5, 0.4]
     frame["z"] = [1.0, 3.0, 2.0, 5.0]
     frame["study"] = ["b", "a", "b", "a"]
