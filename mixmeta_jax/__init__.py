@@ -16,12 +16,14 @@ from typing import Any
 _HOMES = {
     "mixmeta_jax.control": ("Control",),
     "mixmeta_jax.data.correlation": ("ar1_blocks", "cs_blocks"),
+    "mixmeta_jax.data.design": ("Design",),
     "mixmeta_jax.data.dose_response": ("greenland_longnecker", "hamling"),
     "mixmeta_jax.data.matrices": ("inputcov", "vech", "xpnd"),
     "mixmeta_jax.data.network": ("long_contrasts", "network_contrasts"),
     "mixmeta_jax.datasets": ("describe_dataset", "list_datasets", "load_dataset"),
     "mixmeta_jax.fit": ("Fit", "mixmeta"),
     "mixmeta_jax.errors": ("InputError", "MixmetaError", "PrecisionError"),
+    "mixmeta_jax.functional": ("log_likelihood", "make_design"),
     "mixmeta_jax.likelihood_ratio": ("lr_test",),
     "mixmeta_jax.model.autoregressive": (
         "AR1",

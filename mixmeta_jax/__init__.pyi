@@ -3,6 +3,7 @@
 from mixmeta_jax.control import Control as Control
 from mixmeta_jax.data.correlation import ar1_blocks as ar1_blocks
 from mixmeta_jax.data.correlation import cs_blocks as cs_blocks
+from mixmeta_jax.data.design import Design as Design
 from mixmeta_jax.data.dose_response import greenland_longnecker as greenland_longnecker
 from mixmeta_jax.data.dose_response import hamling as hamling
 from mixmeta_jax.data.matrices import inputcov as inputcov
@@ -18,6 +19,8 @@ from mixmeta_jax.errors import MixmetaError as MixmetaError
 from mixmeta_jax.errors import PrecisionError as PrecisionError
 from mixmeta_jax.fit import Fit as Fit
 from mixmeta_jax.fit import mixmeta as mixmeta
+from mixmeta_jax.functional import log_likelihood as log_likelihood
+from mixmeta_jax.functional import make_design as make_design
 from mixmeta_jax.likelihood_ratio import lr_test as lr_test
 from mixmeta_jax.model.autoregressive import AR1 as AR1
 from mixmeta_jax.model.autoregressive import ContinuousAR1 as ContinuousAR1

@@ -30,19 +30,12 @@ def check_method(method: str, k: int) -> None:
 
 
 def check_sizes(frame: ModelFrame, method: str) -> None:
-    """Raise `InputError` where the observed outcomes cannot determine the coefficients."""
-    seen = np.isfinite(frame.y)
-    for outcome, count in zip(frame.outcome_names, seen.sum(axis=0), strict=True):
-        if count < frame.p:
-            raise InputError(
-                f"Outcome '{outcome}' is observed in {count} unit(s), too few for its {frame.p} "
-                "coefficient(s): leave predictors or the outcome out."
-            )
-    P, nall = frame.k * frame.p, int(seen.sum())
+    """Raise `InputError` where the coefficients leave the restricted likelihood no outcome."""
+    P, nall = frame.k * frame.p, int(np.isfinite(frame.y).sum())
     if method == "reml" and nall <= P:
         raise InputError(
             f"REML needs more observed outcomes ({nall}) than coefficients ({P}): with one study, "
-            "or as many coefficients as outcomes, use method='fixed'."
+            "or a coefficient for each outcome, use method='fixed'."
         )
 
 

@@ -169,8 +169,8 @@ class Fit(FittedModel):
         level
             Number from 1, or name; default the innermost level.
         se
-            Whether to add standard errors: columns ``ranef, se``, or (effect, statistic) for
-            several effects.
+            Whether to add standard errors, given the coefficients: columns ``ranef, se``, or
+            (effect, statistic) for several effects.
         """
         return predictions.ranef(self, level, se)
 

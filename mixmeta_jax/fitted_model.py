@@ -68,7 +68,9 @@ class FittedModel:
         Rows and columns of missing outcomes hold 0.
         """
         within = self.frame.within
-        return within.unit if within.unit is not None else tuple(m for _, m in within.blocks)
+        if within.unit is not None:
+            return within.unit
+        return tuple(matrix for _, matrix in within.blocks or ())
 
     @property
     def n_levels(self) -> int:

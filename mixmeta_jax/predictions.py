@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import tables
+from mixmeta_jax.data.columns import numeric
+from mixmeta_jax.data.design import design_from_frame
 from mixmeta_jax.data.frame import ModelFrame
+from mixmeta_jax.data.rows import as_pandas
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fitted_model import FittedModel
 from mixmeta_jax.inference.posterior import Posterior, posterior
@@ -21,6 +24,7 @@ from mixmeta_jax.inference.prediction import (
     standard_errors,
 )
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
+from mixmeta_jax.new_groups import new_groups
 
 Result: TypeAlias = "pd.DataFrame | tuple[pd.DataFrame, np.ndarray]"
 
@@ -56,7 +60,7 @@ class PredictedRows:
 
     def at(self, label: Any) -> PredictedRows:
         """The row of the given label."""
-        places = np.flatnonzero(self.index == label)
+        places = _places(self.index, label)
         if len(places) != 1:
             problem = "is not in" if len(places) == 0 else "occurs more than once in"
             raise InputError(
@@ -80,7 +84,8 @@ def predict(
 ) -> Result:
     """Expected outcomes with their uncertainty; see `Fit.predict`."""
     critical = normal_quantile(check_conf_level(conf_level))
-    depth = model.level_number(level) if pi else 0
+    # Without an interval no level widens, but a level that is not there is an error all the same.
+    depth = model.level_number(level) * pi
     rows = _fitted_rows(model, depth) if newdata is None else _new_rows(model, newdata, depth)
     if isinstance(reference, (Mapping, pd.Series, pd.DataFrame)):
         rows = rows.less(_new_rows(model, _one_row(reference), depth))
@@ -118,7 +123,7 @@ def blup(
     depth = model.level_number(level)
     if newdata is None and S is not None:
         raise InputError("blup takes S only together with newdata: the fit has its own S.")
-    frame = model.frame if newdata is None else model.frame.new_groups(newdata, S)
+    frame = model.frame if newdata is None else new_groups(model, newdata, S)
     values, variance = _posterior_moments(model, frame, depth, type, se_method)
     statistics = {"blup": values}
     if se:
@@ -152,8 +157,9 @@ def ranef(model: FittedModel, level: int | str | None, se: bool) -> pd.DataFrame
 
 
 def _posterior(model: FittedModel, frame: ModelFrame, depth: int) -> Posterior:
-    design = model.design if frame is model.frame else model.design_of(frame)
-    estimate = model.estimate
+    estimate, design = model.estimate, model.design
+    if frame is not model.frame:
+        design = design_from_frame(frame, model.design.structures)
     return posterior(design, model.Psi_by_level, estimate.beta, estimate.vcov, depth)
 
 
@@ -177,7 +183,27 @@ def _fitted_rows(model: FittedModel, depth: int) -> PredictedRows:
 
 
 def _new_rows(model: FittedModel, newdata: Any, depth: int) -> PredictedRows:
-    raise NotImplementedError
+    """Rows of new data; NaN where a predictor is missing."""
+    table = as_pandas(newdata, "newdata")
+    X, index = model.frame.new_X(table)
+    Z = tuple(
+        level.matrix.rebuild(table, f"the random part of level '{level.name}'")
+        for level in model.frame.levels[:depth]
+    )
+    offset = np.zeros((len(X), model.frame.k))
+    name = model.arguments["offset"]
+    if isinstance(name, str) and name in table.columns:
+        offset += numeric(table[name], f"offset '{name}'")[:, None]
+    return PredictedRows(X, Z, offset, index)
+
+
+def _places(index: pd.Index, label: Any) -> np.ndarray:
+    """Positions of a label in an index."""
+    try:
+        found = index.get_loc(label)
+    except (KeyError, TypeError, pd.errors.InvalidIndexError):
+        return np.zeros(0, int)
+    return np.atleast_1d(np.arange(len(index))[found])
 
 
 def _one_row(reference: Any) -> pd.DataFrame:

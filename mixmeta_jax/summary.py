@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ from mixmeta_jax.tables import random_frame
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
 LEGEND = "Significance: *** p < 0.001, ** p < 0.01, * p < 0.05, . p < 0.1"
+
+Q_HEADER = ("Q", "df", "Pr(>Q)", "I2")
 
 CLIPPED = "The moment estimate had a negative eigenvalue, which was set to zero."
 """What the boundary means where there is no likelihood."""
@@ -129,6 +132,9 @@ class SummaryResult:
         for part in self.parts:
             lines += _random_lines(part)
         lines += ["", "Heterogeneity", *_heterogeneity_lines(self.qtest)]
+        by_outcome = _outcome_cells(self.qtest)
+        if by_outcome:
+            lines += text_table(Q_HEADER, self.outcomes, by_outcome)
         lines += ["", *_counts(self), *_criteria(self)]
         if self.status is not Status.CONVERGED:
             lines += ["", _status_line(self)]
@@ -137,7 +143,7 @@ class SummaryResult:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        parts = [f"<h4>{html.escape(self.title)}</h4>", _paragraph(_heading(self))]
+        parts: list[str] = [f"<h4>{html.escape(self.title)}</h4>", _paragraph(_heading(self))]
         header = _fixed_header(self.conf_level)
         cells = _fixed_cells(self.coefficients)
         names = list(self.coefficients.index)
@@ -146,7 +152,10 @@ class SummaryResult:
             columns, rows = _random_cells(part.table)
             header = [_random_title(part), *columns]
             parts.append(_html_table(header, list(part.table.index), rows))
-        parts.append(_paragraph(_heterogeneity_lines(self.qtest)[:2]))
+        parts.append(_paragraph(_heterogeneity_lines(self.qtest)))
+        by_outcome = _outcome_cells(self.qtest)
+        if by_outcome:
+            parts.append(_html_table(["Heterogeneity", *Q_HEADER], self.outcomes, by_outcome))
         closing = [*_counts(self), *_criteria(self)]
         if self.status is not Status.CONVERGED:
             closing.append(_status_line(self))
@@ -170,7 +179,7 @@ def summarise(model: FittedModel, conf_level: float, report: str, test: str) -> 
     return SummaryResult(
         title=model_title(frame.k, model.n_levels, model.method, frame.x_names),
         formula=model.formula,
-        random_formula=None if not parts or model.random is None else str(model.random),
+        random_formula=_random_formula(model.random) if parts else None,
         method=model.method,
         outcomes=tuple(frame.outcome_names),
         predictors=tuple(frame.x_names),
@@ -186,6 +195,14 @@ def summarise(model: FittedModel, conf_level: float, report: str, test: str) -> 
         conf_level=conf_level,
         report=report,
     )
+
+
+def _random_formula(random: Any) -> str | None:
+    if random is None or isinstance(random, str):
+        return random
+    if isinstance(random, Mapping):
+        return ", ".join(f"{formula} | {level}" for level, formula in random.items())
+    return ", ".join(random)
 
 
 def model_title(k: int, n_levels: int, method: str, predictors: Sequence[str]) -> str:
@@ -283,7 +300,8 @@ def _random_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     for r, values in enumerate(table.to_numpy()):
         cells = [f"{values[0]:.{places}f}"]
         for c, value in enumerate(values[1:]):
-            shown = f"{value:.{4 if sd else places}f}"
+            # A null variance has no correlation with the others.
+            shown = "-" if np.isnan(value) else f"{value:.{4 if sd else places}f}"
             cells.append(shown if c < r else "")
         rows.append(cells)
     return header, rows
@@ -303,21 +321,22 @@ def _random_title(part: RandomPart) -> str:
 
 def _heterogeneity_lines(qtest: pd.DataFrame) -> list[str]:
     Q, df, pvalue, I2 = qtest.iloc[0]
-    lines = [
+    return [
         f"  Cochran's Q = {Q:.4f} on {df:.0f} df, {p_phrase(pvalue)}",
         f"  I2 = {I2:.1f}%",
     ]
-    if len(qtest) > 2:
-        cells = [
-            [f"{row[0]:.4f}", f"{row[1]:.0f}", p_text(row[2]), f"{row[3]:.1f}%"]
-            for row in qtest.to_numpy()[1:]
-        ]
-        lines += text_table(["Q", "df", "Pr(>Q)", "I2"], list(qtest.index[1:]), cells)
-    return lines
+
+
+def _outcome_cells(qtest: pd.DataFrame) -> list[list[str]]:
+    """Cells of the outcomes under `Q_HEADER`; none for a single outcome."""
+    rows = qtest.to_numpy()[1:] if len(qtest) > 2 else []
+    return [[f"{Q:.4f}", f"{df:.0f}", p_text(pvalue), f"{I2:.1f}%"] for Q, df, pvalue, I2 in rows]
 
 
 def _counts(summary: SummaryResult) -> list[str]:
-    groups = [f"{part.n_groups} groups of {part.level}" for part in summary.parts]
+    groups = []
+    if summary.random_formula is not None:
+        groups = [f"{part.n_groups} groups of {part.level}" for part in summary.parts]
     df = summary.df
     return [
         ", ".join([f"{summary.n} units", *groups, f"{df.nall} observed outcomes"]),

@@ -1,5 +1,6 @@
 """Settings and data that all tests share."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -7,6 +8,9 @@ import pandas as pd
 import pytest
 
 from tests.reference import calls
+
+# XLA reports on every program that it loads from the cache; set before its first use.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # For the tests only: what one worker or run has compiled, the next one loads. Without a minimum
 # compile time of 0 the cache would stay empty, since the programs are small.

@@ -218,6 +218,22 @@ def test_reference_that_is_not_one_row(univariate):
         univariate.predict(newdata, reference="pole")
     with pytest.raises(InputError, match="2 rows"):
         univariate.predict(newdata, reference=newdata)
+    twice = newdata.set_axis(["a", "a"])
+    with pytest.raises(InputError, match="more than once"):
+        univariate.predict(twice, reference="a")
+
+
+def test_reference_in_an_index_of_several_levels(univariate, bcg):
+    newdata = bcg.set_index(["author", "year"])
+    table = univariate.predict(newdata, se=True, reference=("Aronson", 1948))
+    np.testing.assert_array_equal(table.loc[("Aronson", 1948)], 0.0)
+
+
+def test_missing_predictor_gives_no_prediction(univariate):
+    newdata = pd.DataFrame({"ablat": [10.0, np.nan]})
+    table = univariate.predict(newdata, se=True, pi=True)
+    assert table.iloc[0].notna().all()
+    assert table.iloc[1].isna().all()
 
 
 def test_outputs_have_the_index_of_the_data(bcg):
@@ -267,6 +283,58 @@ def test_fitted_where_an_outcome_is_missing(incomplete):
     assert np.isfinite(incomplete.fitted.to_numpy()).all()
     np.testing.assert_array_equal(incomplete.residuals.isna().to_numpy(), missing)
     assert np.isfinite(incomplete.blup(se=True).to_numpy()).all()
+
+
+def test_new_groups_are_predicted_as_if_they_were_in_the_data(nested, school):
+    seen = school[school["district"] == 86]
+    again = nested.blup(newdata=seen, S="var", se=True, se_method="exact", level=1)
+    there = nested.blup(se=True, se_method="exact", level=1)[school["district"] == 86]
+    pd.testing.assert_frame_equal(again, there, rtol=EXACT)
+
+
+def test_new_group_with_a_missing_outcome(incomplete):
+    data = mx.load_dataset("smoking")
+    row = data.iloc[[1]].assign(yC=np.nan, yD=np.nan)
+    new = incomplete.blup(newdata=row, S=SMOKING_S).to_numpy()[0]
+    beta, Psi = incomplete.coef.to_numpy(), incomplete.Psi.to_numpy()
+    slope = Psi[:, 0] / (Psi[0, 0] + row["SBB"].iloc[0])
+    np.testing.assert_allclose(new, beta + slope * (row["yB"].iloc[0] - beta[0]), rtol=EXACT)
+
+
+def test_new_groups_with_blocks(school):
+    S = {label: np.diag(rows["var"]) for label, rows in school.groupby("district")}
+    fit = mx.mixmeta("effect", S=S, data=school, random="~ 1 | district")
+    new = school[school["district"].isin([11, 86])].iloc[::-1]
+    blocks = {label: np.diag(rows["var"]) for label, rows in new.groupby("district")}
+    again = fit.blup(newdata=new, S=blocks, se=True)
+    pd.testing.assert_frame_equal(again, fit.blup(se=True).loc[new.index], rtol=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "S", "message"),
+    [
+        ({"effect": [0.1, 0.2]}, None, "needs S"),
+        ({"district": [1.0, np.nan]}, "var", "no group in row"),
+        ({"var": [0.1, -0.1]}, "var", "negative variance"),
+    ],
+)
+def test_new_groups_that_cannot_be_predicted(nested, changes, S, message):
+    newdata = pd.DataFrame(
+        {"effect": [0.1, 0.2], "var": 0.1, "district": [1, 1], "study": [1, 2], **changes}
+    )
+    with pytest.raises(InputError, match=message):
+        nested.blup(newdata=newdata, S=S)
+
+
+def test_new_groups_need_their_predictors_and_offset(bcg):
+    fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=bcg.assign(o=0.1), offset="o")
+    with pytest.raises(InputError, match="no predictor in row 2"):
+        fit.blup(newdata=bcg.assign(o=0.1, ablat=bcg["ablat"].where(bcg.index != 2)), S="logorvar")
+    with pytest.raises(InputError, match="named in offset"):
+        fit.blup(newdata=bcg, S="logorvar")
+    by_position = fit.update(offset=np.full(13, 0.1))
+    with pytest.raises(InputError, match="column name"):
+        by_position.blup(newdata=bcg, S="logorvar")
 
 
 def test_random_effects(nested):
@@ -425,6 +493,8 @@ def test_univariate_methods_need_one_outcome(berkey):
 def test_levels_that_are_not_there(nested, level):
     with pytest.raises(InputError, match="level"):
         nested.blup(level=level)
+    with pytest.raises(InputError, match="level"):
+        nested.predict(level=level)
 
 
 @pytest.mark.parametrize(

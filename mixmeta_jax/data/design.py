@@ -255,7 +255,7 @@ def _gather(xp: ModuleType, values: Array, rows: np.ndarray) -> Array:
     on some shapes of which the LLVM of jaxlib 0.9.2 crashes.
     """
     n = values.shape[0]
-    gathered = xp.moveaxis(values[np.minimum(rows, n - 1)], 2, 1)
+    gathered = xp.moveaxis(values[xp.minimum(rows, n - 1)], 2, 1)
     return xp.where((rows < n)[:, None], gathered, xp.zeros((), values.dtype))
 
 

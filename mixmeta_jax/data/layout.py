@@ -30,7 +30,7 @@ def padded_length(n: int) -> int:
     """Length to which an axis of n entries is padded: powers of two, quarter steps above 1,024."""
     if n <= 8:
         return 8
-    power = 1 << (n - 1).bit_length()
+    power = 1 << (int(n) - 1).bit_length()
     if power <= 1024:
         return power
     step = power // 8

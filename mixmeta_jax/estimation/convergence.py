@@ -22,8 +22,8 @@ from mixmeta_jax.status import Status
 ASCENT = 1e-5
 """Negative curvature, relative to the size of the information, that counts as a way up."""
 
-FLAT = 1e-9
-"""Curvature below which the likelihood counts as constant along a direction."""
+FLAT = 1e-7
+"""Information along a direction, in natural units, below which the likelihood is constant there."""
 
 FLOOR = 1e-6
 """Information on a parameter, in its natural unit, below which it counts as none."""
@@ -66,7 +66,8 @@ def judge(
         return Verdict(Status.MAX_ITER)
     root = np.sqrt(np.maximum(np.diag(path.at.guide), FLOOR / units**2))
     curvature, directions = np.linalg.eigh(information / np.outer(root, root))
-    flat = directions[:, np.abs(curvature) < FLAT] / root[:, None]
+    natural, axes = np.linalg.eigh(information * np.outer(units, units))
+    flat = axes[:, np.abs(natural) < FLAT] * units[:, None]
     at_bound = any(
         structure.at_bound(Psi, scale)
         for structure, Psi, scale in zip(design.structures, best.Psi, scales, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -148,18 +149,26 @@ def _search(
 ) -> tuple[Any, Verdict, int]:
     """The highest point found from the starts, its verdict, and the evaluations it took."""
     tensors = arrange(design)
-    settings = (units, control.max_iter, control.gradient_tol)
+    climb = functools.partial(
+        maximise,
+        tensors=tensors,
+        units=units,
+        max_iter=control.max_iter,
+        gradient_tol=control.gradient_tol,
+        method=method,
+        verbose=control.verbose,
+    )
     n_iter = 0
     if float(tensors.n_obs) > EXACT_SIZE:
         # The average information leads most of the way at a fraction of the cost.
         values = np.asarray(values_at(starts, tensors, method=method))
         starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
-        maximum = maximise(starts, tensors, *settings, method=method, exact=False)
+        maximum = climb(starts, exact=False)
         starts = np.asarray(maximum.path.theta)
         n_iter = int(maximum.path.n_iter[0])
     best, verdict = None, Verdict(Status.MAX_ITER)
     for _ in range(ESCAPES + 1):
-        maximum = maximise(starts, tensors, *settings, method=method, exact=True)
+        maximum = climb(starts, exact=True)
         found = _highest(jax.device_get(maximum))
         n_iter += int(found.path.n_iter)
         if best is not None:

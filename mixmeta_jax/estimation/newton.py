@@ -166,7 +166,7 @@ def _expected(
     return 0.5 * (expected + expected.T)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "exact"))
+@functools.partial(jax.jit, static_argnames=("method", "exact", "verbose"))
 def maximise(
     starts: Array,
     tensors: Tensors,
@@ -176,6 +176,7 @@ def maximise(
     *,
     method: str,
     exact: bool,
+    verbose: bool = False,
 ) -> Maximum:
     """Maximise the log-likelihood from each start.
 
@@ -195,6 +196,8 @@ def maximise(
         "ml" or "reml".
     exact
         Whether to form the observed information at every step.
+    verbose
+        Whether to print every evaluation.
     """
     data, centre = centred(tensors)
     restricted = method == "reml"
@@ -206,6 +209,7 @@ def maximise(
         units=units,
         max_iter=max_iter,
         gradient_tol=gradient_tol,
+        verbose=verbose,
     )
 
     def follow(theta: Array) -> Path:
@@ -246,6 +250,7 @@ def _step(
     units: Array,
     max_iter: Array,
     gradient_tol: Array,
+    verbose: bool,
 ) -> Path:
     new = evaluate(path.trial, data, restricted, exact)
     first = path.n_iter == 0
@@ -263,6 +268,14 @@ def _step(
     damping = jnp.where(accepted, relaxed, jnp.maximum(8 * path.damping, 1e-2))
     move, predicted, norm = _newton_step(at, damping, units)
     n_iter = path.n_iter + 1
+    if verbose:
+        jax.debug.print(
+            "evaluation {}: log-likelihood {:.6f} + constant, gradient {:.1e}, damping {:.0e}",
+            n_iter,
+            at.value,
+            norm,
+            damping,
+        )
     arrived = (path.phase == POLISHING) | (norm == 0)
     vanished = norm <= gradient_tol
     out = (n_iter >= max_iter) | (damping > 1e12) | (first & ~accepted)

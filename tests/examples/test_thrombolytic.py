@@ -46,6 +46,8 @@ def test_two_level_with_treatment_delay(thrombolytic):
     printed = TABLE_3["two-level, delay"]
     assert_fixed_effect(fit, "(Intercept)", printed["b0"])
     assert_fixed_effect(fit, "time2treat", printed["b1"])
-    assert agrees_with_print(sd(fit.Psi["trial"]), printed["trials"])
-    # The maximum is at 0, which R only approaches: the print is where R stopped.
-    assert sd(fit.Psi["subtrial"]) <= float(printed["times"])
+    # The maximum has a null inner variance, which R only approaches: the print (0.00006) is where
+    # R stopped, and the outer deviation is 0.00217 at the maximum, one unit above the printed one.
+    assert fit.status is mx.Status.BOUNDARY
+    assert sd(fit.Psi["subtrial"]) < 1e-8
+    assert agrees_with_print(round(sd(fit.Psi["trial"]), 5), printed["trials"])

@@ -1,0 +1,232 @@
+"""The functional core: designs and log-likelihoods for ``jit``, ``vmap``, ``grad`` and ``hessian``.
+
+The functions are pure and take every number as an argument. They need float64, which a pure
+function cannot switch on for its caller: they ask for it in one sentence where it is off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax import Array
+from jax.core import Tracer
+
+from mixmeta_jax.data.design import Design, arrange, orthonormal_basis, spanning_blocks
+from mixmeta_jax.data.frame import random_levels
+from mixmeta_jax.data.grouping import parse_random
+from mixmeta_jax.data.layout import Layout, build_layout
+from mixmeta_jax.data.matrices import correlations, triangle_size
+from mixmeta_jax.data.rows import as_pandas
+from mixmeta_jax.data.within_study import within_study
+from mixmeta_jax.errors import InputError, PrecisionError
+from mixmeta_jax.model.catalogue import resolve_structures
+from mixmeta_jax.model.likelihood import log_likelihood_at
+
+METHODS = ("ml", "reml", "fixed")
+
+
+def make_design(
+    y: Any,
+    X: Any = None,
+    S: Any = None,
+    random: Any = None,
+    data: Any = None,
+    bscov: Any = "unstr",
+    Psi_fix: Any = None,
+    rho: Any = None,
+    offset: Any = None,
+) -> Design:
+    """The design of a model, from arrays that may be traced.
+
+    Parameters
+    ----------
+    y
+        Outcomes, shape (n, k) or (n,), NaN where missing.
+    X
+        Fixed-effects predictors, shape (n, p); None for a column of ones.
+    S
+        Error covariances in any form of `mixmeta`; traced: (n,), (n, k), (n, k(k+1)/2) or
+        (n, k, k). Where an outcome is missing its entries are not read.
+    random, data
+        Grouping and random predictors, as in `mixmeta`, and the frame with their columns, which
+        must be complete. None: every row is a group of its own.
+    bscov, Psi_fix
+        Covariance structures, as in `mixmeta`.
+    rho
+        Correlation where S holds variances; a scalar or a matrix may be traced.
+    offset
+        Subtracted from the outcomes, shape (n,) or (n, k).
+
+    Returns
+    -------
+    Design
+        A pytree, differentiable in ``y``, ``S`` and ``X``; replace its arrays by
+        ``dataclasses.replace``.
+
+    Raises
+    ------
+    InputError
+        For shapes that do not fit, and for anything `mixmeta` would refuse in the parts that are
+        not traced.
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> design = mx.make_design(bcg.logor, S=bcg.logorvar)
+    >>> with jax.enable_x64(True):
+    ...     slope = jax.grad(mx.log_likelihood)(jax.numpy.array([0.5]), design)
+    >>> round(float(slope[0]), 4)
+    4.4939
+    """
+    y = _concrete(y)
+    y = y[:, None] if y.ndim == 1 else y
+    if y.ndim != 2:
+        raise InputError(f"y has shape {y.shape}: it must have shape (n,) or (n, k).")
+    n, k = y.shape
+    mask = _xp(y).isfinite(y)
+    if offset is not None:
+        shift = _concrete(offset)
+        y = y - (shift[:, None] if shift.ndim == 1 else shift)
+    X = np.ones((n, 1)) if X is None else _concrete(X)
+    if X.ndim != 2 or X.shape[0] != n:
+        raise InputError(
+            f"X has shape {X.shape}: it must have shape ({n}, p), one row per outcome."
+        )
+    table = None if data is None else as_pandas(data)
+    if table is not None and len(table) != n:
+        raise InputError(f"data has {len(table)} rows, but y has {n}.")
+    levels = random_levels(random, table, n)
+    dims = [k * level.Z.shape[1] for level in levels]
+    structures = resolve_structures(bscov, Psi_fix, [level.name for level in levels], dims)
+    codes = [level.codes for level in levels]
+    traced = any(isinstance(part, Tracer) for part in (S, rho, mask))
+    if traced and not isinstance(S, Mapping):
+        layout = build_layout(n, k, codes, dims)
+        errors = _traced_errors(S, rho, n, k)
+    else:
+        layout, errors = _checked_errors(S, rho, table, random, mask, codes, dims)
+    basis = np.eye(X.shape[1]) if isinstance(X, Tracer) else orthonormal_basis(X)
+    return Design(
+        y=y,
+        X=X,
+        S=errors,
+        Z=tuple(level.Z for level in levels),
+        mask=mask,
+        basis=basis,
+        groups=np.stack(codes, axis=1),
+        structures=structures,
+        layout=layout,
+        complete=not isinstance(mask, Tracer) and bool(mask.all()),
+    )
+
+
+def log_likelihood(theta: Array, design: Design, method: str = "reml") -> Array:
+    """The log-likelihood of the covariance parameters, profiled over the coefficients.
+
+    Parameters
+    ----------
+    theta
+        Parameters of all levels, outer first, shape (n_θ,); any real values. What they mean says
+        the docstring of each structure.
+    design
+        From `make_design`.
+    method
+        "reml", "ml", or "fixed" (S alone; ``theta`` is not read).
+
+    Returns
+    -------
+    jax.Array
+        Scalar, equation 2 of the paper. Its first derivatives in ``theta`` and in the ``y``, ``S``
+        and ``X`` of the design are closed forms, and are themselves differentiable.
+
+    Raises
+    ------
+    PrecisionError
+        Where float64 is off.
+    InputError
+        For an unknown method or a ``theta`` of the wrong length.
+    """
+    require_float64()
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}.")
+    if method == "fixed":
+        return log_likelihood_at((), arrange(design.without_levels()), method)
+    theta = jnp.asarray(theta)
+    n_theta = sum(design.n_parameters)
+    if theta.shape != (n_theta,):
+        raise InputError(
+            f"theta has shape {theta.shape}, but the structures have {n_theta} parameter(s)."
+        )
+    return log_likelihood_at(design.Psi(theta), arrange(design), method)
+
+
+def require_float64() -> None:
+    """Raise `PrecisionError` where JAX computes in single precision."""
+    if not jax.config.read("jax_enable_x64"):
+        raise PrecisionError(
+            "The functional core needs float64: call jax.config.update('jax_enable_x64', True) "
+            "first, or wrap the call in 'with jax.enable_x64(True):'."
+        )
+
+
+def _concrete(values: Any) -> Any:
+    """Traced arrays as they are, everything else as numpy's float64."""
+    return values if isinstance(values, Tracer) else np.asarray(values, np.float64)
+
+
+def _xp(values: Any) -> Any:
+    return jnp if isinstance(values, Tracer) else np
+
+
+def _checked_errors(
+    S: Any,
+    rho: Any,
+    table: pd.DataFrame | None,
+    random: Any,
+    mask: Any,
+    codes: list[np.ndarray],
+    dims: list[int],
+) -> tuple[Layout, Any]:
+    """Layout and S of numbers that are not traced, with all the checks of `mixmeta`."""
+    n, k = mask.shape
+    seen = np.ones((n, k), bool) if isinstance(mask, Tracer) else np.asarray(mask)
+    rows = pd.DataFrame(index=pd.RangeIndex(n)) if table is None else table
+    level = None if random is None else parse_random(random, rows)[0].name
+    every = np.ones(n, bool)
+    names = [f"y{o + 1}" for o in range(k)] if k > 1 else ["y"]
+    within = within_study(S, rho, rows, level, seen, every, every, names)
+    if within.blocks is None:
+        return build_layout(n, k, codes, dims), within.unit
+    layout = build_layout(n, k, codes, dims, [units for units, _ in within.blocks])
+    return layout, spanning_blocks(layout, within.blocks, n, k)
+
+
+def _traced_errors(S: Any, rho: Any, n: int, k: int) -> Array:
+    """S of every row from traced arrays, shape (n, k, k)."""
+    S = jnp.asarray(S)
+    S = S[:, None] if S.ndim == 1 else S
+    if S.shape == (n, k):
+        if not isinstance(rho, Tracer):
+            R: Any = correlations(rho, n, k)
+        elif rho.ndim == 2:
+            R = rho
+        else:
+            R = jnp.where(jnp.eye(k, dtype=bool), 1.0, rho)
+        sd = jnp.sqrt(S)
+        return sd[:, :, None] * sd[:, None, :] * R
+    if S.ndim == 2 and triangle_size(S.shape[1]) == k:
+        columns, rows = np.triu_indices(k)
+        lower = jnp.zeros((n, k, k), S.dtype).at[:, rows, columns].set(S)
+        return lower.at[:, columns, rows].set(S)
+    if S.shape == (n, k, k):
+        return S
+    raise InputError(
+        f"S has shape {S.shape}: traced, it must be ({n},), ({n}, {k}), ({n}, {k * (k + 1) // 2}) "
+        f"or ({n}, {k}, {k})."
+    )

@@ -1,0 +1,92 @@
+"""New groups for a fitted model: outcomes, predictors and errors, read as those of the fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.data.blocks import is_spanning
+from mixmeta_jax.data.columns import existing_columns, numeric
+from mixmeta_jax.data.formula import evaluate_outcome, split_formula
+from mixmeta_jax.data.frame import ModelFrame
+from mixmeta_jax.data.rows import as_pandas
+from mixmeta_jax.data.within_study import WithinStudy, within_study
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.fitted_model import FittedModel
+
+
+def new_groups(model: FittedModel, newdata: Any, S: Any) -> ModelFrame:
+    """The model frame of new data, every group of which is new.
+
+    Parameters
+    ----------
+    newdata
+        Frame with the outcomes (which may be missing), predictors, groups and, where the fit names
+        one, the offset.
+    S
+        Error covariances in a form that `mixmeta` takes; variances are completed with the fit's
+        ``rho``.
+
+    Raises
+    ------
+    InputError
+        Where a column is not there, or anything but an outcome is missing.
+    """
+    table = as_pandas(newdata, "newdata")
+    if S is None:
+        raise InputError("blup for newdata needs S, the error covariances of its outcomes.")
+    frame = model.frame
+    names = frame.outcome_names
+    if frame.formula is not None:
+        names = list(split_formula(frame.formula).outcomes)
+    y = np.column_stack([evaluate_outcome(name, table) for name in names])
+    X, index = frame.new_X(table)
+    _check_complete(X, index, "predictor")
+    levels = frame.new_levels(table)
+    for level in levels:
+        _check_complete(level.Z, index, f"random predictor of level '{level.name}'")
+    return replace(
+        frame,
+        y=y,
+        X=X,
+        levels=levels,
+        within=_errors(model, table, S, y),
+        offset=_offset(model, table),
+        index=index,
+        kept=np.ones(len(y), bool),
+        full_index=index,
+    )
+
+
+def _errors(model: FittedModel, table: pd.DataFrame, S: Any, y: np.ndarray) -> WithinStudy:
+    frame, every = model.frame, np.ones(len(y), bool)
+    # Blocks hold their covariances; variances are completed as those of the fit were.
+    rho = None if is_spanning(S) else model.arguments["rho"]
+    level = None if frame.random is None else frame.levels[0].name
+    seen = np.isfinite(y)
+    return within_study(S, rho, table, level, seen, every, every, frame.outcome_names)
+
+
+def _offset(model: FittedModel, table: pd.DataFrame) -> np.ndarray:
+    offset = model.arguments["offset"]
+    shape = (len(table), model.frame.k)
+    if offset is None:
+        return np.zeros(shape)
+    if not isinstance(offset, str):
+        raise InputError(
+            "The fit has its offset as numbers, which say nothing of newdata: refit with the "
+            "offset as a column name."
+        )
+    existing_columns([offset], table, "offset")
+    values = numeric(table[offset], f"offset '{offset}'")[:, None]
+    _check_complete(values, table.index, f"offset '{offset}'")
+    return np.broadcast_to(values, shape)
+
+
+def _check_complete(values: np.ndarray, index: pd.Index, what: str) -> None:
+    gaps = np.isnan(values).any(axis=1)
+    if gaps.any():
+        raise InputError(f"newdata has no {what} in row {index[int(np.argmax(gaps))]!r}.")

@@ -1,0 +1,242 @@
+"""Estimation: invariances, several maxima, bounds, verdicts, and how often XLA compiles."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mixmeta_jax.control import Control
+from mixmeta_jax.data.design import orthonormal_basis, spanning_blocks
+from mixmeta_jax.data.layout import build_layout
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.estimation.newton import maximise
+from mixmeta_jax.model.catalogue import resolve_structures
+from mixmeta_jax.status import Status
+from tests.designs import random_design
+
+SAME = 1e-8
+"""Relative agreement of estimates that take different paths to one maximum: Newton's method ends
+with a step beyond a gradient of 1e-6, whose error is of the order of its square."""
+
+DEFAULT = Control()
+
+
+def assert_same_fit(ours, theirs):
+    assert ours.status == theirs.status
+    assert ours.loglik == pytest.approx(theirs.loglik, abs=1e-9)
+    np.testing.assert_allclose(ours.beta, theirs.beta, rtol=SAME, atol=SAME)
+    np.testing.assert_allclose(ours.vcov, theirs.vcov, rtol=SAME, atol=SAME)
+    for a, b in zip(ours.Psi, theirs.Psi, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=SAME * np.abs(b).max())
+
+
+def structured(design, name, Psi_fix=None):
+    names = [f"level{level}" for level in range(len(design.dims))]
+    return replace(design, structures=resolve_structures(name, Psi_fix, names, design.dims))
+
+
+def with_effects(seed=1, **kind):
+    """A design whose outcomes hold random effects at every level, well inside the bounds."""
+    design = random_design(seed, **kind)
+    rng = np.random.default_rng(seed + 100)
+    y = design.y.copy()
+    for level, Z in enumerate(design.Z):
+        groups = design.groups[:, level]
+        b = rng.normal(size=(groups.max() + 1, Z.shape[1], design.k)) + rng.normal(
+            size=(groups.max() + 1, 1, 1)
+        )
+        y += np.einsum("nq,nqk->nk", Z, b[groups])
+    return replace(design, y=y)
+
+
+@pytest.fixture(scope="module")
+def two_levels():
+    return with_effects(k=2, q=(1, 1), n=40)
+
+
+@pytest.fixture(scope="module")
+def two_levels_fit(two_levels):
+    return fit_design(two_levels, "reml", DEFAULT)
+
+
+def permuted(design, order):
+    codes = [np.unique(c, return_inverse=True)[1] for c in design.groups[order].T]
+    return replace(
+        design,
+        y=design.y[order],
+        X=design.X[order],
+        S=design.S[order],
+        Z=tuple(Z[order] for Z in design.Z),
+        mask=design.mask[order],
+        groups=np.stack(codes, axis=1),
+        layout=build_layout(design.n, design.k, codes, design.dims),
+    )
+
+
+def test_row_order_does_not_matter(two_levels, two_levels_fit):
+    order = np.random.default_rng(0).permutation(two_levels.n)
+    assert_same_fit(fit_design(permuted(two_levels, order), "reml", DEFAULT), two_levels_fit)
+
+
+def test_group_numbers_do_not_matter(two_levels, two_levels_fit):
+    rng = np.random.default_rng(1)
+    codes = [rng.permutation(c.max() + 1)[c] for c in two_levels.groups.T]
+    layout = build_layout(two_levels.n, two_levels.k, codes, two_levels.dims)
+    renumbered = replace(two_levels, groups=np.stack(codes, axis=1), layout=layout)
+    assert_same_fit(fit_design(renumbered, "reml", DEFAULT), two_levels_fit)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e5])
+def test_the_scale_of_the_outcomes_does_not_matter(two_levels, two_levels_fit, scale):
+    scaled = replace(two_levels, y=two_levels.y * scale, S=two_levels.S * scale**2)
+    fit = fit_design(scaled, "reml", DEFAULT)
+    assert fit.status == two_levels_fit.status
+    np.testing.assert_allclose(fit.beta / scale, two_levels_fit.beta, rtol=SAME, atol=SAME)
+    for ours, theirs in zip(fit.Psi, two_levels_fit.Psi, strict=True):
+        np.testing.assert_allclose(ours / scale**2, theirs, rtol=0, atol=SAME * theirs.max())
+
+
+def test_the_scale_of_the_predictors_does_not_matter(two_levels, two_levels_fit):
+    far = replace(two_levels, X=two_levels.X * [1, 1e-4] + [0, 1990.0])
+    far = replace(far, basis=orthonormal_basis(far.X))
+    fit = fit_design(far, "ml", DEFAULT)
+    near = fit_design(two_levels, "ml", DEFAULT)
+    assert fit.loglik == pytest.approx(near.loglik, abs=1e-8)
+    np.testing.assert_allclose(fit.beta[2:] * 1e-4, near.beta[2:], rtol=1e-6)
+
+
+def test_one_group_per_row_nested_in_itself_is_the_plain_model():
+    plain = with_effects(3, k=2, q=(1,), n=24, codes=[np.arange(24)])
+    codes = [np.arange(24), np.arange(24)]
+    nested = replace(
+        plain,
+        Z=(plain.Z[0], plain.Z[0]),
+        groups=np.stack(codes, axis=1),
+        layout=build_layout(24, 2, codes, [2, 2]),
+    )
+    null = resolve_structures({"a": "fixed"}, {"a": np.zeros((2, 2))}, ["a", "b"], [2, 2])
+    fit = fit_design(replace(nested, structures=null), "reml", DEFAULT)
+    alone = fit_design(plain, "reml", DEFAULT)
+    assert fit.loglik == pytest.approx(alone.loglik, abs=1e-10)
+    np.testing.assert_allclose(fit.Psi[1], alone.Psi[0], rtol=1e-7)
+    np.testing.assert_allclose(fit.vcov, alone.vcov, rtol=1e-7)
+
+
+def test_long_format_is_wide_format():
+    """k outcomes per unit, or units of one outcome with indicators and blocks of S: one model."""
+    wide = with_effects(5, k=2, q=(1,), n=24, codes=[np.arange(24)], p=2)
+    unit, outcome = np.nonzero(wide.mask)
+    indicators = np.eye(2)[outcome]
+    X = (wide.X[unit][:, :, None] * indicators[:, None]).reshape(len(unit), -1)
+    codes = [np.unique(unit, return_inverse=True)[1]]
+    rows = [np.flatnonzero(unit == u) for u in range(24)]
+    matrices = [wide.S[u][np.ix_(outcome[r], outcome[r])] for u, r in enumerate(rows)]
+    layout = build_layout(len(unit), 1, codes, [2], rows)
+    long = replace(
+        wide,
+        y=wide.y[unit, outcome][:, None],
+        X=X,
+        S=spanning_blocks(layout, tuple(zip(rows, matrices, strict=True)), len(unit), 1),
+        Z=(indicators,),
+        mask=np.ones((len(unit), 1), bool),
+        basis=orthonormal_basis(X),
+        groups=np.stack(codes, axis=1),
+        layout=layout,
+        complete=True,
+    )
+    assert_same_fit(fit_design(long, "reml", DEFAULT), fit_design(wide, "reml", DEFAULT))
+
+
+def test_cs_with_correlation_zero_is_id():
+    design = with_effects(6, k=3, q=(1,), n=20, codes=[np.arange(20)])
+    fit = fit_design(structured(design, "id"), "reml", DEFAULT)
+    cs = structured(design, "cs")
+    found = fit_design(cs, "reml", DEFAULT)
+    assert found.loglik >= fit.loglik - 1e-9
+    held = Control(start=fit.Psi[0], max_iter=1)
+    at_id = fit_design(cs, "reml", held, ["level0"])
+    assert at_id.loglik == pytest.approx(fit.loglik, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide"), [("id", "diag"), ("diag", "unstr"), ("cs", "hcs"), ("ar1", "har1")]
+)
+def test_a_wider_structure_fits_no_worse(narrow, wide):
+    design = with_effects(8, k=3, q=(1,), n=18, codes=[np.arange(18)])
+    lower = fit_design(structured(design, narrow), "ml", DEFAULT)
+    upper = fit_design(structured(design, wide), "ml", DEFAULT)
+    assert lower.status.converged and upper.status.converged
+    assert upper.loglik >= lower.loglik - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("name", ["unstr", "hcs", "har1"])
+def test_no_random_start_ends_higher(name, seed):
+    design = structured(random_design(seed, k=3, q=(1,), n=14, codes=[np.arange(14)]), name)
+    fit = fit_design(design, "reml", DEFAULT)
+    assert fit.status.converged
+    rng = np.random.default_rng(seed)
+    for _ in range(5):
+        root = rng.normal(size=(3, 3)) * rng.choice([0.1, 1.0, 3.0])
+        start = Control(start=root @ root.T)
+        other = fit_design(design, "reml", start, ["level0"])
+        assert other.loglik <= fit.loglik + 1e-7
+
+
+def test_a_null_variance_is_a_bound_and_satisfies_kuhn_and_tucker():
+    design = random_design(11, k=1, q=(1,), n=30, missing=0.0, codes=[np.arange(30)])
+    small = replace(design, y=design.y * 0.05)
+    fit = fit_design(small, "reml", DEFAULT)
+    assert fit.status is Status.BOUNDARY
+    assert fit.Psi[0].item() < 1e-12
+    # The slope in the variance itself, by a one-sided difference, points outward.
+    inside = Control(start=np.array([[1e-6]]), max_iter=1)
+    assert fit_design(small, "reml", inside, ["level0"]).loglik < fit.loglik
+
+
+def test_a_saddle_is_left():
+    """From Ψ = 0 the gradient in θ vanishes, although the likelihood rises in Ψ."""
+    design = with_effects(12, k=1, q=(1,), n=30, missing=0.0, codes=[np.arange(30)])
+    fit = fit_design(design, "reml", Control(start=np.zeros((1, 1))), ["level0"])
+    best = fit_design(design, "reml", DEFAULT)
+    assert fit.status is Status.CONVERGED
+    assert fit.loglik == pytest.approx(best.loglik, abs=1e-9)
+
+
+def test_what_the_data_cannot_tell_is_not_identified():
+    """Outcomes that are never seen together leave their correlation free."""
+    n = 40
+    design = with_effects(13, k=2, q=(1,), n=n, missing=0.0, codes=[np.arange(n)])
+    mask = np.zeros((n, 2), bool)
+    mask[np.arange(n), np.arange(n) % 2] = True
+    apart = replace(design, mask=mask, complete=False)
+    assert fit_design(apart, "ml", DEFAULT).status is Status.NOT_IDENTIFIED
+
+
+def test_max_iter_is_a_status_and_not_an_exception(two_levels):
+    fit = fit_design(two_levels, "reml", Control(max_iter=1, n_starts=1))
+    assert fit.status is Status.MAX_ITER
+    assert not fit.status.converged
+
+
+def test_starts_of_the_wrong_shape_or_level(two_levels):
+    names = ["outer", "inner"]
+    with pytest.raises(InputError, match="start for level 'outer' must be a finite 2 × 2"):
+        fit_design(two_levels, "ml", Control(start=np.eye(3)), names)
+    with pytest.raises(InputError, match="start must give a matrix for each level"):
+        fit_design(two_levels, "ml", Control(start={"outer": np.eye(2)}), names)
+
+
+def test_verbose_prints_the_iterations(two_levels, capfd):
+    fit_design(two_levels, "ml", Control(verbose=True, n_starts=1))
+    assert "evaluation 1: log-likelihood" in capfd.readouterr().out
+
+
+def test_similar_sizes_share_a_compilation():
+    """Fifty data sets of 5 to 120 studies, of whatever missing pattern, compile five programs."""
+    maximise.clear_cache()
+    for seed, n in enumerate(np.linspace(5, 120, 50).astype(int)):
+        design = random_design(seed, k=1, q=(1,), n=n, missing=0.0, codes=[np.arange(n)], p=1)
+        fit_design(design, "reml", DEFAULT)
+    assert maximise._cache_size() <= 5
