@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from tests.reference import calls
 
@@ -17,6 +18,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+# Compilation takes the first example far past any deadline; no test asserts a duration.
+settings.register_profile("mixmeta_jax", deadline=None, max_examples=30)
+settings.load_profile("mixmeta_jax")
 
 
 @pytest.fixture(scope="session")

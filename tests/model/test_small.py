@@ -1,0 +1,103 @@
+"""Small matrices elementwise over a batch, against numpy's one by one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from mixmeta_jax.model.small import UNROLL, absorb, matmul, semidefinite_factor, whitener
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def positive(rng, s, N):
+    root = rng.normal(size=(N, s, s))
+    return jnp.asarray(np.moveaxis(root @ root.transpose(0, 2, 1) + 0.3 * np.eye(s), 0, -1))
+
+
+def test_matmul():
+    rng = np.random.default_rng(0)
+    A, B = rng.normal(size=(2, 3, 7)), rng.normal(size=(3, 4, 7))
+    np.testing.assert_allclose(matmul(A, B), np.einsum("ipn,pjn->ijn", A, B), rtol=1e-14)
+
+
+@pytest.mark.parametrize("s", [1, 3, UNROLL, UNROLL + 1, 12])
+def test_whitener(s):
+    A = positive(np.random.default_rng(s), s, 6)
+    R, logdet = whitener(A)
+    for n in range(6):
+        L = np.linalg.cholesky(A[:, :, n])
+        np.testing.assert_allclose(R[:, :, n] @ L, np.eye(s), atol=1e-12)
+        assert logdet[n] == pytest.approx(np.linalg.slogdet(A[:, :, n])[1], rel=1e-12, abs=1e-12)
+    assert (np.asarray(R)[np.triu_indices(s, 1)] == 0).all()
+
+
+def symmetrised(f):
+    return lambda A: f(0.5 * (A + jnp.swapaxes(A, 0, 1)))
+
+
+@pytest.mark.parametrize("s", [2, UNROLL + 1])
+def test_derivatives_of_the_whitener_to_second_order(s):
+    A = positive(np.random.default_rng(1), s, 2)
+    check_grads(symmetrised(whitener), (A,), order=2, modes=["fwd", "rev"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("s", [2, UNROLL + 1])
+def test_what_is_not_positive_definite_is_not_a_number(s):
+    A = positive(np.random.default_rng(2), s, 3).at[:, :, 1].set(-np.eye(s))
+    R, logdet = whitener(A)
+    assert np.isnan(logdet[1])
+    assert np.isfinite(np.asarray(R)[:, :, [0, 2]]).all()
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_semidefinite_factor(rank):
+    root = np.random.default_rng(3).normal(size=(3, rank))
+    Psi = jnp.asarray(root @ root.T)
+    factor = semidefinite_factor(Psi)
+    np.testing.assert_allclose(factor @ factor.T, Psi, atol=1e-13)
+    assert (np.asarray(factor)[np.triu_indices(3, 1)] == 0).all()
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_absorb(rank):
+    rng = np.random.default_rng(4)
+    root = rng.normal(size=(2, rank))
+    Psi = root @ root.T
+    columns = rng.normal(size=(9, 5, 3))
+    M = np.einsum("spn,sqn->pqn", columns, columns)
+    absorbed, K, logdet = absorb(jnp.asarray(Psi), jnp.asarray(M))
+    for n in range(3):
+        Z, U = columns[:, :2, n], columns[:, 2:, n]
+        Sigma = np.eye(9) + Z @ Psi @ Z.T
+        np.testing.assert_allclose(absorbed[:, :, n], U.T @ np.linalg.solve(Sigma, U), rtol=1e-10)
+        posterior = Psi - Psi @ Z.T @ np.linalg.solve(Sigma, Z @ Psi)
+        np.testing.assert_allclose(K[:, :, n], posterior, atol=1e-12)
+        assert logdet[n] == pytest.approx(np.linalg.slogdet(Sigma)[1], abs=1e-12)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_derivatives_of_absorb_to_second_order_at_a_singular_Psi_too(rank):
+    rng = np.random.default_rng(5)
+    root = rng.normal(size=(2, rank))
+    columns = rng.normal(size=(9, 4, 2))
+    M = jnp.asarray(np.einsum("spn,sqn->pqn", columns, columns))
+    direction = rng.normal(size=(2, 2))
+
+    def inward(t, M):
+        # A path that leaves the boundary into the cone, so that differences exist on one side too.
+        step = jnp.asarray(root @ root.T) + (0.1 + t) * jnp.asarray(direction @ direction.T)
+        return absorb(step, 0.5 * (M + jnp.swapaxes(M, 0, 1)))
+
+    check_grads(inward, (jnp.asarray(0.0), M), order=2, modes=["fwd"], rtol=1e-4, atol=1e-4)
+    # At the boundary itself: the rule against the matrix identities, without a factor of Ψ.
+    slope = jax.jvp(lambda t: inward(t - 0.1, M)[2], (0.0,), (1.0,))[1]
+    for n in range(2):
+        D = np.asarray(M)[:2, :2, n]
+        shrunk = D @ np.linalg.inv(np.eye(2) + root @ root.T @ D)
+        assert slope[n] == pytest.approx(np.trace(shrunk @ direction @ direction.T), rel=1e-9)

@@ -1,0 +1,169 @@
+"""Covariance structures: θ → Ψ → θ, bounds, names, choice by name and by the user."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mixmeta_jax as mx
+from mixmeta_jax.model.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES, resolve_structures
+
+TIMES = (0.0, 1.0, 2.5)
+MATRIX = 0.3 + 0.7 * np.eye(3)
+
+
+def instance(name):
+    if name in NEEDS_MATRIX:
+        return STRUCTURES[name](MATRIX)
+    return STRUCTURES[name](times=TIMES) if name in NEEDS_TIMES else STRUCTURES[name]()
+
+
+def psi(structure, theta, d=3):
+    with jax.enable_x64(True):
+        return np.asarray(structure.psi(jnp.asarray(theta), d))
+
+
+COUNTS = {
+    "unstr": 6, "diag": 3, "id": 1, "cs": 2, "hcs": 4, "ar1": 2, "har1": 4, "car1": 2, "hcar1": 4,
+    "prop": 1, "cor": 3, "fixed": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+@given(seed=st.integers(0, 10_000))
+def test_every_theta_gives_a_matrix_of_the_structure_and_back(name, seed):
+    structure = instance(name)
+    assert structure.n_parameters(3) == COUNTS[name] == len(structure.parameter_names("abc"))
+    theta = np.random.default_rng(seed).normal(size=COUNTS[name]) * 2
+    Psi = psi(structure, theta)
+    assert np.linalg.eigvalsh(Psi)[0] >= -1e-12 * np.abs(Psi).max()
+    np.testing.assert_allclose(psi(structure, structure.theta(Psi)), Psi, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name in STRUCTURES if name != "fixed"])
+def test_starts_are_valid_and_inside(name):
+    structure = instance(name)
+    starts = structure.starts(np.array([1.0, 2.0, 0.5]))
+    assert starts
+    for start in starts:
+        Psi = psi(structure, start)
+        assert not structure.at_bound(Psi, np.ones(3))
+
+
+PATTERNS = {
+    "diag": lambda P: P - np.diag(np.diag(P)),
+    "id": lambda P: P - P[0, 0] * np.eye(3),
+    "cs": lambda P: [P[0, 0] - P[1, 1], P[0, 1] - P[0, 2], P[0, 1] - P[1, 2]],
+    "ar1": lambda P: [P[0, 0] - P[2, 2], P[0, 1] - P[1, 2], P[0, 1] ** 2 / P[0, 0] - P[0, 2]],
+    "car1": lambda P: np.log(P[0, 2] / P[0, 0]) - 2.5 * np.log(P[0, 1] / P[0, 0]),
+    "prop": lambda P: P / P[0, 0] - MATRIX / MATRIX[0, 0],
+    "fixed": lambda P: P - MATRIX,
+}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_patterns(name):
+    structure = instance(name)
+    theta = np.array([0.9, 0.7, 0.4, 0.3, 0.2, 0.1])[: COUNTS[name]]
+    np.testing.assert_allclose(PATTERNS[name](psi(structure, theta)), 0, atol=1e-12)
+
+
+def scaled(Psi):
+    sd = np.sqrt(np.diag(Psi))
+    return Psi / np.outer(sd, sd)
+
+
+def test_correlations_reach_both_of_their_bounds():
+    for name, low in (("hcs", -0.5), ("har1", -1.0)):
+        structure = instance(name)
+        for angle, bound in ((-np.pi / 2, low), (np.pi / 2, 1.0)):
+            Psi = psi(structure, [1.0, 0.8, 1.2, angle])
+            assert scaled(Psi)[0, 1] == pytest.approx(bound)
+            assert structure.at_bound(Psi, np.ones(3))
+    assert scaled(psi(instance("cs"), [1.0, 0.0]))[0, 1] == pytest.approx(-0.5)
+    assert scaled(psi(instance("cs"), [0.0, 1.0]))[0, 1] == pytest.approx(1.0)
+    zero = psi(instance("car1"), [1.0, 0.0])
+    np.testing.assert_allclose(zero, np.eye(3), atol=1e-12)
+    assert instance("car1").at_bound(zero, np.ones(3))
+
+
+def test_null_variances_are_bounds():
+    assert instance("diag").at_bound(np.diag([1.0, 0.0, 1.0]), np.ones(3))
+    assert instance("id").at_bound(np.zeros((3, 3)), np.ones(3))
+    assert not instance("fixed").at_bound(np.zeros((3, 3)), np.ones(3))
+
+
+def test_reordered_unstructured_is_the_same_matrix():
+    Psi = np.array([[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 3.0]])
+    turned = mx.Unstructured().ordered(np.array([2, 0, 1]))
+    np.testing.assert_allclose(psi(turned, turned.theta(Psi)), Psi, atol=1e-12)
+    assert turned.theta(Psi)[0] == pytest.approx(np.sqrt(3.0))
+
+
+class Toeplitz(mx.Structure):
+    """Two bands: a user's own structure."""
+
+    name = "two bands"
+    label = "Two bands"
+
+    def n_parameters(self, d):
+        return 2
+
+    def psi(self, theta, d):
+        band = jnp.eye(d, k=1) + jnp.eye(d, k=-1)
+        return theta[0] ** 2 * jnp.eye(d) + 0.5 * jnp.tanh(theta[1]) * theta[0] ** 2 * band
+
+
+def test_a_structure_of_the_users_own():
+    data = mx.load_dataset("smoking")
+    S = ["SBB", "SBC", "SBD", "SCC", "SCD", "SDD"]
+    fit = mx.mixmeta("yB + yC + yD", S=S, data=data, bscov=Toeplitz())
+    assert fit.converged
+    assert fit.df.random == 2
+    Psi = fit.Psi.to_numpy()
+    assert Psi[0, 2] == 0 and Psi[0, 1] == pytest.approx(Psi[1, 2])
+    # It lies between its special case and the unstructured model.
+    inner = mx.mixmeta("yB + yC + yD", S=S, data=data, bscov="id")
+    outer = mx.mixmeta("yB + yC + yD", S=S, data=data)
+    assert inner.loglik <= fit.loglik <= outer.loglik
+
+
+LEVELS, DIMS = ["district", "study"], [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("bscov", "Psi_fix", "sentence"),
+    [
+        ("nope", None, "unknown structure 'nope'.*'unstr'"),
+        (["id"], None, "1 structures for 2 level"),
+        ({"city": "id"}, None, "bscov names the level 'city', but the levels are 'district'"),
+        ({"district": "cs"}, None, "'cs' needs at least 2 random effects.*'district' has 1.*'id'"),
+        ({"study": "prop"}, None, "'prop' of level 'study' needs Psi_fix"),
+        ({"study": "prop"}, np.eye(2), "Psi_fix for 'prop' is 2 × 2, but level 'study' has 3"),
+        ({"study": "prop"}, -np.eye(3), "not positive semidefinite: its smallest eigenvalue is -1"),
+        ({"study": "prop"}, np.ones((2, 3)), "must be a square matrix"),
+        ({"study": "cor"}, np.zeros((3, 3)), "zero variance"),
+        ("unstr", np.eye(3), "no level has a structure that uses it"),
+        ("prop", np.eye(3), "one matrix for the levels 'district', 'study'"),
+        ({"study": "prop"}, {"district": np.eye(3)}, "Psi_fix names the level 'district'"),
+        ({"study": "car1"}, None, "needs times.*ContinuousAR1"),
+        ({"study": mx.ContinuousAR1(times=[1, 2])}, None, "2 times, but level 'study' has 3"),
+    ],
+)
+def test_bad_choices(bscov, Psi_fix, sentence):
+    with pytest.raises(mx.InputError, match=sentence):
+        resolve_structures(bscov, Psi_fix, LEVELS, DIMS)
+
+
+def test_repeated_times():
+    with pytest.raises(mx.InputError, match="finite and different"):
+        mx.ContinuousAR1(times=[1.0, 1.0])
+
+
+def test_choices_by_level():
+    chosen = resolve_structures({"study": "cs"}, None, LEVELS, DIMS)
+    assert [s.name for s in chosen] == ["unstr", "cs"]
+    chosen = resolve_structures(["id", mx.Diagonal()], None, LEVELS, DIMS)
+    assert [s.name for s in chosen] == ["id", "diag"]
