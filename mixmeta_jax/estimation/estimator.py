@@ -24,6 +24,9 @@ from mixmeta_jax.estimation.start import (
 from mixmeta_jax.model.likelihood import solution_at
 from mixmeta_jax.status import Status
 
+SEVERAL_SIZE = 2_000
+"""Observations up to which every start is followed; beyond, the one of the highest likelihood."""
+
 EXACT_SIZE = 20_000
 """Observations up to which every Newton step forms the observed information."""
 
@@ -159,10 +162,11 @@ def _search(
         verbose=control.verbose,
     )
     n_iter = 0
-    if float(tensors.n_obs) > EXACT_SIZE:
-        # The average information leads most of the way at a fraction of the cost.
+    if float(tensors.n_obs) > SEVERAL_SIZE:
         values = np.asarray(values_at(starts, tensors, method=method))
         starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
+    if float(tensors.n_obs) > EXACT_SIZE:
+        # The average information leads most of the way at a fraction of the cost.
         maximum = climb(starts, exact=False)
         starts = np.asarray(maximum.path.theta)
         n_iter = int(maximum.path.n_iter[0])

@@ -1,0 +1,115 @@
+"""Single fits, end to end through ``mixmeta()``: compile time, run time and peak memory.
+
+Each case runs in a process of its own, so that its peak memory is its own; times of compiled runs
+are the least of several, and include formulas, checks and the moment start.
+
+    python benchmarks/single_fits.py [case ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import mixmeta_jax as mx
+
+SEED = 20261124
+
+
+def bcg() -> dict[str, Any]:
+    return {"formula": "logor", "S": "logorvar", "data": mx.load_dataset("bcg")}
+
+
+def school() -> dict[str, Any]:
+    data = mx.load_dataset("school")
+    return {"formula": "effect", "S": "var", "data": data, "random": "~ 1 | district/study"}
+
+
+def multivariate(m: int, k: int) -> dict[str, Any]:
+    """m studies of k outcomes, Ψ = 0.5 I + 0.3, errors of a few tenths."""
+    rng = np.random.default_rng(SEED)
+    root = rng.normal(size=(m, k, k))
+    S = 0.1 * (root @ root.transpose(0, 2, 1) + np.eye(k))
+    Sigma = S + 0.5 * np.eye(k) + 0.3
+    y = np.einsum("mij,mj->mi", np.linalg.cholesky(Sigma), rng.normal(size=(m, k)))
+    return {"formula": y, "S": S}
+
+
+def two_levels(n: int, m: int) -> dict[str, Any]:
+    """n rows in m groups, an effect for each of both."""
+    rng = np.random.default_rng(SEED)
+    g = np.sort(rng.integers(0, m, n))
+    v = rng.uniform(0.05, 0.5, n)
+    y = rng.normal(size=n) * np.sqrt(v + 0.3) + 0.7 * rng.normal(size=m)[g]
+    data = pd.DataFrame({"y": y, "v": v, "g": g, "u": np.arange(n)})
+    return {"formula": "y", "S": "v", "data": data, "random": "~ 1 | g/u"}
+
+
+CASES: dict[str, tuple[Callable[[], dict[str, Any]], str, int]] = {
+    "bcg": (bcg, "reml", 50),
+    "school, two levels": (school, "reml", 50),
+    "31 x 4": (lambda: multivariate(31, 4), "reml", 50),
+    "73 x 12": (lambda: multivariate(73, 12), "reml", 3),
+    "1,000 x 4": (lambda: multivariate(1_000, 4), "reml", 10),
+    "10,000 x 4": (lambda: multivariate(10_000, 4), "reml", 5),
+    "two levels, 100,000 rows": (lambda: two_levels(100_000, 10_000), "reml", 3),
+    "two levels, 1,000,000 rows": (lambda: two_levels(1_000_000, 100_000), "reml", 2),
+    # One group says nothing on the variance between groups under REML.
+    "one group of 20,000 rows": (lambda: two_levels(20_000, 1), "ml", 3),
+}
+
+
+def measure(name: str) -> dict[str, Any]:
+    build, method, repeats = CASES[name]
+    arguments = build()
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        fit = mx.mixmeta(**arguments, method=method)
+        times.append(time.perf_counter() - start)
+    return {
+        "case": name,
+        "first": times[0],
+        "run": min(times[1:]),
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "status": fit.status.name,
+        "evaluations": fit.n_iter,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", metavar="case", help=", ".join(CASES))
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one)))
+        return
+    unknown = [name for name in options.cases if name not in CASES]
+    if unknown:
+        parser.error(f"unknown case {unknown[0]!r}: choose among {', '.join(CASES)}")
+    print("| case | first fit | compiled | peak memory | evaluations | status |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name in options.cases or CASES:
+        command = [sys.executable, __file__, "--one", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        row = json.loads(done.stdout.splitlines()[-1])
+        run = f"{row['run'] * 1e3:.1f} ms" if row["run"] < 1 else f"{row['run']:.2f} s"
+        print(
+            f"| {name} | {row['first']:.1f} s | {run} | {row['memory']:.2f} GB | "
+            f"{row['evaluations']} | {row['status']} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
