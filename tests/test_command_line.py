@@ -172,7 +172,7 @@ def test_parquet_file_without_its_reader(refusal, tmp_path, monkeypatch):
         ([*BCG, "--method", "median"], "method='median' is not known"),
         ([*BCG, "--bscov", "round"], "round"),
         ([*BCG, "--random", "~ 1 | town"], "no column 'town'"),
-        ([*BCG, "--subset", "year >"], "subset cannot be evaluated"),
+        ([*BCG, "--subset", "year >"], "cannot be evaluated on the data"),
         ([*BCG, "--conf-level", "95"], "conf_level"),
         (["fit", "logor ~ latitude", *BCG[2:]], "no column 'latitude'"),
     ],
