@@ -8,7 +8,7 @@ from mixmeta_jax.model.catalogue import resolve_structures
 
 
 def nested_codes(rng, n, n_levels, rows_innermost=True):
-    """Groups of each unit, outer first, numbered in an order that has nothing to do with the rows."""
+    """Groups of each unit, outer first, numbered in an order unrelated to that of the rows."""
     codes = [np.unique(rng.integers(0, max(3, n // 5), n), return_inverse=True)[1]]
     for level in range(1, n_levels):
         if level == n_levels - 1 and rows_innermost:

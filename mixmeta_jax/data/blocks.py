@@ -45,9 +45,15 @@ class _Block:
     matrix: np.ndarray
 
 
-def is_spanning(S: Any) -> bool:
-    """Whether S is given as blocks by group label, or as one matrix labelled by rows."""
+def is_spanning(S: Any, k: int) -> bool:
+    """Whether S is given as blocks by group label, or as one matrix labelled by rows.
+
+    A matrix for k > 1 outcomes has every label k times: the numbers that pandas gives to columns
+    without names are no labels, and a square frame of them holds a line for each row.
+    """
     if isinstance(S, pd.DataFrame):
+        if k > 1 and isinstance(S.columns, pd.RangeIndex):
+            return False
         return len(S) > 1 and S.index.equals(S.columns)
     return isinstance(S, Mapping)
 
@@ -101,7 +107,7 @@ def spanning_matrices(
     if stray is not None:
         raise InputError(
             f"S has a block for {level} {stray!r}, but the data have no such group; its labels "
-            f"look like {', '.join(map(repr, labels[:3]))}."
+            f"look like {', '.join(map(repr, labels[:3]))}." + _hint(level)
         )
     blocks = []
     for label, of_group in zip(labels, members, strict=True):
@@ -109,7 +115,9 @@ def spanning_matrices(
         if not len(used):
             continue
         if label not in S:
-            raise InputError(f"S has no block for {level} {label!r}, which has rows to fit.")
+            raise InputError(
+                f"S has no block for {level} {label!r}, which has rows to fit." + _hint(level)
+            )
         block = _fitted(_read(S[label], label, of_group, rows), kept)
         if len(block.rows) < len(used):
             bare = row_label(rows.index, int(np.setdiff1d(used, block.rows)[0]))
@@ -123,6 +131,13 @@ def spanning_matrices(
     return tuple(
         (position[block.rows], matrix) for block, matrix in zip(blocks, matrices, strict=True)
     )
+
+
+def _hint(level: str) -> str:
+    """What is missing where blocks that span rows are given without a grouping."""
+    if level != "row":
+        return ""
+    return " Say with random='~ 1 | group' which rows a block spans, for fixed effects too."
 
 
 def _read(given: Any, label: Label, members: np.ndarray, rows: Rows) -> _Block:

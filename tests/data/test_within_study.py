@@ -62,6 +62,14 @@ def test_variances_and_a_correlation(data, S, rho):
     np.testing.assert_allclose(unit_matrices(S, rho, data, 4, 2), MATRICES, rtol=1e-15)
 
 
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_square_frame_without_labels_has_a_line_for_each_row(data, rows):
+    S = TRIANGLES[:2, [0, 2]] if rows == 2 else TRIANGLES[:3]
+    outcomes = data[["y", "z"]].to_numpy()[:rows]
+    by_array = build_frame(outcomes, S).within.unit
+    np.testing.assert_array_equal(build_frame(outcomes, pd.DataFrame(S)).within.unit, by_array)
+
+
 def test_variances_alone_have_no_correlation(data):
     S = unit_matrices(["s11", "s22"], None, data, 4, 2)
     np.testing.assert_array_equal(S, SD[:, :, None] ** 2 * np.eye(2))
@@ -386,3 +394,10 @@ def test_text_among_the_variances_is_named(data):
     data["s11"] = [1.0, "n/a", 2.0, 3.0]
     with pytest.raises(InputError, match="S column 's11' holds 'n/a' in row 'j'"):
         build_frame("y", "s11", data)
+
+
+def test_blocks_without_a_grouping_say_how_to_give_one():
+    data = pd.DataFrame({"y": [0.1, 0.2, 0.3], "g": ["a", "a", "b"]})
+    blocks = {"a": np.eye(2), "b": np.eye(1)}
+    with pytest.raises(InputError, match=r"no such group.*random='~ 1 \| group'"):
+        build_frame("y", blocks, data)
