@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax.data.blocks import is_spanning
-from mixmeta_jax.data.columns import existing_columns, numeric
 from mixmeta_jax.data.formula import evaluate_outcome, split_formula
 from mixmeta_jax.data.frame import ModelFrame
-from mixmeta_jax.data.rows import as_pandas
+from mixmeta_jax.data.rows import as_pandas, offset_columns, offset_values
 from mixmeta_jax.data.within_study import WithinStudy, within_study
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fitted_model import FittedModel
@@ -64,7 +63,7 @@ def new_groups(model: FittedModel, newdata: Any, S: Any) -> ModelFrame:
 def _errors(model: FittedModel, table: pd.DataFrame, S: Any, y: np.ndarray) -> WithinStudy:
     frame, every = model.frame, np.ones(len(y), bool)
     # Blocks hold their covariances; variances are completed as those of the fit were.
-    rho = None if is_spanning(S) else model.arguments["rho"]
+    rho = None if is_spanning(S, frame.k) else model.arguments["rho"]
     level = None if frame.random is None else frame.levels[0].name
     seen = np.isfinite(y)
     return within_study(S, rho, table, level, seen, every, every, frame.outcome_names)
@@ -72,18 +71,14 @@ def _errors(model: FittedModel, table: pd.DataFrame, S: Any, y: np.ndarray) -> W
 
 def _offset(model: FittedModel, table: pd.DataFrame) -> np.ndarray:
     offset = model.arguments["offset"]
-    shape = (len(table), model.frame.k)
-    if offset is None:
-        return np.zeros(shape)
-    if not isinstance(offset, str):
+    if offset is not None and not offset_columns(offset):
         raise InputError(
             "The fit has its offset as numbers, which say nothing of newdata: refit with the "
             "offset as a column name."
         )
-    existing_columns([offset], table, "offset")
-    values = numeric(table[offset], f"offset '{offset}'")[:, None]
-    _check_complete(values, table.index, f"offset '{offset}'")
-    return np.broadcast_to(values, shape)
+    values = offset_values(offset, table, np.ones(len(table), bool), model.frame.k)
+    _check_complete(values, table.index, "offset")
+    return values
 
 
 def _check_complete(values: np.ndarray, index: pd.Index, what: str) -> None:

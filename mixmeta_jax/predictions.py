@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import tables
-from mixmeta_jax.data.columns import numeric
 from mixmeta_jax.data.design import design_from_frame
 from mixmeta_jax.data.frame import ModelFrame
-from mixmeta_jax.data.rows import as_pandas
+from mixmeta_jax.data.rows import as_pandas, offset_columns, offset_values
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fitted_model import FittedModel
 from mixmeta_jax.inference.posterior import Posterior, posterior
@@ -190,10 +189,10 @@ def _new_rows(model: FittedModel, newdata: Any, depth: int) -> PredictedRows:
         level.matrix.rebuild(table, f"the random part of level '{level.name}'")
         for level in model.frame.levels[:depth]
     )
-    offset = np.zeros((len(X), model.frame.k))
-    name = model.arguments["offset"]
-    if isinstance(name, str) and name in table.columns:
-        offset += numeric(table[name], f"offset '{name}'")[:, None]
+    # Without any of its columns the offset of the new rows is taken as zero.
+    named = offset_columns(model.arguments["offset"])
+    given = named if any(name in table.columns for name in named) else None
+    offset = offset_values(given, table, np.ones(len(X), bool), model.frame.k)
     return PredictedRows(X, Z, offset, index)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Hashable
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax.data.columns import existing_columns
+from mixmeta_jax.data.rows import as_pandas
 from mixmeta_jax.errors import InputError
 
 
@@ -64,7 +66,8 @@ def ar1_blocks(
             )
         if not unit > 0:
             raise InputError(f"unit is a length of time above 0; it got {unit!r}.")
-        _check_columns(data, [time])
+        data = as_pandas(data)
+        existing_columns([time], data, "time")
         where = _numbers(data, time)
 
     def correlation(label: Hashable, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
@@ -112,7 +115,8 @@ def _blocks(
     correlation: Callable[[Hashable, np.ndarray, np.ndarray], np.ndarray],
 ) -> dict[Hashable, pd.DataFrame]:
     """Labelled covariances; ``correlation`` takes a group, its rows, and which have variances."""
-    _check_columns(data, [group, variance])
+    data = as_pandas(data)
+    existing_columns([group, variance], data, "the error blocks")
     if not data.index.is_unique:
         row = data.index[data.index.duplicated()].tolist()[0]
         raise InputError(
@@ -136,14 +140,6 @@ def _blocks(
         np.fill_diagonal(matrix, v[rows[seen]])
         blocks[label] = pd.DataFrame(matrix, index=names, columns=names)
     return blocks
-
-
-def _check_columns(data: pd.DataFrame, columns: list[str]) -> None:
-    for column in columns:
-        if column not in data.columns:
-            raise InputError(
-                f"The data have no column {column!r}; its columns are {list(data.columns)}."
-            )
 
 
 def _numbers(data: pd.DataFrame, column: str) -> np.ndarray:

@@ -34,6 +34,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from mixmeta_jax.data.columns import existing_columns
+from mixmeta_jax.data.rows import as_pandas
 from mixmeta_jax.errors import InputError
 
 NON_CASES = {"ir": 0.0, "ci": -1.0, "cc": 1.0}
@@ -275,11 +277,8 @@ def _read_tables(
     dose: str | None,
 ) -> list[DoseTable]:
     """The checked tables of all studies, by first appearance."""
-    for column in (study, logrr, se, cases, n, type):
-        if column not in data.columns:
-            raise InputError(
-                f"The data have no column {column!r}; its columns are {list(data.columns)}."
-            )
+    data = as_pandas(data)
+    existing_columns((study, logrr, se, cases, n, type), data, "the dose-response table")
     if data[study].isna().any():
         row = data.index[data[study].isna()].tolist()[0]
         raise InputError(f"Row {row!r} has no study in column {study!r}; every row needs one.")

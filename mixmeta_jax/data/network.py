@@ -25,6 +25,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from mixmeta_jax.data.columns import existing_columns
+from mixmeta_jax.data.rows import as_pandas
 from mixmeta_jax.errors import InputError
 
 
@@ -126,6 +128,10 @@ def network_contrasts(
     joint = _joint(treatments)
     log_odds, variance = np.log(d / (n - d)), 1 / d + 1 / (n - d)
     frame = {study: studies, "design": _designs(arms, studies)}
+    if len(frame) < 2:
+        raise InputError(
+            "The column of studies is called 'design', as a column of the result: rename it."
+        )
     for j, t in enumerate(others, 1):
         frame[f"y{t}"] = log_odds[:, j] - log_odds[:, 0]
     for j, t in enumerate(others, 1):
@@ -193,11 +199,8 @@ def _read_arms(
     data: pd.DataFrame, study: str, treatment: str, events: str, total: str
 ) -> pd.DataFrame:
     """The arms, with columns study, treatment, events, total, after checks of each study."""
-    for column in (study, treatment, events, total):
-        if column not in data.columns:
-            raise InputError(
-                f"The data have no column {column!r}; its columns are {list(data.columns)}."
-            )
+    data = as_pandas(data)
+    existing_columns((study, treatment, events, total), data, "the arms of the network")
     for column in (study, treatment):
         if data[column].isna().any():
             row = data.index[data[column].isna()].tolist()[0]
@@ -250,8 +253,7 @@ def _check_connected(arms: pd.DataFrame, treatments: list, reference: Hashable) 
 def _check_corrections(zero_cell: float, augment: tuple[float, float]) -> None:
     if not zero_cell >= 0:
         raise InputError(f"zero_cell is a count added to cells, 0 or more; it got {zero_cell!r}.")
-    d, n = augment
-    if not 0 < d < n:
+    if np.shape(augment) != (2,) or not 0 < augment[0] < augment[1]:
         raise InputError(
             f"augment gives events and people of an arm, 0 < events < people; it got {augment!r}."
         )

@@ -112,6 +112,14 @@ def chosen_rows(subset: Any, table: pd.DataFrame) -> np.ndarray:
     return mask
 
 
+def offset_columns(offset: Any) -> list[str]:
+    """The columns that an offset names; none where there is no offset, or it is values."""
+    if isinstance(offset, str):
+        return [offset]
+    named = isinstance(offset, Sequence) and all(isinstance(name, str) for name in offset)
+    return list(offset) if named else []
+
+
 def offset_values(offset: Any, table: pd.DataFrame, chosen: np.ndarray, k: int) -> np.ndarray:
     """The offset of each chosen row and outcome, shape (rows, k), NaN where missing.
 
@@ -121,14 +129,8 @@ def offset_values(offset: Any, table: pd.DataFrame, chosen: np.ndarray, k: int) 
     n = len(table)
     if offset is None:
         return np.zeros((int(chosen.sum()), k))
-    if isinstance(offset, str):
-        offset = [offset]
-    if (
-        isinstance(offset, Sequence)
-        and len(offset)
-        and all(isinstance(name, str) for name in offset)
-    ):
-        names = existing_columns(offset, table, "offset")
+    names = existing_columns(offset_columns(offset), table, "offset")
+    if names:
         values = np.column_stack([numeric(table[c], f"offset '{c}'", False) for c in names])
     elif isinstance(offset, pd.Series):
         refuse_reordered(offset, table.index, "offset")

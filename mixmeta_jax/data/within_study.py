@@ -62,7 +62,7 @@ def within_study(
     outcomes
         Names of the outcomes.
     """
-    if not is_spanning(S):
+    if not is_spanning(S, seen.shape[1]):
         units = unit_matrices(S, rho, data, len(data), seen.shape[1])
         rows = np.flatnonzero(chosen)[kept]
         return WithinStudy(check_units(units[rows], seen[kept], data.index[rows], outcomes), None)

@@ -250,6 +250,15 @@ def test_bad_input_is_one_sentence_that_names_the_study(alcohol, method, change,
 
 
 @BOTH
+def test_the_table_may_be_a_mapping_of_columns(alcohol, method):
+    blocks = method(alcohol, *COLUMNS)
+    again = method(alcohol.to_dict("list"), *COLUMNS)
+    assert list(again) == list(blocks)
+    for label, block in blocks.items():
+        np.testing.assert_array_equal(again[label], block)
+
+
+@BOTH
 def test_the_dose_column_is_a_choice(alcohol, method):
     alcohol["dose"] = alcohol["dose"].replace(9.5, 2.1)
     assert len(method(alcohol, *COLUMNS, dose=None)) == 8

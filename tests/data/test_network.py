@@ -150,5 +150,15 @@ def test_bad_options_are_one_sentence(arms):
         network_contrasts(arms, *COLUMNS, reference="A", zero_cell=0)
     with pytest.raises(InputError, match="zero_cell is a count"):
         network_contrasts(arms, *COLUMNS, reference="A", zero_cell=-1)
-    with pytest.raises(InputError, match="0 < events < people"):
-        network_contrasts(arms, *COLUMNS, reference="A", augment=(1, 1))
+    for augment in ((1, 1), 0.01, (0.001,)):
+        with pytest.raises(InputError, match="0 < events < people"):
+            network_contrasts(arms, *COLUMNS, reference="A", augment=augment)
+    renamed = arms.rename(columns={"study": "design"})
+    with pytest.raises(InputError, match="called 'design'"):
+        network_contrasts(renamed, "design", *COLUMNS[1:], reference="A")
+
+
+def test_arms_may_be_a_mapping_of_columns(arms):
+    wide = network_contrasts(arms, *COLUMNS, reference="A")
+    again = network_contrasts(arms.to_dict("list"), *COLUMNS, reference="A")
+    pd.testing.assert_frame_equal(again, wide)
