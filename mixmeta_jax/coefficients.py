@@ -67,12 +67,17 @@ def hypotheses(terms_or_matrix: Any, names: Sequence[str]) -> np.ndarray:
     ----------
     terms_or_matrix
         A coefficient's name, else a regular expression that is searched in the names; a sequence of
-        these; or a matrix, or vector, of numbers.
+        these; or a matrix, or vector, of numbers. A frame may name the coefficients as its columns,
+        in any order, and leave out those that no hypothesis is about.
     names
         Names of the coefficients.
     """
     if isinstance(terms_or_matrix, str):
         terms_or_matrix = [terms_or_matrix]
+    elif isinstance(terms_or_matrix, (np.ndarray, pd.Series, pd.Index)):
+        terms_or_matrix = terms_or_matrix.tolist()
+    elif isinstance(terms_or_matrix, pd.DataFrame):
+        terms_or_matrix = _in_order(terms_or_matrix, names)
     if _are_names(terms_or_matrix):
         chosen: dict[int, None] = {}
         for term in terms_or_matrix:
@@ -95,8 +100,21 @@ def hypotheses(terms_or_matrix: Any, names: Sequence[str]) -> np.ndarray:
     return L
 
 
+def _in_order(matrix: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """A labelled matrix with its columns in the order of the coefficients."""
+    if isinstance(matrix.columns, pd.RangeIndex):
+        return matrix
+    unknown = [column for column in matrix.columns if column not in names]
+    if unknown:
+        raise InputError(
+            f"The matrix of hypotheses has the column {unknown[0]!r}: the coefficients are "
+            f"{', '.join(names)}."
+        )
+    return matrix.reindex(columns=list(names), fill_value=0.0)
+
+
 def _are_names(value: Any) -> bool:
-    if not isinstance(value, (Sequence, pd.Index)):
+    if not isinstance(value, Sequence):
         return False
     return len(value) > 0 and all(isinstance(entry, str) for entry in value)
 

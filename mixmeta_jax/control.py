@@ -16,7 +16,7 @@ class Control:
     Attributes
     ----------
     max_iter
-        Most Newton iterations from one start.
+        Most Newton iterations from one start, or iterations of the moment estimators "vc" and "pm".
     gradient_tol
         Bound on the gradient of the log-likelihood, in units free of the data's scale, at which
         the iterations stop; one more Newton step follows.

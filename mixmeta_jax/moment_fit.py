@@ -40,7 +40,12 @@ def fit_moments(frame: ModelFrame, design: Design, method: str, control: Control
             f"method='{method}' needs S by unit, not blocks that span units: use 'ml' or 'reml'."
         )
     found = moment_estimate(
-        method, design.y, design.X, frame.within.unit, vc_adjust=control.vc_adjust
+        method,
+        design.y,
+        design.X,
+        frame.within.unit,
+        vc_adjust=control.vc_adjust,
+        max_iter=control.max_iter,
     )
     status = Status.BOUNDARY if found.clipped else Status.CONVERGED
     return Estimate(

@@ -236,6 +236,24 @@ def test_missing_predictor_gives_no_prediction(univariate):
     assert table.iloc[1].isna().all()
 
 
+def test_offset_by_a_list_of_columns(bcg, berkey):
+    data = bcg.assign(o=np.arange(1, 14) / 10)
+    one = mx.mixmeta("logor ~ ablat", S="logorvar", data=data, offset="o")
+    new = data.iloc[:2]
+    listed = one.update(offset=["o"])
+    pd.testing.assert_frame_equal(listed.predict(new), one.predict(new))
+    pd.testing.assert_frame_equal(listed.blup(newdata=new, S="logorvar"), one.blup().iloc[:2])
+
+    moved = berkey.assign(PD=berkey["PD"] + 1, AL=berkey["AL"] + 2, one=1.0, two=2.0)
+    plain = mx.mixmeta("PD + AL ~ pubyear", S=BERKEY_S, data=berkey)
+    fit = mx.mixmeta("PD + AL ~ pubyear", S=BERKEY_S, data=moved, offset=["one", "two"])
+    np.testing.assert_allclose(fit.predict(moved), plain.predict(berkey) + [1, 2], rtol=EXACT)
+    again = fit.blup(newdata=moved, S=BERKEY_S)
+    np.testing.assert_allclose(again, plain.blup() + [1, 2], rtol=EXACT)
+    with pytest.raises(InputError, match=r"'two'.*named in offset"):
+        fit.predict(moved.drop(columns="two"))
+
+
 def test_outputs_have_the_index_of_the_data(bcg):
     data = bcg.set_index("author").iloc[::-1]
     fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=data)
@@ -374,6 +392,13 @@ def test_moment_fits_have_no_likelihood(univariate):
     assert np.isfinite(fit.blup(se=True).to_numpy()).all()
 
 
+@pytest.mark.parametrize("method", ["vc", "pm"])
+def test_moment_fits_stop_at_max_iter(univariate, method):
+    fit = univariate.update(method=method, control={"max_iter": 1})
+    assert fit.status is Status.MAX_ITER
+    assert fit.n_iter == 1
+
+
 def test_counts_and_criteria(bivariate):
     df = bivariate.df
     assert (df.nall, df.nobs, df.fixed, df.random) == (10, 6, 4, 3)
@@ -397,7 +422,11 @@ def test_wald_tests_by_name_expression_and_matrix(bivariate):
     by_name = bivariate.wald_test(["PD.pubyear", "AL.pubyear"])
     by_matrix = bivariate.wald_test(np.eye(4)[2:])
     beta, V = bivariate.coef.to_numpy()[2:], bivariate.vcov.to_numpy()[2:, 2:]
-    for test in (by_expression, by_name, by_matrix):
+    by_array = bivariate.wald_test(np.array(["PD.pubyear", "AL.pubyear"]))
+    by_column = bivariate.wald_test(
+        pd.DataFrame(np.eye(2)[::-1], columns=["AL.pubyear", "PD.pubyear"])
+    )
+    for test in (by_expression, by_name, by_matrix, by_array, by_column):
         assert test.statistic == pytest.approx(beta @ np.linalg.solve(V, beta), rel=EXACT)
         assert test.df == 2
     shifted = bivariate.wald_test("PD.pubyear", rhs=bivariate.coef["PD.pubyear"])
@@ -420,6 +449,7 @@ def test_wald_test_prefers_the_exact_name(bcg):
         (np.array([[np.nan, 1.0]]), 0, "not finite"),
         ("ablat", [0, 1], "rhs"),
         (object(), 0, "none of these"),
+        (pd.DataFrame([[1.0]], columns=["year"]), 0, "the column 'year'"),
     ],
 )
 def test_wald_tests_that_make_no_sense(univariate, terms, rhs, message):
