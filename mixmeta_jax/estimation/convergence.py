@@ -60,7 +60,8 @@ def judge(
     """
     path = best.path
     information, norm = path.at.observed, float(path.norm)
-    if not np.isfinite(norm) or not np.isfinite(information).all():
+    finite = np.isfinite(path.at.value) and np.isfinite(norm) and np.isfinite(information).all()
+    if not finite:
         return Verdict(Status.NOT_FINITE)
     if norm > 10 * gradient_tol:
         return Verdict(Status.MAX_ITER)

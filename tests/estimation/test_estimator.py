@@ -220,6 +220,13 @@ def test_max_iter_is_a_status_and_not_an_exception(two_levels):
     assert not fit.status.converged
 
 
+def test_numbers_beyond_double_precision_are_a_status(two_levels):
+    huge = replace(two_levels, y=two_levels.y * 1e200, S=two_levels.S * 1e-250)
+    with np.errstate(over="ignore"):
+        fit = fit_design(huge, "reml", DEFAULT)
+    assert fit.status is Status.NOT_FINITE
+
+
 def test_starts_of_the_wrong_shape_or_level(two_levels):
     names = ["outer", "inner"]
     with pytest.raises(InputError, match="start for level 'outer' must be a finite 2 × 2"):
