@@ -54,7 +54,8 @@ def square_frame(matrix: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
 def group_index(labels: Sequence, level_names: Sequence[str]) -> pd.Index:
     """Labels of groups: plain for the outer level, a tuple of labels for an inner one."""
     if len(level_names) == 1:
-        return pd.Index(list(labels), name=level_names[0])
+        # A label may be a tuple: that of a row of several index levels.
+        return pd.Index(list(labels), name=level_names[0], tupleize_cols=False)
     return pd.MultiIndex.from_tuples(list(labels), names=list(level_names))
 
 

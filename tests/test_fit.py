@@ -367,6 +367,13 @@ def test_random_effects(nested):
     assert list(nested.ranef(1, se=True)) == ["ranef", "se"]
 
 
+def test_random_effects_of_rows_with_several_labels(univariate, bcg):
+    labelled = bcg.set_index(["author", "year"])
+    table = mx.mixmeta("logor ~ ablat", S="logorvar", data=labelled).ranef()
+    assert list(table.index) == list(labelled.index)
+    np.testing.assert_array_equal(table, univariate.ranef())
+
+
 def test_random_effects_of_several_outcomes(bivariate):
     table = bivariate.ranef(se=True)
     assert list(table) == [("PD", "ranef"), ("PD", "se"), ("AL", "ranef"), ("AL", "se")]
