@@ -139,7 +139,7 @@ def _variances_at_bound(smaller: Fit, larger: Fit) -> int:
         structure, d = larger.design.structures[level], larger.design.dims[level]
         twin = _same_groups(smaller, larger, level)
         if twin is None:
-            count += _n_variances(structure, d)
+            count += _bounds_of_none(structure, d)
             continue
         unmatched.discard(twin)
         count += _added_variances(smaller, twin, larger, level)
@@ -170,8 +170,18 @@ def _added_variances(smaller: Fit, twin: int, larger: Fit, level: int) -> int:
             "are not among those of the larger: the models are not nested; compare their AIC."
         )
     if before.name == "fixed":
-        return 0 if np.any(smaller.Psi_by_level[twin]) else _n_variances(structure, d)
+        return 0 if np.any(smaller.Psi_by_level[twin]) else _bounds_of_none(structure, d)
     return _n_variances(structure, d) - _n_variances(before, d_before) if d > d_before else 0
+
+
+def _bounds_of_none(structure: Structure, d: int) -> int:
+    """How many bounds meet where all effects of a level vanish.
+
+    A correlation beside one variance loses its meaning there: the mixture for one bound does not
+    hold, and it counts as a bound of its own.
+    """
+    variances = _n_variances(structure, d)
+    return structure.n_parameters(d) if variances == 1 else variances
 
 
 def _n_variances(structure: Structure, d: int) -> int:

@@ -77,6 +77,19 @@ def test_heterogeneity_against_fixed_effects(nested):
     assert np.isnan(two_variances.pvalue_mixture)
 
 
+def test_a_correlation_that_vanishes_with_its_variance_has_no_simple_mixture():
+    data = mx.load_dataset("berkey98")
+    S = ["var_PD", "cov_PD_AL", "var_AL"]
+    fixed = mx.mixmeta("PD + AL", S=S, data=data, method="fixed")
+    null = fixed.update(method="ml", bscov="fixed", Psi_fix=np.zeros((2, 2)))
+    for smaller in (fixed, null):
+        one = mx.lr_test(smaller, fixed.update(method="ml", bscov="id"))
+        assert one.pvalue_mixture == pytest.approx(one.pvalue / 2, rel=CLOSE)
+        for structure in ("cs", "ar1", "unstr"):
+            test = mx.lr_test(smaller, fixed.update(method="ml", bscov=structure))
+            assert np.isnan(test.pvalue_mixture)
+
+
 def test_known_null_covariance_is_fixed_effects(nested):
     one = nested.update(random=None)
     known = nested.update(random=None, bscov="fixed", Psi_fix=[[0.0]])
