@@ -23,7 +23,7 @@ from jax import Array
 
 from mixmeta_jax.data.design import BlockTensors, Design, Tensors, arrange
 from mixmeta_jax.model.small import matmul, transpose
-from mixmeta_jax.model.sweep import downward, upward
+from mixmeta_jax.model.sweep import downward, prior_covariance, upward
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,9 @@ def _predictions(
         R = up.whiteners[b]
         target = everywhere.blocks[b]
         inner = [Psi[index] if index < level else None for index in seen.inside]
-        across = _prior(target, block, inner)
+        across = jnp.zeros_like(R) + prior_covariance(target, block, inner)
         project = matmul(across, transpose(R))
-        G = _prior(target, target, inner) - matmul(project, transpose(project))
+        G = prior_covariance(target, target, inner) - matmul(project, transpose(project))
         U_seen = jnp.swapaxes(up.columns[b], 0, 1)  # whitened [Z, X, y], (s, r, N)
         shown = [index < level for index in seen.absorbed]
         U_random = _columns(target, len(seen.inside), [*shown, False])
@@ -196,23 +196,6 @@ def _sandwich(A: Array, B: Array) -> Array:
 def _unit_blocks(cov: Array, n_b: int, k: int) -> Array:
     cov = cov.reshape(n_b, k, n_b, k, cov.shape[-1])
     return jnp.stack([cov[u, :, u] for u in range(n_b)])
-
-
-def _prior(left: BlockTensors, right: BlockTensors, Psi: list[Array | None]) -> Array:
-    """ZΨZᵀ of the inner levels that have a Ψ, between two sets of outcomes, shape (s, s, N)."""
-    n_b, k, N = left.y.shape
-    total = jnp.zeros((n_b, k, n_b, k, N))
-    for z, w, same, P in zip(left.z, right.z, left.same, Psi, strict=False):
-        if P is None:
-            continue
-        q = z.shape[0]
-        P = P.reshape(q, k, q, k)
-        for a in range(q):
-            for b in range(q):
-                term = z[a][:, :, None, None] * P[a, :, b, :][None, :, None, :, None]
-                term = term * w[b][None, None]
-                total = total + (term if same is None else term * same[:, None, :, None])
-    return total.reshape(n_b * k, n_b * k, N)
 
 
 def _columns(block: BlockTensors, n_inside: int, shown: list[bool]) -> Array:

@@ -15,6 +15,7 @@ or Z is a pair (predictor, outcome), outcome fastest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -106,19 +107,35 @@ def flat(A: Array) -> Array:
     return A.reshape(A.shape[0] * A.shape[1], *A.shape[2:])
 
 
-def block_covariance(block: BlockTensors, Psi: tuple[Array, ...], n_inside: int) -> Array:
+def block_covariance(block: BlockTensors, Psi: tuple[Array, ...]) -> Array:
     """S + ZΨZᵀ of the levels inside the blocks, shape (s, s, N)."""
     n_b, k, _, _, N = block.S.shape
-    Sigma = block.S
-    for z, same, P in zip(block.z[:n_inside], block.same, Psi, strict=True):
+    return block.S.reshape(n_b * k, n_b * k, N) + prior_covariance(block, block, Psi)
+
+
+def prior_covariance(
+    left: BlockTensors, right: BlockTensors, Psi: Sequence[Array | None]
+) -> Array | float:
+    """ZΨZᵀ of the inside levels between two sets of outcomes of the same blocks, (s, s, N).
+
+    ``Psi`` has one matrix per inside level, finest first, or None to leave the level out; 0 where
+    none is left.
+    """
+    n_b, k, N = left.y.shape
+    total: Array | float = 0.0
+    for z, w, same, P in zip(left.z, right.z, left.same, Psi, strict=False):
+        if P is None:
+            continue
         q = z.shape[0]
         P = P.reshape(q, k, q, k)
         for a in range(q):
             for b in range(q):
-                left = z[a][:, :, None, None] * P[a, :, b, :][None, :, None, :, None]
-                term = left * z[b][None, None]
-                Sigma = Sigma + (term if same is None else term * same[:, None, :, None])
-    return Sigma.reshape(n_b * k, n_b * k, N)
+                term = z[a][:, :, None, None] * P[a, :, b, :][None, :, None, :, None]
+                term = term * w[b][None, None]
+                if same is not None:
+                    term = term * same[:, None, :, None]
+                total = total + term.reshape(n_b * k, n_b * k, N)
+    return total
 
 
 def whitened(R: Array, block: BlockTensors, n_inside: int) -> Array:
@@ -157,7 +174,7 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
     logdet = jnp.zeros(())
     totals: list[Array] = []
     for block in tensors.blocks:
-        R, logdets = whitener(block_covariance(block, inner, n_inside))
+        R, logdets = whitener(block_covariance(block, inner))
         H = whitened(R, block, n_inside)
         whiteners.append(R)
         columns.append(H)
