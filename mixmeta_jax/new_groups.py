@@ -12,7 +12,7 @@ from mixmeta_jax.data.blocks import is_spanning
 from mixmeta_jax.data.formula import evaluate_outcome, split_formula
 from mixmeta_jax.data.frame import ModelFrame
 from mixmeta_jax.data.rows import as_pandas, offset_columns, offset_values
-from mixmeta_jax.data.within_study import WithinStudy, within_study
+from mixmeta_jax.data.within_study import WithinStudy, holds_variances, within_study
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fitted_model import FittedModel
 
@@ -26,13 +26,14 @@ def new_groups(model: FittedModel, newdata: Any, S: Any) -> ModelFrame:
         Frame with the outcomes (which may be missing), predictors, groups and, where the fit names
         one, the offset.
     S
-        Error covariances in a form that `mixmeta` takes; variances are completed with the fit's
-        ``rho``.
+        Error covariances in a form that `mixmeta` takes; variances alone are completed with the
+        fit's ``rho``.
 
     Raises
     ------
     InputError
-        Where a column is not there, or anything but an outcome is missing.
+        Where a column is not there, anything but an outcome is missing, or variances have only a
+        ``rho`` by row to complete them.
     """
     table = as_pandas(newdata, "newdata")
     if S is None:
@@ -62,8 +63,13 @@ def new_groups(model: FittedModel, newdata: Any, S: Any) -> ModelFrame:
 
 def _errors(model: FittedModel, table: pd.DataFrame, S: Any, y: np.ndarray) -> WithinStudy:
     frame, every = model.frame, np.ones(len(y), bool)
-    # Blocks hold their covariances; variances are completed as those of the fit were.
-    rho = None if is_spanning(S, frame.k) else model.arguments["rho"]
+    # Only variances are completed, as those of the fit were.
+    variances = not is_spanning(S, frame.k) and holds_variances(S, table, frame.k)
+    rho: Any = model.arguments["rho"] if variances else None
+    if np.ndim(rho) == 1 and len(rho) not in (1, frame.k * (frame.k - 1) // 2):
+        raise InputError(
+            "The fit has its rho by row, which says nothing of newdata: give S with covariances."
+        )
     level = None if frame.random is None else frame.levels[0].name
     seen = np.isfinite(y)
     return within_study(S, rho, table, level, seen, every, every, frame.outcome_names)

@@ -319,6 +319,19 @@ def test_new_group_with_a_missing_outcome(incomplete):
     np.testing.assert_allclose(new, beta + slope * (row["yB"].iloc[0] - beta[0]), rtol=EXACT)
 
 
+def test_new_groups_of_a_fit_with_rho(berkey):
+    fit = mx.mixmeta("PD + AL ~ pubyear", S=["var_PD", "var_AL"], rho=0.4, data=berkey)
+    covariance = 0.4 * np.sqrt(berkey["var_PD"] * berkey["var_AL"])
+    completed = berkey.assign(cov_PD_AL=covariance)
+    for S in (["var_PD", "var_AL"], BERKEY_S):
+        again = fit.blup(newdata=completed, S=S)
+        np.testing.assert_allclose(again, fit.blup(), rtol=EXACT)
+    by_row = fit.update(rho=[0.4] * 5)
+    np.testing.assert_allclose(by_row.blup(newdata=completed, S=BERKEY_S), fit.blup(), rtol=EXACT)
+    with pytest.raises(InputError, match="rho by row"):
+        by_row.blup(newdata=completed, S=["var_PD", "var_AL"])
+
+
 def test_new_groups_with_blocks(school):
     S = {label: np.diag(rows["var"]) for label, rows in school.groupby("district")}
     fit = mx.mixmeta("effect", S=S, data=school, random="~ 1 | district")

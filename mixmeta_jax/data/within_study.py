@@ -140,6 +140,12 @@ def unit_matrices(S: Any, rho: Any, data: pd.DataFrame | None, n: int, k: int) -
     return values
 
 
+def holds_variances(S: Any, data: pd.DataFrame, k: int) -> bool:
+    """Whether S, of one entry per row, holds variances alone, which ``rho`` completes."""
+    values = _as_array(S, data)
+    return values.ndim == 1 or (values.ndim == 2 and values.shape[1] == k)
+
+
 def _as_array(S: Any, data: pd.DataFrame | None) -> np.ndarray:
     if isinstance(S, str):
         S = [S]
