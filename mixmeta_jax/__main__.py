@@ -66,12 +66,20 @@ def parser() -> argparse.ArgumentParser:
         metavar="FORMULA",
         help='random part, as "~ 1 | district/study"; repeat for levels, outer first',
     )
-    add("--method", default="reml", help="fixed, ml, reml (default), mm, vc; dl, he, hs, sj, pm")
+    add(
+        "--method", default="reml", help="fixed, ml, reml (default), mm, vc; dl, he, hs, sj, pm, eb"
+    )
     add(
         "--bscov",
         action="append",
         metavar="NAME",
         help="covariance structure (default unstr); repeat for levels, outer first",
+    )
+    add(
+        "--Psi-fix",
+        type=_matrix,
+        metavar="MATRIX",
+        help='matrix for prop, cor and fixed: rows behind semicolons, as "1 0.5; 0.5 1"',
     )
     add(
         "--rho",
@@ -117,6 +125,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _matrix(text: str) -> list[list[float]]:
+    """A matrix from its rows behind semicolons, numbers behind blanks or commas."""
+    rows = [[float(x) for x in row.replace(",", " ").split()] for row in text.split(";")]
+    if len({len(row) for row in rows}) != 1 or len(rows) != len(rows[0]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no square matrix")
+    return rows
+
+
 def report(arguments: argparse.Namespace) -> str:
     """What the call prints: the summary of its fit, or its figures in JSON."""
     with warnings.catch_warnings(record=True) as caught:
@@ -128,6 +144,7 @@ def report(arguments: argparse.Namespace) -> str:
             random=_one_or_all(arguments.random),
             method=arguments.method,
             bscov=_one_or_all(arguments.bscov) or "unstr",
+            Psi_fix=arguments.Psi_fix,
             rho=_one_or_all(arguments.rho),
             offset=_one_or_all(arguments.offset),
             subset=arguments.subset,

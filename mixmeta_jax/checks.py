@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mixmeta_jax.data.frame import ModelFrame
 from mixmeta_jax.errors import InputError
@@ -65,3 +67,44 @@ def check_groups(frame: ModelFrame, structures: Sequence[Structure], dims: Seque
             f"The model has {P + sum(counts)} parameters ({P} coefficients, {random}), more than "
             f"the {nall} observed outcomes: choose a structure with fewer parameters."
         )
+
+
+def by_position(matrices: Any, frame: ModelFrame, what: str) -> Any:
+    """A matrix, or {level: matrix}, whose labels (if any) are brought into the order of the model.
+
+    Parameters
+    ----------
+    matrices
+        ``Psi_fix`` or ``control.start``: labelled frames, or anything else, which is returned.
+    frame
+        The model frame, for the names of the random effects.
+    what
+        Name of the argument, for the sentence.
+
+    Raises
+    ------
+    InputError
+        If a frame has labels, and they are not the names of the random effects of its level.
+    """
+    names = {level.name: frame.random_names(i) for i, level in enumerate(frame.levels)}
+    if isinstance(matrices, Mapping):
+        return {
+            level: _in_order(matrix, names.get(level, []), f"{what} of level '{level}'")
+            for level, matrix in matrices.items()
+        }
+    if not isinstance(matrices, pd.DataFrame):
+        return matrices
+    # One matrix without a level is that of the level with as many random effects.
+    fitting = [effects for effects in names.values() if len(effects) == len(matrices)]
+    return _in_order(matrices, (fitting or list(names.values()))[0], what)
+
+
+def _in_order(matrix: Any, names: Sequence[str], what: str) -> Any:
+    if not isinstance(matrix, pd.DataFrame) or isinstance(matrix.index, pd.RangeIndex):
+        return matrix
+    if sorted(matrix.index) != sorted(names) or sorted(matrix.columns) != sorted(names):
+        raise InputError(
+            f"{what} has the labels {', '.join(map(repr, matrix.index))}, but the random effects "
+            f"are {', '.join(map(repr, names))}: name its rows and columns so, or give an array."
+        )
+    return matrix.loc[list(names), list(names)].to_numpy()

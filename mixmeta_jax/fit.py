@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixmeta_jax import coefficients, predictions, tidying
-from mixmeta_jax.checks import LIKELIHOOD_METHODS, check_groups, check_method, check_sizes
+from mixmeta_jax.checks import (
+    LIKELIHOOD_METHODS,
+    by_position,
+    check_groups,
+    check_method,
+    check_sizes,
+)
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.data.design import design_from_frame
 from mixmeta_jax.data.frame import build_frame
@@ -266,7 +273,9 @@ def mixmeta(
     check_sizes(frame, method)
     names = [level.name for level in frame.levels]
     dims = [frame.k * level.Z.shape[1] for level in frame.levels]
-    structures = resolve_structures(bscov, Psi_fix, names, dims)
+    given = by_position(Psi_fix, frame, "Psi_fix")
+    structures = resolve_structures(bscov, given, names, dims)
+    settings = replace(settings, start=by_position(settings.start, frame, "control: start"))
     if method != "fixed":
         check_groups(frame, structures, dims)
     design = design_from_frame(frame, structures)

@@ -321,6 +321,8 @@ def _random_title(part: RandomPart) -> str:
 
 def _heterogeneity_lines(qtest: pd.DataFrame) -> list[str]:
     Q, df, pvalue, I2 = qtest.iloc[0]
+    if df == 0:
+        return ["  Cochran's Q has 0 df: as many coefficients as observed outcomes"]
     return [
         f"  Cochran's Q = {Q:.4f} on {df:.0f} df, {p_phrase(pvalue)}",
         f"  I2 = {I2:.1f}%",

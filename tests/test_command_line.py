@@ -272,3 +272,12 @@ print("jax" in sys.modules, "pandas" in sys.modules)
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
     assert run.stdout.splitlines()[-1] == "False False"
+
+
+def test_a_structure_with_a_given_matrix(printed, refusal):
+    call = [*SMOKING, "--bscov", "prop", "--Psi-fix"]
+    figures = strict(printed([*call, "2 1 1; 1 2 1; 1 1 2", "--json"]))
+    # Table 1 of the paper.
+    assert figures["coef"]["yB"] == pytest.approx(0.398, abs=1e-3)
+    for wrong in ("1 2; 3", "a"):
+        assert "Psi-fix" in refusal([*call, wrong])

@@ -235,13 +235,22 @@ def _given_start(design: Design, start: Any, level_names: Sequence[str]) -> np.n
         )
     parts = []
     for structure, d, name in zip(design.structures, design.dims, level_names, strict=True):
-        Psi = np.atleast_2d(np.asarray(matrices[name], float))
-        if Psi.shape != (d, d) or not np.isfinite(Psi).all():
-            raise InputError(
-                f"control: start for level '{name}' must be a finite {d} × {d} matrix."
-            )
-        parts.append(structure.theta(Psi))
+        parts.append(structure.theta(_start_matrix(matrices[name], d, name)))
     return np.concatenate(parts)[None]
+
+
+def _start_matrix(given: Any, d: int, name: str) -> np.ndarray:
+    try:
+        Psi = np.atleast_2d(np.asarray(given, float))
+    except (TypeError, ValueError):
+        Psi = np.full((0, 0), np.nan)
+    if Psi.shape != (d, d) or not np.isfinite(Psi).all():
+        raise InputError(f"control: start for level '{name}' must be a finite {d} × {d} matrix.")
+    if not np.allclose(Psi, Psi.T) or np.linalg.eigvalsh(Psi)[0] < -1e-10 * np.abs(Psi).max():
+        raise InputError(
+            f"control: start for level '{name}' must be symmetric and positive semidefinite."
+        )
+    return Psi
 
 
 def _to_predictors(

@@ -129,6 +129,11 @@ def _matrices(Psi_fix: Any, choices: list[Any], levels: Sequence[str]) -> dict[s
 def _structure(choice: Any, level: str, matrix: Any) -> Structure:
     if isinstance(choice, Structure):
         return choice
+    if isinstance(choice, type) and issubclass(choice, Structure):
+        raise InputError(
+            f"Level '{level}' has the class {choice.__name__} as its structure: give an instance, "
+            f"{choice.__name__}()."
+        )
     if not isinstance(choice, str) or choice not in STRUCTURES:
         raise InputError(
             f"Level '{level}' has the unknown structure {choice!r}: choose one of "

@@ -17,7 +17,10 @@ class _Given(Structure):
     """A structure built around a given matrix."""
 
     def __init__(self, Psi_fix: Any):
-        matrix = np.atleast_2d(np.asarray(Psi_fix, float))
+        try:
+            matrix = np.atleast_2d(np.asarray(Psi_fix, float))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"Psi_fix for '{self.name}' must be a matrix of numbers.") from error
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise InputError(
                 f"Psi_fix for '{self.name}' has shape {matrix.shape}: it must be a square matrix."
@@ -49,6 +52,11 @@ class Proportional(_Given):
 
     name = "prop"
     label = "Proportional to a given matrix"
+
+    def _prepare(self, matrix: np.ndarray) -> np.ndarray:
+        if not matrix.any():
+            raise InputError("Psi_fix for 'prop' is zero: no multiple of it is a variance.")
+        return matrix
 
     def n_parameters(self, d: int) -> int:
         return 1

@@ -34,7 +34,7 @@ class Structure:
     name
         Short name, as in ``bscov="unstr"``.
     label
-        The structure in words, for printing.
+        The structure in words, for printing; the name where it is not given.
     """
 
     name: ClassVar[str]
@@ -43,6 +43,8 @@ class Structure:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if not hasattr(cls, "label"):
+            cls.label = getattr(cls, "name", cls.__name__)
         jax.tree_util.register_pytree_node(
             cls, _flatten, lambda aux, leaves: _unflatten(cls, aux, leaves)
         )

@@ -24,25 +24,21 @@ from mixmeta_jax.model.structure import (
 
 
 class Unstructured(Structure):
-    """Any covariance matrix: θ is the lower triangle, by column, of Λ with Ψ = ΛΛᵀ.
-
-    Parameters
-    ----------
-    order
-        Order of the random effects in Λ; None for their own.
-    """
+    """Any covariance matrix: θ is the lower triangle, by column, of Λ with Ψ = ΛΛᵀ."""
 
     name = "unstr"
     label = "Unstructured"
 
-    def __init__(self, order: np.ndarray | None = None):
-        self.order = order
-
-    def __repr__(self) -> str:
-        return "Unstructured()"
+    def __init__(self) -> None:
+        # Order of the random effects in Λ, None for their own; the estimator may turn it.
+        self.order: np.ndarray | None = None
 
     def ordered(self, order: np.ndarray) -> Structure:
-        return self if (np.diff(order) > 0).all() else Unstructured(order)
+        if (np.diff(order) > 0).all():
+            return self
+        turned = Unstructured()
+        turned.order = order
+        return turned
 
     def n_parameters(self, d: int) -> int:
         return d * (d + 1) // 2

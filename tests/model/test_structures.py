@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,7 +107,6 @@ class Toeplitz(mx.Structure):
     """Two bands: a user's own structure."""
 
     name = "two bands"
-    label = "Two bands"
 
     def n_parameters(self, d):
         return 2
@@ -122,6 +122,7 @@ def test_a_structure_of_the_users_own():
     fit = mx.mixmeta("yB + yC + yD", S=S, data=data, bscov=Toeplitz())
     assert fit.converged
     assert fit.df.random == 2
+    assert "two bands" in str(fit.summary())
     Psi = fit.Psi.to_numpy()
     assert Psi[0, 2] == 0 and Psi[0, 1] == pytest.approx(Psi[1, 2])
     # It lies between its special case and the unstructured model.
@@ -145,6 +146,9 @@ LEVELS, DIMS = ["district", "study"], [1, 3]
         ({"study": "prop"}, -np.eye(3), "not positive semidefinite: its smallest eigenvalue is -1"),
         ({"study": "prop"}, np.ones((2, 3)), "must be a square matrix"),
         ({"study": "cor"}, np.zeros((3, 3)), "zero variance"),
+        ({"study": "prop"}, np.zeros((3, 3)), "no multiple of it is a variance"),
+        ({"study": "prop"}, "a", "must be a matrix of numbers"),
+        ({"study": mx.CompoundSymmetry}, None, r"give an instance, CompoundSymmetry\(\)"),
         ("unstr", np.eye(3), "no level has a structure that uses it"),
         ("prop", np.eye(3), "one matrix for the levels 'district', 'study'"),
         ({"study": "prop"}, {"district": np.eye(3)}, "Psi_fix names the level 'district'"),
@@ -167,3 +171,26 @@ def test_choices_by_level():
     assert [s.name for s in chosen] == ["unstr", "cs"]
     chosen = resolve_structures(["id", mx.Diagonal()], None, LEVELS, DIMS)
     assert [s.name for s in chosen] == ["id", "diag"]
+
+
+def test_labels_of_a_given_matrix_say_which_effect_is_which():
+    data = mx.load_dataset("berkey98")
+    S = ["var_PD", "cov_PD_AL", "var_AL"]
+    Psi = pd.DataFrame([[0.01, 0.005], [0.005, 0.03]], ["PD", "AL"], ["PD", "AL"])
+    fit = mx.mixmeta("PD + AL", S=S, data=data, bscov="fixed", Psi_fix=Psi)
+    turned = fit.update(Psi_fix=Psi.iloc[::-1, ::-1])
+    assert turned.loglik == fit.loglik
+    assert fit.update(Psi_fix=Psi.to_numpy()).loglik == fit.loglik
+    with pytest.raises(mx.InputError, match="labels 'a', 'b', but the random effects are 'PD'"):
+        fit.update(Psi_fix=Psi.set_axis(["a", "b"]))
+    started = mx.mixmeta("PD + AL", S=S, data=data, control={"start": Psi.iloc[::-1, ::-1]})
+    assert started.converged
+
+
+@pytest.mark.parametrize(
+    ("start", "sentence"), [("a", "finite 1 × 1"), (-1.0, "positive semidefinite")]
+)
+def test_starts_that_are_no_covariance(start, sentence):
+    data = mx.load_dataset("bcg")
+    with pytest.raises(mx.InputError, match=sentence):
+        mx.mixmeta("logor", S="logorvar", data=data, control={"start": start})
