@@ -50,6 +50,11 @@ class Fit(FittedModel):
             and covariances.
         test
             Reference distribution of tests and intervals: "z".
+
+        Raises
+        ------
+        InputError
+            For a level outside (0, 1), or an unknown ``report`` or ``test``.
         """
         return summarise(self, conf_level, report, test)
 
@@ -67,6 +72,11 @@ class Fit(FittedModel):
             the number of coefficients; "max-t" for the quantile of the largest |z|.
         test
             Reference distribution: "z".
+
+        Raises
+        ------
+        InputError
+            For a level outside (0, 1), or an unknown ``simultaneous`` or ``test``.
         """
         return coefficients.interval_frame(self, conf_level, simultaneous, test)
 
@@ -82,6 +92,11 @@ class Fit(FittedModel):
             Hypothesised value, or one per hypothesis.
         test
             Reference distribution: "z", which makes the joint statistic χ².
+
+        Raises
+        ------
+        InputError
+            For a name that matches no coefficient, a matrix of another width, or dependent rows.
         """
         return coefficients.joint_test(self, terms_or_matrix, rhs, test)
 
@@ -123,6 +138,12 @@ class Fit(FittedModel):
             (outcome, statistic), or the outcomes where only ``fit`` is asked for.
         ndarray
             With ``vcov``: shape (n, k, k).
+
+        Raises
+        ------
+        InputError
+            For a predictor that is not in ``newdata``, a category the fit has not seen, an unknown
+            level or an ambiguous ``reference``.
         """
         return predictions.predict(self, newdata, se, ci, pi, vcov, conf_level, level, reference)
 
@@ -165,6 +186,12 @@ class Fit(FittedModel):
             Columns ``blup, se, pi_lower, pi_upper`` as asked for, arranged as in `predict`.
         ndarray
             With ``vcov``: shape (n, k, k).
+
+        Raises
+        ------
+        InputError
+            For an unknown level, ``type`` or ``se_method``; for new groups without S, a predictor,
+            a group or the offset.
         """
         return predictions.blup(self, level, type, se, pi, vcov, conf_level, se_method, newdata, S)
 
@@ -178,6 +205,11 @@ class Fit(FittedModel):
         se
             Whether to add standard errors, given the coefficients: columns ``ranef, se``, or
             (effect, statistic) for several effects.
+
+        Raises
+        ------
+        InputError
+            For an unknown level, or a fit without random effects.
         """
         return predictions.ranef(self, level, se)
 
