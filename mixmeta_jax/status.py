@@ -17,6 +17,12 @@ class Status(enum.IntEnum):
     NOT_FINITE = 3
     NOT_IDENTIFIED = 4
 
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, spec: str) -> str:
+        return format(self.name, spec)
+
     @property
     def converged(self) -> bool:
         """Whether the estimate is a maximum of the likelihood."""
