@@ -50,8 +50,14 @@ def check_groups(frame: ModelFrame, structures: Sequence[Structure], dims: Seque
         Covariance structure and number of random effects of each level, outer first.
     """
     counts = [s.n_parameters(d) for s, d in zip(structures, dims, strict=True)]
-    for level, structure, count in zip(frame.levels, structures, counts, strict=True):
-        if count > 0 and len(level.labels) < 2:
+    for level, structure, count, d in zip(frame.levels, structures, counts, dims, strict=True):
+        groups, needed = len(level.labels), structure.min_groups(d)
+        if 2 <= groups < needed and count > 0:
+            raise InputError(
+                f"Level '{level.name}' has {groups} groups, but the structure '{structure.name}' "
+                f"of its {d} random effects needs at least {needed}: use bscov='diag' or 'id'."
+            )
+        if count > 0 and groups < 2:
             raise InputError(
                 f"Level '{level.name}' has one group, but a variance between groups, as the "
                 f"structure '{structure.name}' estimates it, needs at least 2: use "

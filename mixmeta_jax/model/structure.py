@@ -92,6 +92,10 @@ class Structure:
         """Names of θ for random effects of the given names."""
         return [f"{self.name}[{a}]" for a in range(self.n_parameters(len(names)))]
 
+    def min_groups(self, d: int) -> int:
+        """Fewest groups from which the covariance of d random effects can be estimated."""
+        return 2
+
     def check(self, d: int, level: str) -> None:
         """Raise `InputError` where the structure cannot describe d random effects."""
         if d < self.min_dim:

@@ -33,6 +33,10 @@ class Unstructured(Structure):
         # Order of the random effects in Λ, None for their own; the estimator may turn it.
         self.order: np.ndarray | None = None
 
+    def min_groups(self, d: int) -> int:
+        # The scores of g groups span g dimensions: below d every estimate is singular.
+        return max(2, d)
+
     def ordered(self, order: np.ndarray) -> Structure:
         if (np.diff(order) > 0).all():
             return self

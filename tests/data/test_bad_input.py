@@ -269,6 +269,14 @@ CASES = {
         {"formula": "y", "random": LEVELS, "data": table(district=1)},
         ["'district'", "one group"],
     ),
+    "fewer groups than an unstructured matrix needs": (
+        {
+            "formula": "y",
+            "random": "~ x + I(x ** 2) | district",
+            "subset": "district < 13",
+        },
+        ["'district'", "2 groups", "'unstr'", "at least 3"],
+    ),
     "more parameters than outcomes": (
         {"formula": "y + y2", "S": ["v", "v2"], "subset": "x < 3"},
         ["'unstr'", "4 observed"],

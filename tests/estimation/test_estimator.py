@@ -242,7 +242,7 @@ def test_verbose_prints_the_iterations(two_levels, capfd):
 
 
 def test_similar_sizes_share_a_compilation():
-    """Fifty data sets of 5 to 120 studies, of whatever missing pattern, compile five programs."""
+    """Fifty data sets of 5 to 120 studies compile five programs."""
     maximise.clear_cache()
     for seed, n in enumerate(np.linspace(5, 120, 50).astype(int)):
         design = random_design(seed, k=1, q=(1,), n=n, missing=0.0, codes=[np.arange(n)], p=1)
