@@ -18,7 +18,7 @@ LAYERS = (
     ("errors", "status", "control"),
     ("model",),
     ("data",),
-    ("model.sweep", "model.information", "model.likelihood", "model.dense"),
+    ("model.sweep", "model.information", "model.likelihood", "model.one_level", "model.dense"),
     ("estimation",),
     ("inference",),
     (FRONT_END,),

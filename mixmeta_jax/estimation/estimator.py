@@ -21,6 +21,7 @@ from mixmeta_jax.estimation.start import (
     starting_parameters,
     starting_variances,
 )
+from mixmeta_jax.model import one_level
 from mixmeta_jax.model.likelihood import solution_at
 from mixmeta_jax.status import Status
 
@@ -165,7 +166,7 @@ def _search(
     if float(tensors.n_obs) > SEVERAL_SIZE:
         values = np.asarray(values_at(starts, tensors, method=method))
         starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
-    if float(tensors.n_obs) > EXACT_SIZE:
+    if float(tensors.n_obs) > EXACT_SIZE and not one_level.covers(tensors):
         # The average information leads most of the way at a fraction of the cost.
         maximum = climb(starts, exact=False)
         starts = np.asarray(maximum.path.theta)

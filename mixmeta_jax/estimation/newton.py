@@ -22,12 +22,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.model import one_level
 from mixmeta_jax.model.information import (
     average_information,
     expected_information,
     has_closed_expected,
 )
-from mixmeta_jax.model.likelihood import centred, constant, log_likelihood_at, profile
+from mixmeta_jax.model.likelihood import centred, constant, profile
 from mixmeta_jax.model.small import whitener
 from mixmeta_jax.model.sweep import Upward, downward, upward
 
@@ -122,25 +123,27 @@ class Path:
 
 def evaluate(theta: Array, data: Tensors, restricted: bool, exact: bool) -> Evaluation:
     """Value, gradient and information at θ; ``data`` is centred."""
-    Psi = data.Psi(theta)
-    up = upward(Psi, data)
-    solution = profile(up)
-    Omega = solution.V if restricted else jnp.zeros_like(solution.V)
-    down = downward(up, data, solution.beta, Omega)
-    value = -0.5 * (solution.deviance + (solution.logdet_A if restricted else 0.0))
-    rises = [P - T for P, T in zip(down.products, down.traces, strict=True)]  # 2 ∂ℓ/∂Ψ
     slopes = data.slopes(theta)
+    if one_level.covers(data):
+        at = one_level.derivatives(data.Psi(theta)[0], slopes[0], data, restricted, exact)
+        value, rises, beta, V = at.value, [at.rise], at.beta, at.V
+        average, expected = at.average, at.expected
+    else:
+        up = upward(data.Psi(theta), data)
+        solution = profile(up)
+        beta, V = solution.beta, solution.V
+        down = downward(up, data, beta, V if restricted else jnp.zeros_like(V))
+        value = -0.5 * (solution.deviance + (solution.logdet_A if restricted else 0.0))
+        rises = [P - T for P, T in zip(down.products, down.traces, strict=True)]  # 2 ∂ℓ/∂Ψ
+        average = average_information(up, down, data, V, slopes)
+        expected = _expected(theta, up, data, V, slopes, restricted) if exact else average
     gradient = jnp.concatenate(
         [0.5 * jnp.einsum("ija,ij->a", dP, g) for dP, g in zip(slopes, rises, strict=True)]
     )
     curvature = data.curvature(theta, rises)
-    average = average_information(up, down, data, solution.V, slopes)
     guide = average + jnp.diag(jnp.abs(jnp.diagonal(curvature)))
-    observed = guide
-    if exact:
-        expected = _expected(theta, up, data, solution.V, slopes, restricted)
-        observed = 2 * average - expected - curvature
-    return Evaluation(value, gradient, observed, guide, solution.beta, solution.V)
+    observed = 2 * average - expected - curvature if exact else guide
+    return Evaluation(value, gradient, observed, guide, beta, V)
 
 
 def _expected(
@@ -223,8 +226,10 @@ def maximise(
 
 @functools.partial(jax.jit, static_argnames="method")
 def values_at(starts: Array, tensors: Tensors, *, method: str) -> Array:
-    """Log-likelihood at each start, shape (n_starts,), one after the other."""
-    return jax.lax.map(lambda theta: log_likelihood_at(tensors.Psi(theta), tensors, method), starts)
+    """Log-likelihood at each start less the same constant, shape (n_starts,), one by one."""
+    data, _ = centred(tensors)
+    value = lambda theta: evaluate(theta, data, method == "reml", False).value  # noqa: E731
+    return jax.lax.map(value, starts)
 
 
 def _departure(theta: Array, data: Tensors) -> Path:

@@ -159,16 +159,17 @@ def expected_information(
             h = h.reshape(d * P, -1)
             products += h @ h.T
     # tr(w ∂_a w ∂_b) = Σ w_rs w_uv ∂_a,su ∂_b,vr
-    total = _contract(squares.reshape(d, d, d, d), slope)
+    total = contract(squares.reshape(d, d, d, d), slope)
     if restricted:
-        twice = _contract(mixed.reshape(d, d, d, d), slope)
+        twice = contract(mixed.reshape(d, d, d, d), slope)
         A = jnp.einsum("rpsq,rsa->pqa", products.reshape(d, P, d, P), slope)
         VA = jnp.einsum("op,pqa->oqa", V, A)
         total = total - twice - twice.T + jnp.einsum("oqa,qob->ab", VA, VA)
     return 0.5 * total
 
 
-def _contract(gram: Array, slope: Array) -> Array:
+def contract(gram: Array, slope: Array) -> Array:
+    """Σ w_rs v_uv ∂_a,su ∂_b,vr for the products w_rs v_uv, shape (n_θ, n_θ): tr(w ∂_a v ∂_b)."""
     half = jnp.einsum("rsuv,sua->rva", gram, slope)
     return jnp.einsum("rva,vrb->ab", half, slope)
 

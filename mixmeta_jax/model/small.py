@@ -65,6 +65,16 @@ def _whitener_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 def _whitener_unrolled(A: Array) -> tuple[Array, Array]:
     s = A.shape[0]
+    R, logdet = eliminate({(i, j): A[i, j] for j in range(s) for i in range(j, s)}, s)
+    zero = jnp.zeros_like(A[0, 0])
+    rows = [jnp.stack([R.get((i, j), zero) for j in range(s)]) for i in range(s)]
+    return jnp.stack(rows), logdet
+
+
+def eliminate(
+    A: dict[tuple[int, int], Array], s: int
+) -> tuple[dict[tuple[int, int], Array], Array]:
+    """`whitener` entry by entry: the entries i ≥ j of A in, those of R and log|A| out."""
     L: dict[tuple[int, int], Array] = {}
     R: dict[tuple[int, int], Array] = {}
     for j in range(s):
@@ -76,9 +86,10 @@ def _whitener_unrolled(A: Array) -> tuple[Array, Array]:
     for j in range(s):
         for i in range(j + 1, s):
             R[i, j] = -sum(L[i, p] * R[p, j] for p in range(j, i)) * R[i, i]
-    zero = jnp.zeros_like(A[0, 0])
-    rows = [jnp.stack([R.get((i, j), zero) for j in range(s)]) for i in range(s)]
-    return jnp.stack(rows), 2 * jnp.log(jnp.stack([L[j, j] for j in range(s)])).sum(0)
+    # The logarithm of two roots at a time: it costs as much as the rest, and cannot overflow.
+    roots = [L[j, j] for j in range(s)]
+    pairs = [roots[j] * roots[j + 1] for j in range(0, s - 1, 2)] + roots[s - s % 2 :]
+    return R, 2 * sum((jnp.log(pair) for pair in pairs[1:]), start=jnp.log(pairs[0]))
 
 
 def _whitener_by_column(A: Array) -> tuple[Array, Array]:
