@@ -14,6 +14,9 @@ ASYMMETRY = 1e-8
 SMALLEST_PIVOT = 1e-7
 """Of the Cholesky factor of the correlations; its square, 1e-14, bounds their least eigenvalue."""
 
+PIECE = 8_192
+"""Matrices that are judged together: what is in memory at once does not grow with their number."""
+
 
 def checked_matrices(
     S: np.ndarray,
@@ -35,10 +38,26 @@ def checked_matrices(
     InputError
         For the first matrix that cannot be an error covariance.
     """
+    checked = np.empty(S.shape)
+    for first in range(0, len(S), PIECE):
+        part = slice(first, first + PIECE)
+        checked[part] = _checked_piece(S[part], seen[part], first, where, entry)
+    return checked
+
+
+def _checked_piece(
+    S: np.ndarray,
+    seen: np.ndarray,
+    first: int,
+    where: Callable[[int], str],
+    entry: Callable[[int, int], str],
+) -> np.ndarray:
+    """`checked_matrices` of the matrices from ``first`` on."""
     pair = seen[:, :, None] & seen[:, None, :]
     absent = pair & np.isnan(S)
     if absent.any():
         b, j, i = (int(a) for a in np.argwhere(absent)[0])
+        b += first
         what = entry(b, i) if i == j else f"{entry(b, i)} with {entry(b, j)}"
         raise InputError(
             f"S is missing for {what} in {where(b)}, where the outcome is observed: give it, or "
@@ -48,29 +67,33 @@ def checked_matrices(
     infinite = np.isinf(S)
     if infinite.any():
         b, i, _ = (int(a) for a in np.argwhere(infinite)[0])
-        raise InputError(f"S is infinite for {entry(b, i)} in {where(b)}.")
+        raise InputError(f"S is infinite for {entry(first + b, i)} in {where(first + b)}.")
     variances = np.diagonal(S, axis1=1, axis2=2)
     bad = seen & (variances <= 0)
     if bad.any():
         b, i = (int(a) for a in np.argwhere(bad)[0])
         kind = "negative" if variances[b, i] < 0 else "zero"
         raise InputError(
-            f"S has a {kind} variance ({variances[b, i]:g}) for {entry(b, i)} in {where(b)}: an "
-            "error variance must be positive."
+            f"S has a {kind} variance ({variances[b, i]:g}) for {entry(first + b, i)} in "
+            f"{where(first + b)}: an error variance must be positive."
         )
     if S.shape[1] == 1:
         return S
     mirrored = S.transpose(0, 2, 1)
     skew = np.abs(S - mirrored).max((1, 2), initial=0) > ASYMMETRY * np.abs(S).max((1, 2))
     if skew.any():
-        raise InputError(f"S is not symmetric in {where(int(np.argmax(skew)))}.")
+        raise InputError(f"S is not symmetric in {where(first + int(np.argmax(skew)))}.")
     S = (S + mirrored) / 2
-    _refuse_indefinite(S, pair, variances, where)
+    _refuse_indefinite(S, pair, variances, first, where)
     return S
 
 
 def _refuse_indefinite(
-    S: np.ndarray, pair: np.ndarray, variances: np.ndarray, where: Callable[[int], str]
+    S: np.ndarray,
+    pair: np.ndarray,
+    variances: np.ndarray,
+    first: int,
+    where: Callable[[int], str],
 ) -> None:
     """Raise where the correlations are singular or worse; missing elements count as alone."""
     sd = np.sqrt(np.where(variances > 0, variances, 1.0))
@@ -85,5 +108,6 @@ def _refuse_indefinite(
     seen = pair[b].any(axis=0)
     eigenvalue = np.linalg.eigvalsh(S[b][np.ix_(seen, seen)])[0]
     raise InputError(
-        f"S is not positive definite in {where(b)}: its smallest eigenvalue is {eigenvalue:.4g}."
+        f"S is not positive definite in {where(first + b)}: its smallest eigenvalue is "
+        f"{eigenvalue:.4g}."
     )

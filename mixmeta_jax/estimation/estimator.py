@@ -152,7 +152,8 @@ def _search(
     control: Control,
 ) -> tuple[Any, Verdict, int]:
     """The highest point found from the starts, its verdict, and the evaluations it took."""
-    tensors = arrange(design)
+    # Put on the device once, not by every program that reads them.
+    tensors = jax.device_put(arrange(design))
     climb = functools.partial(
         maximise,
         tensors=tensors,

@@ -31,6 +31,9 @@ from mixmeta_jax.model.small import UNROLL, eliminate, whitener
 PIECE = 8_192
 """Units in one piece."""
 
+FEWEST = 512
+"""Units from which on this pays: written out entry by entry it takes longer to compile."""
+
 Entries = dict[tuple[int, int], Array]
 """Entries i ≥ j of a symmetric or lower triangular matrix per unit, each of shape (N,)."""
 
@@ -86,9 +89,9 @@ def covers(tensors: Tensors) -> bool:
     if tensors.absorbed or len(tensors.inside) != 1 or len(tensors.blocks) != 1:
         return False
     block = tensors.blocks[0]
-    n_b, k, _ = block.y.shape
-    alone = block.parent is None and block.same[0] is None
-    return n_b == 1 and block.z[0].shape[0] == 1 and k <= UNROLL and alone
+    n_b, k, N = block.y.shape
+    alone = n_b == 1 and block.parent is None and block.same[0] is None
+    return alone and block.z[0].shape[0] == 1 and k <= UNROLL and N >= FEWEST
 
 
 def derivatives(
@@ -141,8 +144,9 @@ def _units(tensors: Tensors, i: Array | int, length: int) -> _Units:
     whole = (block.y[0], block.S.reshape(k, k, N), block.x[:, 0], block.z[0][0, 0])
     if length < N:
         start = i * length
-        whole = tuple(jax.lax.dynamic_slice_in_dim(a, start, length, -1) for a in whole)
-    y, S, x, z = whole
+        y, S, x, z = (jax.lax.dynamic_slice_in_dim(a, start, length, -1) for a in whole)
+    else:
+        y, S, x, z = whole
     if x.shape[1] == 1:
         return _Units(y, S, x[:, 0], z[0], None)
     # The predictors carry the mask: of the k copies of each, those of observed outcomes are left.
@@ -227,7 +231,7 @@ def _second_pass(
     product = jnp.stack(w) @ jnp.stack([row for part in rows.values() for row in part]).T
     ends = np.cumsum([len(part) for part in rows.values()])
     parts = jnp.split(product, ends[:-1], axis=1)
-    quadratic = sum(each**2 for each in u).sum()
+    quadratic = _dot(u, u).sum()
     return jnp.stack(rise).sum(1), quadratic, dict(zip(rows, parts, strict=True))
 
 
