@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.data.sharding import over_mesh, print_once
 from mixmeta_jax.model.information import (
     average_information,
     expected_information,
@@ -167,6 +168,7 @@ def _expected(
 
 
 @functools.partial(jax.jit, static_argnames=("method", "exact", "verbose"))
+@over_mesh
 def maximise(
     starts: Array,
     tensors: Tensors,
@@ -222,6 +224,7 @@ def maximise(
 
 
 @functools.partial(jax.jit, static_argnames="method")
+@over_mesh
 def values_at(starts: Array, tensors: Tensors, *, method: str) -> Array:
     """Log-likelihood at each start, shape (n_starts,), one after the other."""
     return jax.lax.map(lambda theta: log_likelihood_at(tensors.Psi(theta), tensors, method), starts)
@@ -269,7 +272,8 @@ def _step(
     move, predicted, norm = _newton_step(at, damping, units)
     n_iter = path.n_iter + 1
     if verbose:
-        jax.debug.print(
+        print_once(
+            data,
             "evaluation {}: log-likelihood {:.6f} + constant, gradient {:.1e}, damping {:.0e}",
             n_iter,
             at.value,

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.data.sharding import over_mesh
 from mixmeta_jax.model.small import matmul, transpose, whitener
 from mixmeta_jax.model.sweep import Upward, downward, upward
 
@@ -174,6 +175,7 @@ def log_likelihood_at(Psi: tuple[Array, ...], tensors: Tensors, method: str) -> 
 
 
 @functools.partial(jax.jit, static_argnames="method")
+@over_mesh
 def solution_at(
     Psi: tuple[Array, ...], tensors: Tensors, *, method: str
 ) -> tuple[Array, Array, Array]:
