@@ -84,7 +84,7 @@ def measure(name: str) -> dict[str, Any]:
         "run": min(times[1:]),
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "status": fit.status.name,
-        "device": f"{jax.devices()[0].device_kind} ({jax.default_backend()}), JAX {jax.__version__}",
+        "device": f"{jax.default_backend()}, {jax.devices()[0].device_kind}; JAX {jax.__version__}",
         "evaluations": fit.n_iter,
     }
 
