@@ -92,21 +92,26 @@ def over_mesh(function: Callable) -> Callable:
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
-        mesh = bound.arguments["tensors"].mesh
-        if mesh is None:
+        static = bound.kwargs
+        traced = {name: v for name, v in bound.arguments.items() if name not in static}
+        whole = traced["tensors"]
+        if whole.mesh is None:
             return function(*args, **kwargs)
-        specs = tuple(
-            _specs(argument) if isinstance(argument, Tensors) else PartitionSpec()
-            for argument in bound.args
-        )
+        traced["tensors"] = replace(whole, blocks=(), parents=())
+
+        def on_device(blocks: Any, parents: Any, traced: dict[str, Any]) -> Any:
+            tensors = replace(traced["tensors"], blocks=blocks, parents=parents)
+            return function(**{**traced, "tensors": tensors}, **static)
+
+        divided = whole.blocks, whole.parents
         # JAX's own check that results are replicated does not follow loops that start at constants.
         return jax.shard_map(
-            functools.partial(function, **bound.kwargs),
-            mesh=mesh,
-            in_specs=specs,
+            on_device,
+            mesh=whole.mesh,
+            in_specs=(*jax.tree.map(_last_axis, divided), PartitionSpec()),
             out_specs=PartitionSpec(),
             check_vma=False,
-        )(*bound.args)
+        )(*divided, traced)
 
     return run
 
@@ -118,10 +123,3 @@ def print_once(tensors: Tensors, template: str, *values: Any) -> None:
         return
     first = jax.lax.axis_index(AXIS) == 0
     jax.lax.cond(first, lambda: jax.debug.print(template, *values), lambda: None)
-
-
-def _specs(tensors: Tensors) -> Tensors:
-    """Where each array of the tensors lies, as a pytree of the same shape."""
-    everywhere = jax.tree.map(lambda _: PartitionSpec(), tensors)
-    divided = jax.tree.map(_last_axis, (tensors.blocks, tensors.parents))
-    return replace(everywhere, blocks=divided[0], parents=divided[1])

@@ -24,7 +24,9 @@ CASES = {
     ),
     "blocks of S that span rows": (
         "ml",
-        {"seed": 3, "q": (1,), "k": 1, "n": 40, "missing": 0.0, "blocks": True},
+        {"seed": 3, "q": (1,), "k": 1, "n": 40, "missing": 0.0, "blocks": True}
+        # A structure with arrays of its own, which every device needs whole.
+        | {"bscov": "prop", "Psi_fix": [[2.0]]},
     ),
     # Fewer blocks than devices leave shares empty.
     "fixed effects, three blocks": (
