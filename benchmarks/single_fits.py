@@ -1,7 +1,8 @@
 """Single fits, end to end through ``mixmeta()``: compile time, run time and peak memory.
 
 Each case runs in a process of its own, so that its peak memory is its own; times of compiled runs
-are the least of several, and include formulas, checks and the moment start.
+are the least of several, and include formulas, checks and the moment start. They run on JAX's
+default device: a GPU where JAX finds one, which the last line names. Memory is that of the host.
 
     python benchmarks/single_fits.py [case ...]
 """
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -82,6 +84,7 @@ def measure(name: str) -> dict[str, Any]:
         "run": min(times[1:]),
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "status": fit.status.name,
+        "device": f"{jax.default_backend()}, {jax.devices()[0].device_kind}; JAX {jax.__version__}",
         "evaluations": fit.n_iter,
     }
 
@@ -109,6 +112,8 @@ def main() -> None:
             f"{row['evaluations']} | {row['status']} |",
             flush=True,
         )
+    # The processes of the cases tell: this one must not hold a GPU's memory beside them.
+    print(f"\n{row['device']}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from jax.sharding import Mesh
+
 from mixmeta_jax.errors import InputError
 
 
@@ -28,6 +30,10 @@ class Control:
         For ``method="vc"``: whether residuals are adjusted for the estimated coefficients.
     verbose
         Whether to print the iterations.
+    mesh
+        Devices among which the outer groups are divided, for the methods "fixed", "ml" and "reml":
+        a ``jax.sharding.Mesh``, whatever its axes; None for one device. With several processes
+        (``jax.distributed``) each makes the same call. See ``notebooks/many_devices.md``.
     """
 
     max_iter: int = 100
@@ -36,6 +42,7 @@ class Control:
     n_starts: int | None = None
     vc_adjust: bool = True
     verbose: bool = False
+    mesh: Mesh | None = None
 
     def __post_init__(self) -> None:
         if not _is_count(self.max_iter):
@@ -50,6 +57,11 @@ class Control:
         if not isinstance(self.gradient_tol, (int, float)) or not self.gradient_tol > 0:
             raise InputError(
                 f"control: gradient_tol must be a positive number, not {self.gradient_tol!r}."
+            )
+        if self.mesh is not None and not isinstance(self.mesh, Mesh):
+            raise InputError(
+                "control: mesh must be None or a jax.sharding.Mesh, as jax.make_mesh((4,), "
+                f"('groups',)) makes it, not {type(self.mesh).__name__}."
             )
 
 

@@ -24,6 +24,11 @@ def fit_moments(frame: ModelFrame, design: Design, method: str, control: Control
     InputError
         Where the model is not one unstructured effect vector per unit, with S by unit.
     """
+    if control.mesh is not None:
+        raise InputError(
+            f"control: mesh divides a likelihood among devices, and method='{method}' has none: "
+            "leave it out, or use 'ml' or 'reml'."
+        )
     if frame.random is not None:
         raise InputError(
             f"method='{method}' is for one vector of random effects per unit: leave `random` out, "

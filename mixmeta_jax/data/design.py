@@ -170,6 +170,10 @@ class Tensors:
         Number of observed outcomes.
     structures
         Covariance structure of each level, outermost first.
+    mesh
+        Devices among which the outer groups are divided, each holding its own blocks and groups
+        (`data.sharding`); None for one device. ``basis``, ``n_obs`` and ``structures`` are those of
+        all.
     """
 
     blocks: tuple[BlockTensors, ...]
@@ -180,6 +184,11 @@ class Tensors:
     inside: tuple[int, ...] = field(metadata={"static": True})
     absorbed: tuple[int, ...] = field(metadata={"static": True})
     n_groups: tuple[int, ...] = field(metadata={"static": True})
+    mesh: jax.sharding.Mesh | None = field(default=None, metadata={"static": True})
+
+    def total(self, sums: Any) -> Any:
+        """Sums over the groups at hand, made sums over the groups of all devices."""
+        return sums if self.mesh is None else jax.lax.psum(sums, self.mesh.axis_names)
 
     @property
     def dims(self) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixmeta_jax.control import Control
-from mixmeta_jax.data.design import Design, arrange
+from mixmeta_jax.data.design import Design
+from mixmeta_jax.data.sharding import placed
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.convergence import Verdict, judge
 from mixmeta_jax.estimation.newton import maximise, values_at
@@ -91,15 +92,15 @@ def fit_design(
     """
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         if method == "fixed":
-            return _at(design.without_levels(), np.zeros(0), method)
+            return _at(design.without_levels(), np.zeros(0), method, control)
         if sum(design.n_parameters) == 0:
-            return _at(design, np.zeros(0), method)
+            return _at(design, np.zeros(0), method, control)
         return _maximum(design, method, control, level_names)
 
 
-def _at(design: Design, theta: np.ndarray, method: str) -> Estimate:
+def _at(design: Design, theta: np.ndarray, method: str, control: Control) -> Estimate:
     """The estimate where there is nothing to iterate."""
-    tensors = arrange(design)
+    tensors = placed(design, control.mesh)
     Psi = tuple(np.asarray(P) for P in design.Psi(jnp.asarray(theta)))
     loglik, beta, V = solution_at(Psi, tensors, method=method)
     beta, vcov = _to_predictors(design, np.asarray(beta), np.asarray(V))
@@ -125,7 +126,9 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
             # The parameters and their information are reported in the user's order.
             start = _parameters(design, other.Psi)[None]
             settings = (units, 1, control.gradient_tol)
-            again = maximise(start, arrange(design), *settings, method=method, exact=True)
+            again = maximise(
+                start, placed(design, control.mesh), *settings, method=method, exact=True
+            )
             best, n_iter = _highest(jax.device_get(again)), n_iter + more
             best = replace(best, path=replace(best.path, norm=other.path.norm))
     path = best.path
@@ -152,8 +155,7 @@ def _search(
     control: Control,
 ) -> tuple[Any, Verdict, int]:
     """The highest point found from the starts, its verdict, and the evaluations it took."""
-    # Put on the device once, not by every program that reads them.
-    tensors = jax.device_put(arrange(design))
+    tensors = placed(design, control.mesh)
     climb = functools.partial(
         maximise,
         tensors=tensors,

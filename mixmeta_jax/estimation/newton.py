@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.data.sharding import over_mesh, print_once
 from mixmeta_jax.model import one_level
 from mixmeta_jax.model.information import (
     average_information,
@@ -170,6 +171,7 @@ def _expected(
 
 
 @functools.partial(jax.jit, static_argnames=("method", "exact", "verbose"))
+@over_mesh
 def maximise(
     starts: Array,
     tensors: Tensors,
@@ -225,6 +227,7 @@ def maximise(
 
 
 @functools.partial(jax.jit, static_argnames="method")
+@over_mesh
 def values_at(starts: Array, tensors: Tensors, *, method: str) -> Array:
     """Log-likelihood at each start less the same constant, shape (n_starts,), one by one."""
     data, _ = centred(tensors)
@@ -274,7 +277,8 @@ def _step(
     move, predicted, norm = _newton_step(at, damping, units)
     n_iter = path.n_iter + 1
     if verbose:
-        jax.debug.print(
+        print_once(
+            data,
             "evaluation {}: log-likelihood {:.6f} + constant, gradient {:.1e}, damping {:.0e}",
             n_iter,
             at.value,

@@ -67,6 +67,7 @@ def average_information(
         else:
             cross, within = cross.sum(-1, keepdims=True), within.sum(-1, keepdims=True)
     assert cross is not None and within is not None
+    cross, within = tensors.total((cross, within))
     at_root = cross[:, :, 0]
     information = 0.5 * (within[:, :, 0] - at_root.T @ V @ at_root)
     order = _order_of_parameters(tensors, slopes)
@@ -158,6 +159,7 @@ def expected_information(
             mixed += w @ g.T
             h = h.reshape(d * P, -1)
             products += h @ h.T
+    squares, mixed, products = tensors.total((squares, mixed, products))
     # tr(w ∂_a w ∂_b) = Σ w_rs w_uv ∂_a,su ∂_b,vr
     total = contract(squares.reshape(d, d, d, d), slope)
     if restricted:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.data.sharding import over_mesh
 from mixmeta_jax.model.small import matmul, transpose, whitener
 from mixmeta_jax.model.sweep import Upward, downward, upward
 
@@ -63,6 +64,7 @@ def centred(tensors: Tensors) -> tuple[Tensors, Array]:
     p = products.shape[0]
     products = jnp.broadcast_to(products, (p, p, k))
     moments = sum(jnp.stack([(x * b.y).sum((0, 2)) for x in b.x]) for b in tensors.blocks)  # (p, k)
+    moments = tensors.total(moments)
     R, _ = whitener(products)
     beta = jnp.einsum("jak,jbk,bk->ak", R, R, moments)
     beta = jax.lax.stop_gradient(jnp.where(jnp.isfinite(beta), beta, 0.0))
@@ -84,7 +86,7 @@ def log_det_XX(tensors: Tensors) -> Array:
 def _predictor_products(tensors: Tensors) -> Array:
     """Σ x xᵀ over the observed units of each outcome, shape (p, p, k), or k = 1 if complete."""
     parts = jnp.stack([jnp.einsum("aukn,bukn->abk", b.x, b.x) for b in tensors.blocks])
-    return parts.sum(0)
+    return tensors.total(parts.sum(0))
 
 
 @jax.custom_jvp
@@ -173,6 +175,7 @@ def log_likelihood_at(Psi: tuple[Array, ...], tensors: Tensors, method: str) -> 
 
 
 @functools.partial(jax.jit, static_argnames="method")
+@over_mesh
 def solution_at(
     Psi: tuple[Array, ...], tensors: Tensors, *, method: str
 ) -> tuple[Array, Array, Array]:

@@ -119,7 +119,8 @@ def derivatives(
     def first(i: Array | int, _: None) -> tuple[Any, Array]:
         return _first_pass(_units(tensors, i, length), Psi)
 
-    (A, b, logdet), factors = _sum_over(first, N // length, None)
+    sums, factors = _sum_over(first, N // length, None)
+    A, b, logdet = tensors.total(sums)
     A = A[:, _packing(k)][_packing(p)].transpose(0, 2, 1, 3).reshape(p * k, p * k)
     R, logdet_A = whitener(A[:, :, None])
     R = R[:, :, 0]
@@ -129,7 +130,7 @@ def derivatives(
         units = _units(tensors, i, length)
         return _second_pass(units, factor, beta.reshape(p, k), V, restricted, exact), None
 
-    (rise, quadratic, products), _ = _sum_over(second, N // length, factors)
+    rise, quadratic, products = tensors.total(_sum_over(second, N // length, factors)[0])
     value = -0.5 * (logdet + quadratic + (logdet_A[0] if restricted else 0.0))
     average = _average(products, V, slope)
     expected = _expected(products, V, slope, restricted) if exact else jnp.zeros_like(average)

@@ -197,6 +197,7 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
             total = sum_by(tensors.parents[a], remaining, tensors.n_groups[a + 1])
         else:
             total = remaining.sum(-1, keepdims=True)
+    total, logdet = tensors.total((total, logdet))
     root = total[:, :, 0]
     return Upward(
         tuple(whiteners),
@@ -261,6 +262,7 @@ def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downwar
         for z, same, index in zip(block.z[:n_inside], block.same, tensors.inside, strict=True):
             products[index] += _by_effect(z, same, e[:, None] * e[None])
             traces[index] += _by_effect(z, same, P)
+    traces, products = tensors.total((traces, products))
     return Downward(
         tuple(traces),
         tuple(products),

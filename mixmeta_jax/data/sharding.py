@@ -1,0 +1,126 @@
+"""Designs over several devices: the outer groups divided among the devices of a mesh.
+
+The likelihood is a sum over the groups of the outermost level, so a device can hold some of them
+whole, with all their blocks and inner groups, and run both sweeps on these alone: only the sums at
+the root are added over the devices (`Tensors.total`), a few small matrices per evaluation. The
+devices run one program, so their shares are padded to the same shape. All else is replicated:
+every device takes the same Newton steps. XLA moves the numbers, between the devices of a process
+and between processes (``jax.distributed``) alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mixmeta_jax.data.design import Design, Tensors, arrange
+from mixmeta_jax.data.shares import split
+from mixmeta_jax.errors import InputError
+
+AXIS = "groups"
+"""The one axis of the meshes that programs see, whatever the axes of the user's are."""
+
+
+def placed(design: Design, mesh: Mesh | None) -> Tensors:
+    """The tensors of a design, its arrays numpy's, where they are computed with.
+
+    Parameters
+    ----------
+    design
+        The model. Every process must hold the whole of it.
+    mesh
+        The devices, whatever the axes they are arranged in; None for the default device.
+
+    Returns
+    -------
+    Tensors
+        On one device, as they are. Over a mesh, ``blocks`` and ``parents`` are arrays of JAX of
+        which each device holds its own piece of the last axis; indices and ``n_groups`` count
+        within a device.
+
+    Raises
+    ------
+    InputError
+        Where the mesh has no device of this process.
+    """
+    if mesh is None:
+        # Once, rather than by every program that reads them.
+        return jax.device_put(arrange(design))
+    devices = mesh.devices.ravel()
+    here = [d for d, device in enumerate(devices) if device.process_index == jax.process_index()]
+    if not here:
+        raise InputError(
+            f"control: mesh has no device of this process ({jax.process_index()} of "
+            f"{jax.process_count()}): every process that calls must take part."
+        )
+    ours = Mesh(devices, (AXIS,))
+    shares = split(design, len(devices))
+    pieces = []
+    for d in here:
+        tensors = arrange(shares[d])
+        local = jax.device_put((tensors.blocks, tensors.parents), devices[d])
+        pieces.append(local)
+    blocks, parents = jax.tree.map(functools.partial(_joined, ours), *pieces)
+    return replace(tensors, blocks=blocks, parents=parents, mesh=ours)
+
+
+def _joined(mesh: Mesh, *pieces: Any) -> jax.Array:
+    """One array over the mesh from the pieces of its last axis that lie on this process."""
+    *outer, length = pieces[0].shape
+    sharding = NamedSharding(mesh, _last_axis(pieces[0]))
+    shape = (*outer, length * mesh.size)
+    return jax.make_array_from_single_device_arrays(shape, sharding, list(pieces))
+
+
+def _last_axis(leaf: Any) -> PartitionSpec:
+    return PartitionSpec(*[None] * (leaf.ndim - 1), AXIS)
+
+
+def over_mesh(function: Callable) -> Callable:
+    """Let a function of ``tensors`` run on every device of their mesh, if they have one.
+
+    The function gets the share of the device; what it returns must come out of `Tensors.total`, so
+    that it is the same on all of them. Its keyword-only arguments are static.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        static = bound.kwargs
+        traced = {name: v for name, v in bound.arguments.items() if name not in static}
+        whole = traced["tensors"]
+        if whole.mesh is None:
+            return function(*args, **kwargs)
+        traced["tensors"] = replace(whole, blocks=(), parents=())
+
+        def on_device(blocks: Any, parents: Any, traced: dict[str, Any]) -> Any:
+            tensors = replace(traced["tensors"], blocks=blocks, parents=parents)
+            return function(**{**traced, "tensors": tensors}, **static)
+
+        divided = whole.blocks, whole.parents
+        # JAX's own check that results are replicated does not follow loops that start at constants.
+        return jax.shard_map(
+            on_device,
+            mesh=whole.mesh,
+            in_specs=(*jax.tree.map(_last_axis, divided), PartitionSpec()),
+            out_specs=PartitionSpec(),
+            check_vma=False,
+        )(*divided, traced)
+
+    return run
+
+
+def print_once(tensors: Tensors, template: str, *values: Any) -> None:
+    """Print values that are the same on all devices, from inside a program."""
+    if tensors.mesh is None:
+        jax.debug.print(template, *values)
+        return
+    first = jax.lax.axis_index(AXIS) == 0
+    jax.lax.cond(first, lambda: jax.debug.print(template, *values), lambda: None)
