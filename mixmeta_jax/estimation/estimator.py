@@ -16,6 +16,7 @@ from mixmeta_jax.data.design import Design, arrange
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.convergence import Verdict, judge
 from mixmeta_jax.estimation.newton import maximise, values_at
+from mixmeta_jax.estimation.restarts import restarts, worth_restarting
 from mixmeta_jax.estimation.start import (
     natural_units,
     starting_parameters,
@@ -29,6 +30,9 @@ SEVERAL_SIZE = 2_000
 
 EXACT_SIZE = 20_000
 """Observations up to which every Newton step forms the observed information."""
+
+RESTART_ITER = 50
+"""Most evaluations of a restarted path: the best one is followed to its end afterwards."""
 
 ESCAPES = 4
 """How often a saddle is left before the fit is given up."""
@@ -116,6 +120,13 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     if control.start is not None:
         starts = _given_start(design, control.start, level_names)
     best, verdict, n_iter = _search(design, starts, scales, units, method, control)
+    own_choice = control.start is None and control.n_starts is None
+    small = design.mask.sum() <= SEVERAL_SIZE and worth_restarting(design)
+    if verdict.status in (Status.BOUNDARY, Status.MAX_ITER) and own_choice and small:
+        theta = _restarted(design, best, len(starts), scales, units, method, control)
+        if theta is not None:
+            again = np.tile(theta, (len(starts), 1))
+            best, verdict, n_iter = _search(design, again, scales, units, method, control)
     if verdict.status is Status.MAX_ITER:
         turned = _reordered(design, best.Psi, scales)
         if turned is not None:
@@ -176,14 +187,39 @@ def _search(
         found = _highest(jax.device_get(maximum))
         n_iter += int(found.path.n_iter)
         if best is not None:
-            gain = found.path.at.value - best.path.at.value
-            if not gain > 1e-9 * (1 + abs(best.path.at.value)):
+            if not found.path.at.value > _clearly_above(best.path.at.value):
                 return best, Verdict(verdict.status), n_iter
         best, verdict = found, judge(design, found, scales, units, control.gradient_tol)
         if verdict.ascent is None:
             return best, verdict, n_iter
         starts = _leave(best.path.theta, verdict.ascent, len(starts))
     return best, Verdict(Status.MAX_ITER), n_iter
+
+
+def _restarted(
+    design: Design,
+    best: Any,
+    lanes: int,
+    scales: Sequence[np.ndarray],
+    units: np.ndarray,
+    method: str,
+    control: Control,
+) -> np.ndarray | None:
+    """Where the best of the restarts ends, if that is higher."""
+    tensors, highest, theta = arrange(design), _clearly_above(best.path.at.value), None
+    settings = (units, min(control.max_iter, RESTART_ITER), control.gradient_tol)
+    for starts in restarts(design, scales, lanes):
+        maximum = maximise(
+            starts, tensors, *settings, method=method, exact=True, verbose=control.verbose
+        )
+        found = _highest(jax.device_get(maximum)).path
+        if found.at.value > highest:
+            highest, theta = found.at.value, found.theta
+    return theta
+
+
+def _clearly_above(value: float) -> float:
+    return value + 1e-9 * (1 + abs(value))
 
 
 def _highest(maximum: Any) -> Any:
