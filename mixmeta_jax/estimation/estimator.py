@@ -186,9 +186,8 @@ def _search(
         maximum = climb(starts, exact=True)
         found = _highest(jax.device_get(maximum))
         n_iter += int(found.path.n_iter)
-        if best is not None:
-            if not found.path.at.value > _clearly_above(best.path.at.value):
-                return best, Verdict(verdict.status), n_iter
+        if best is not None and not found.path.at.value > _clearly_above(best.path.at.value):
+            return best, Verdict(verdict.status), n_iter
         best, verdict = found, judge(design, found, scales, units, control.gradient_tol)
         if verdict.ascent is None:
             return best, verdict, n_iter

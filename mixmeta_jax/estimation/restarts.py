@@ -1,6 +1,6 @@
 """Further starts for fits that end at a bound, where the likelihood often has several maxima.
 
-Which of the variances vanish is a discrete choice: once a path has let one go, it does not come back
+Which of the variances vanish is a discrete choice: a path that has let one go does not come back
 for another. Starts from the moment estimate all lead to the same choice more often than not, so the
 search goes on from starts in which some variances, drawn at random, are already small. The draws
 come from a fixed seed: a fit is the same every time.
