@@ -6,16 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from mixmeta_jax.control import Control
 from mixmeta_jax.data.design import arrange
-from mixmeta_jax.estimation import estimator
-from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.newton import maximise
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.model.catalogue import resolve_structures
 from tests.designs import random_design
-
-DEFAULT = Control()
 
 
 def one_level(seed, name="unstr", n=9):
