@@ -209,7 +209,8 @@ def _bucket_sizes(
         members, index = np.unique(ends[None] - (ends - held)[:, None], return_inverse=True)
         lengths = np.array([padded(int(c)) if c > 0 else np.inf for c in members])
         work = lengths[index].reshape(len(tops), -1) * block_work(tops, k)
-        best, firsts = work[0], []
+        best = work[0]
+        firsts: list[np.ndarray] = []
         while best[-1] > allowed and len(firsts) + 1 < len(tops):
             # One bucket more: the last one begins at i, the others are the best up to i − 1.
             split = np.append(np.inf, best[:-1])[:, None] + work

@@ -1,4 +1,4 @@
-"""The path of Newton's method: never down, and from a bound on to a higher maximum."""
+"""The path of Newton's method: it never leads down."""
 
 from dataclasses import replace
 
