@@ -11,7 +11,7 @@ data sets of similar size share one compilation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -22,8 +22,11 @@ from scipy.sparse import csgraph
 DIRECT_SIZE = 8
 """Blocks of up to this many outcomes take in a level of their own size; larger ones absorb it."""
 
-ONE_BUCKET_UNITS = 4096
-"""Data of up to this many units share one block size: compiling costs more than padding."""
+WASTE = 2.0
+"""Bound on the padded work of the blocks, relative to the work without padding."""
+
+FREE_WORK = 500_000.0
+"""Padded work, in multiplications, below which another block size is not worth compiling."""
 
 
 def padded_length(n: int) -> int:
@@ -112,7 +115,9 @@ def build_layout(
     for level in reversed(range(len(codes))):
         block, direct = _place(block, codes[level], k, dims[level], bool(absorbed))
         (inside if direct else absorbed).append(level)
-    buckets = tuple(_bucket(rows, n, codes, inside, absorbed) for rows in _rows_by_size(block, n))
+    buckets = tuple(
+        _bucket(rows, n, codes, inside, absorbed) for rows in _rows_by_size(block, n, k)
+    )
     counts = [padded_length(int(codes[level].max()) + 1) for level in absorbed]
     parents = []
     for level, outer, count in zip(absorbed, absorbed[1:], counts, strict=False):
@@ -153,7 +158,7 @@ def _merge(block: np.ndarray, group: np.ndarray) -> np.ndarray:
     return csgraph.connected_components(links, directed=False)[1][block]
 
 
-def _rows_by_size(block: np.ndarray, n: int) -> list[np.ndarray]:
+def _rows_by_size(block: np.ndarray, n: int, k: int) -> list[np.ndarray]:
     """Units of the blocks, shape (n_b, N) per bucket, n where a place is empty."""
     counts = np.bincount(block)
     present = np.flatnonzero(counts)
@@ -164,14 +169,14 @@ def _rows_by_size(block: np.ndarray, n: int) -> list[np.ndarray]:
         return [rows]
     by_block = np.argsort(block, kind="stable")
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    sizes = [largest] if n <= ONE_BUCKET_UNITS else _bucket_sizes(largest)
+    sizes, padded = _bucket_sizes(*np.unique(counts[present], return_counts=True), k)
     buckets, smaller = [], 0
     for size in sizes:
         members = present[(counts[present] > smaller) & (counts[present] <= size)]
         smaller = size
         if len(members) == 0:
             continue
-        rows = np.full((size, padded_length(len(members))), n, np.int32)
+        rows = np.full((size, padded(len(members))), n, np.int32)
         place = np.arange(size)[:, None]
         filled = place < counts[members]
         source = np.where(filled, first[members] + place, 0)
@@ -180,9 +185,55 @@ def _rows_by_size(block: np.ndarray, n: int) -> list[np.ndarray]:
     return buckets
 
 
-def _bucket_sizes(largest: int) -> list[int]:
-    powers = [1 << e for e in range((largest - 1).bit_length())]
-    return [*powers, largest]
+def block_work(size: np.ndarray | int, k: int) -> np.ndarray:
+    """Multiplications for a block of this many units, about: elimination, and its columns."""
+    s = np.asarray(size, float) * k
+    return s**3 + 16 * s**2
+
+
+def _bucket_sizes(
+    sizes: np.ndarray, counts: np.ndarray, k: int
+) -> tuple[list[int], Callable[[int], int]]:
+    """The fewest block sizes that keep the padded work bounded, and how their counts are padded.
+
+    Where padding is cheap both come from a short list, so that data sets share compilations.
+    """
+    allowed = max(WASTE * float(counts @ block_work(sizes, k)), FREE_WORK)
+    coarse, place = np.unique([_coarse_size(int(size)) for size in sizes], return_inverse=True)
+    for tops, held, padded in (
+        (coarse, np.bincount(place, counts).astype(int), padded_length),
+        (sizes, counts, _close_length),
+    ):
+        # work[i, j]: the blocks from the i-th size to the j-th in one bucket.
+        ends = np.cumsum(held)
+        members, index = np.unique(ends[None] - (ends - held)[:, None], return_inverse=True)
+        lengths = np.array([padded(int(c)) if c > 0 else np.inf for c in members])
+        work = lengths[index].reshape(len(tops), -1) * block_work(tops, k)
+        best = work[0]
+        firsts: list[np.ndarray] = []
+        while best[-1] > allowed and len(firsts) + 1 < len(tops):
+            # One bucket more: the last one begins at i, the others are the best up to i − 1.
+            split = np.append(np.inf, best[:-1])[:, None] + work
+            firsts.append(split.argmin(0))
+            best = split.min(0)
+        if best[-1] <= allowed:
+            break
+    last = [len(tops) - 1]
+    for first in reversed(firsts):
+        last.append(int(first[last[-1]]) - 1)
+    return [int(tops[j]) for j in reversed(last)], padded
+
+
+def _coarse_size(size: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, ..."""
+    power = 1 << (size - 1).bit_length()
+    return 3 * power // 4 if power > 2 and size <= 3 * power // 4 else power
+
+
+def _close_length(n: int) -> int:
+    """Eighths of powers of two, exact up to 8: never more than a quarter too long."""
+    step = max(1, (1 << (int(n) - 1).bit_length()) // 8)
+    return math.ceil(n / step) * step
 
 
 def _bucket(

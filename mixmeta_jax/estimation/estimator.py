@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixmeta_jax.control import Control
-from mixmeta_jax.data.design import Design
+from mixmeta_jax.data.design import Design, Tensors
 from mixmeta_jax.data.sharding import placed
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.convergence import Verdict, judge
 from mixmeta_jax.estimation.newton import maximise, values_at
+from mixmeta_jax.estimation.restarts import restarts, worth_restarting
 from mixmeta_jax.estimation.start import (
     natural_units,
     starting_parameters,
@@ -31,6 +32,9 @@ SEVERAL_SIZE = 2_000
 
 EXACT_SIZE = 20_000
 """Observations up to which every Newton step forms the observed information."""
+
+RESTART_ITER = 50
+"""Most evaluations of a restarted path: the best one is followed to its end afterwards."""
 
 ESCAPES = 4
 """How often a saddle is left before the fit is given up."""
@@ -117,18 +121,25 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     starts = own if control.n_starts is None else own[: control.n_starts]
     if control.start is not None:
         starts = _given_start(design, control.start, level_names)
-    best, verdict, n_iter = _search(design, starts, scales, units, method, control)
+    tensors = placed(design, control.mesh)
+    best, verdict, n_iter = _search(design, tensors, starts, scales, units, method, control)
+    own_choice = control.start is None and control.n_starts is None
+    small = design.mask.sum() <= SEVERAL_SIZE and worth_restarting(design)
+    if verdict.status in (Status.BOUNDARY, Status.MAX_ITER) and own_choice and small:
+        theta = _restarted(design, tensors, best, len(starts), scales, units, method, control)
+        if theta is not None:
+            again = np.tile(theta, (len(starts), 1))
+            best, verdict, n_iter = _search(design, tensors, again, scales, units, method, control)
     if verdict.status is Status.MAX_ITER:
         turned = _reordered(design, best.Psi, scales)
         if turned is not None:
             theta = _parameters(turned, best.Psi)[None]
-            other, verdict, more = _search(turned, theta, scales, units, method, control)
+            same = replace(tensors, structures=turned.structures)
+            other, verdict, more = _search(turned, same, theta, scales, units, method, control)
             # The parameters and their information are reported in the user's order.
             start = _parameters(design, other.Psi)[None]
             settings = (units, 1, control.gradient_tol)
-            again = maximise(
-                start, placed(design, control.mesh), *settings, method=method, exact=True
-            )
+            again = maximise(start, tensors, *settings, method=method, exact=True)
             best, n_iter = _highest(jax.device_get(again)), n_iter + more
             best = replace(best, path=replace(best.path, norm=other.path.norm))
     path = best.path
@@ -148,6 +159,7 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
 
 def _search(
     design: Design,
+    tensors: Tensors,
     starts: np.ndarray,
     scales: Sequence[np.ndarray],
     units: np.ndarray,
@@ -155,7 +167,6 @@ def _search(
     control: Control,
 ) -> tuple[Any, Verdict, int]:
     """The highest point found from the starts, its verdict, and the evaluations it took."""
-    tensors = placed(design, control.mesh)
     climb = functools.partial(
         maximise,
         tensors=tensors,
@@ -179,15 +190,40 @@ def _search(
         maximum = climb(starts, exact=True)
         found = _highest(jax.device_get(maximum))
         n_iter += int(found.path.n_iter)
-        if best is not None:
-            gain = found.path.at.value - best.path.at.value
-            if not gain > 1e-9 * (1 + abs(best.path.at.value)):
-                return best, Verdict(verdict.status), n_iter
+        if best is not None and not found.path.at.value > _clearly_above(best.path.at.value):
+            return best, Verdict(verdict.status), n_iter
         best, verdict = found, judge(design, found, scales, units, control.gradient_tol)
         if verdict.ascent is None:
             return best, verdict, n_iter
         starts = _leave(best.path.theta, verdict.ascent, len(starts))
     return best, Verdict(Status.MAX_ITER), n_iter
+
+
+def _restarted(
+    design: Design,
+    tensors: Tensors,
+    best: Any,
+    lanes: int,
+    scales: Sequence[np.ndarray],
+    units: np.ndarray,
+    method: str,
+    control: Control,
+) -> np.ndarray | None:
+    """Where the best of the restarts ends, if that is higher."""
+    highest, theta = _clearly_above(best.path.at.value), None
+    settings = (units, min(control.max_iter, RESTART_ITER), control.gradient_tol)
+    for starts in restarts(design, scales, lanes):
+        maximum = maximise(
+            starts, tensors, *settings, method=method, exact=True, verbose=control.verbose
+        )
+        found = _highest(jax.device_get(maximum)).path
+        if found.at.value > highest:
+            highest, theta = found.at.value, found.theta
+    return theta
+
+
+def _clearly_above(value: float) -> float:
+    return value + 1e-9 * (1 + abs(value))
 
 
 def _highest(maximum: Any) -> Any:

@@ -2,7 +2,9 @@
 
 A stack of N matrices of s rows and t columns is an array of shape (s, t, N). Batched LAPACK loops
 over the matrices one by one; here every operation runs along the contiguous last axis instead, so
-that XLA fuses and vectorises it. Derivatives are matrix identities (``custom_jvp``), never the
+that XLA fuses and vectorises it. That pays while a matrix is small: the sizes at which products go
+to the matrix-product routines and eliminations to LAPACK are measured in
+``benchmarks/large_k.py``. Derivatives are matrix identities (``custom_jvp``), never the
 derivative of the elimination itself, and the rules use only their own outputs, so that they hold
 to any order.
 """
@@ -16,9 +18,20 @@ from jax import Array
 UNROLL = 5
 """Largest matrix whose elimination is written out by scalars; larger ones loop over columns."""
 
+BY_COLUMN = 24
+"""Largest matrix that is eliminated column by column; larger ones are halved until they are."""
+
+BY_HALVES = 128
+"""Largest matrix that is halved (the program grows with it); larger ones go to LAPACK."""
+
+BY_TERM = 15
+"""Most terms of a product that are written out; longer ones go to the matrix-product routine."""
+
 
 def matmul(A: Array, B: Array) -> Array:
     """Products of two stacks: (i, p, N) and (p, j, N) give (i, j, N). N = 1 broadcasts."""
+    if A.shape[1] > BY_TERM:
+        return jnp.einsum("ip...,pj...->ij...", A, B)
     terms = [A[:, p, None] * B[None, p, :] for p in range(A.shape[1])]
     return sum(terms[1:], start=terms[0])
 
@@ -50,7 +63,12 @@ def whitener(A: Array) -> tuple[Array, Array]:
     logdet
         Log-determinants, shape (N,).
     """
-    return _whitener_unrolled(A) if A.shape[0] <= UNROLL else _whitener_by_column(A)
+    s = A.shape[0]
+    if s <= UNROLL:
+        return _whitener_unrolled(A)
+    if s <= BY_COLUMN:
+        return _whitener_by_column(A)
+    return _whitener_by_halves(A) if s <= BY_HALVES else _whitener_by_lapack(A)
 
 
 @whitener.defjvp
@@ -108,6 +126,27 @@ def _whitener_by_column(A: Array) -> tuple[Array, Array]:
     R = jnp.broadcast_to(jnp.eye(s, dtype=A.dtype)[:, :, None], A.shape)
     _, R, logdet = jax.lax.fori_loop(0, s, eliminate, (A, R, jnp.zeros_like(A[0, 0])))
     return R, logdet
+
+
+def _whitener_by_halves(A: Array) -> tuple[Array, Array]:
+    h = A.shape[0] // 2
+    R, logdet = whitener(A[:h, :h])
+    L = matmul(A[h:, :h], transpose(R))
+    rest, logdet_rest = whitener(A[h:, h:] - matmul(L, transpose(L)))
+    corner = -matmul(rest, matmul(L, R))
+    above = jnp.concatenate([R, jnp.zeros_like(A[:h, h:])], 1)
+    return (
+        jnp.concatenate([above, jnp.concatenate([corner, rest], 1)]),
+        logdet + logdet_rest,
+    )
+
+
+def _whitener_by_lapack(A: Array) -> tuple[Array, Array]:
+    L = jnp.linalg.cholesky(jnp.moveaxis(A, (0, 1), (-2, -1)))
+    eye = jnp.broadcast_to(jnp.eye(A.shape[0], dtype=A.dtype), L.shape)
+    R = jax.scipy.linalg.solve_triangular(L, eye, lower=True)
+    logdet = 2 * jnp.log(jnp.diagonal(L, axis1=-2, axis2=-1)).sum(-1)
+    return jnp.moveaxis(R, (-2, -1), (0, 1)), logdet
 
 
 def semidefinite_factor(Psi: Array) -> Array:

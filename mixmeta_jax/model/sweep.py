@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax.data.design import BlockTensors, Tensors
-from mixmeta_jax.model.small import absorb, matmul, transpose, whitener
+from mixmeta_jax.model.small import BY_TERM, absorb, matmul, transpose, whitener
 
 
 @jax.tree_util.register_dataclass
@@ -144,18 +144,20 @@ def whitened(R: Array, block: BlockTensors, n_inside: int) -> Array:
     by_place = R.reshape(n_b * k, n_b, k, N)
     parts = []
     for predictors in (*block.z[n_inside:], block.x):
-        terms = [by_place[:, u][None] * predictors[:, u][:, None] for u in range(n_b)]
-        made = sum(terms[1:], start=terms[0])  # (q, s, k, N)
+        if n_b > BY_TERM:
+            every = jnp.broadcast_to(predictors, (*predictors.shape[:2], k, N))
+            made = jnp.einsum("suk...,quk...->qsk...", by_place, every)
+        else:
+            terms = [by_place[:, u][None] * predictors[:, u][:, None] for u in range(n_b)]
+            made = sum(terms[1:], start=terms[0])  # (q, s, k, N)
         parts.append(jnp.swapaxes(made, 1, 2).reshape(-1, n_b * k, N))
-    y = flat(block.y)
-    terms = [R[:, i] * y[i] for i in range(n_b * k)]
-    return jnp.concatenate([*parts, sum(terms[1:], start=terms[0])[None]])
+    y = matmul(R, flat(block.y)[:, None])
+    return jnp.concatenate([*parts, jnp.swapaxes(y, 0, 1)])
 
 
 def gram(columns: Array) -> Array:
     """Gram matrices of the columns of each block: (r, s, N) to (r, r, N)."""
-    terms = [columns[:, None, i] * columns[None, :, i] for i in range(columns.shape[1])]
-    return sum(terms[1:], start=terms[0])
+    return matmul(columns, transpose(columns))
 
 
 def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:

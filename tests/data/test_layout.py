@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mixmeta_jax.data import layout as layouts
 from mixmeta_jax.data.design import arrange, orthonormal_basis, spanning_blocks
-from mixmeta_jax.data.layout import build_layout, padded_length
+from mixmeta_jax.data.layout import _bucket_sizes, block_work, build_layout, padded_length
 from mixmeta_jax.model.dense import dense_log_likelihood
 from mixmeta_jax.model.likelihood import log_likelihood_at
 from tests.designs import random_design
@@ -42,7 +42,8 @@ def test_every_unit_has_one_place_among_its_block(sizes, seed, several_buckets):
     for g, part in enumerate(rows):
         group[part] = g
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layouts, "ONE_BUCKET_UNITS", 0 if several_buckets else n)
+        if several_buckets:
+            patch.setattr(layouts, "FREE_WORK", 0.0)
         layout = build_layout(n, 1, [group], [1], rows)
     places = np.concatenate([bucket.rows.ravel() for bucket in layout.buckets])
     assert np.array_equal(np.sort(places[places < n]), np.arange(n))
@@ -50,8 +51,54 @@ def test_every_unit_has_one_place_among_its_block(sizes, seed, several_buckets):
         for column in bucket.rows.T:
             members = column[column < n]
             assert len(set(group[members])) <= 1
-            if several_buckets and len(members):
-                assert len(column) < 2 * len(members) or len(column) == max(sizes)
+    if max(sizes) > 1:
+        free = 0 if several_buckets else 5e5
+        assert padded_work(layout, 1) <= max(2 * true_work(sizes, 1), free)
+
+
+def padded_work(layout, k):
+    shapes = [bucket.rows.shape for bucket in layout.buckets]
+    return sum(N * float(block_work(n_b, k)) for n_b, N in shapes)
+
+
+def true_work(sizes, k):
+    return float(block_work(np.asarray(sizes), k).sum())
+
+
+counts_by_size = st.dictionaries(
+    st.one_of(st.integers(1, 20), st.integers(1, 400)), st.integers(1, 30_000), min_size=1
+)
+
+
+@given(counts_by_size, st.integers(1, 4))
+def test_padding_wastes_less_than_a_factor_of_two_of_the_work(counts, k):
+    sizes = np.array(sorted(counts))
+    held = np.array([counts[size] for size in sizes.tolist()])
+    tops, padded = _bucket_sizes(sizes, held, k)
+    assert tops == sorted(set(tops)) and tops[-1] >= sizes[-1]
+    bucket = np.searchsorted(tops, sizes)
+    inside = np.bincount(bucket, held, len(tops)).astype(int)
+    work = sum(padded(int(c)) * float(block_work(top, k)) for c, top in zip(inside, tops))
+    assert work <= max(2 * float(held @ block_work(sizes, k)), layouts.FREE_WORK)
+    assert len(tops) <= 12
+
+
+def test_one_large_study_does_not_pad_the_small_ones():
+    layout = build_layout(550, 1, [], [], [np.arange(50), *np.arange(50, 550)[:, None]])
+    assert [bucket.rows.shape for bucket in layout.buckets] == [(1, 512), (50, 1)] or (
+        padded_work(layout, 1) <= 5e5
+    )
+
+
+def test_groups_of_one_to_twenty_thousand_rows_in_one_data_set():
+    """Sums over groups need no padding by their size: the blocks stay single rows."""
+    sizes = np.unique(np.geomspace(1, 20_000, 40).astype(int))
+    outer = np.repeat(np.arange(len(sizes)), sizes)
+    n = len(outer)
+    layout = build_layout(n, 1, [outer, np.arange(n)], [1, 1])
+    (bucket,) = layout.buckets
+    assert bucket.rows.shape[0] == 1 and bucket.rows.shape[1] <= 1.25 * n
+    assert layout.n_groups[-1] <= 64
 
 
 def spanning(design, rows, seed=0):
@@ -79,15 +126,17 @@ def assert_dense(design, method="reml"):
         assert float(ours) == pytest.approx(float(theirs), rel=1e-11)
 
 
-@pytest.mark.parametrize("limit", [0, 4096])
-def test_buckets_by_size_change_nothing(limit, monkeypatch):
-    monkeypatch.setattr(layouts, "ONE_BUCKET_UNITS", limit)
+@pytest.mark.parametrize("several", [True, False])
+def test_buckets_by_size_change_nothing(several, monkeypatch):
+    if several:
+        monkeypatch.setattr(layouts, "FREE_WORK", 0.0)
+        monkeypatch.setattr(layouts, "WASTE", 1.0)
     design = random_design(1, k=2, q=(1, 1), n=30)
     outer = design.groups[:, 0]
     rows = [np.flatnonzero(outer == g) for g in np.unique(outer)]
     whole = spanning(design, rows)
     assert len({len(r) for r in rows}) > 2
-    assert (len(whole.layout.buckets) > 1) == (limit == 0)
+    assert (len(whole.layout.buckets) > 1) == several
     assert_dense(whole)
 
 

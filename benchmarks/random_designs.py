@@ -1,0 +1,291 @@
+"""A thousand random designs: does every fit end at a maximum, and at the highest one?
+
+Designs of one to three levels, all structures, random slopes, missing outcomes, blocks of S, ML and
+REML come in shape classes, so that the designs of one class share their compilations. Each default
+fit is compared with the best of ten random starts, and judged by its gradient and, at a bound, by
+the conditions of Karush, Kuhn and Tucker in Psi itself. Results are kept line by line, and a run
+goes on where the last one stopped.
+
+    python benchmarks/random_designs.py [--designs 1000] [--out random_designs.jsonl]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+import mixmeta_jax as mx
+from mixmeta_jax.control import Control
+from mixmeta_jax.data.design import Design, Tensors, arrange
+from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.estimation.newton import maximise
+from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
+from mixmeta_jax.model.likelihood import centred, profile
+from mixmeta_jax.model.sweep import downward, upward
+
+SEED = 20261124
+PER_CLASS = 20
+RANDOM_STARTS = 10
+LOWER = 1e-6
+"""Deficit in the log-likelihood, against the best random start, that counts as a failure."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapeClass:
+    """What the designs of a class have in common: all that decides a compilation."""
+
+    k: int
+    q: tuple[int, ...]
+    structures: tuple[str, ...]
+    p: int
+    outer: int
+    """Outer groups are more than half this number, a power of two, and at most it."""
+    missing: bool
+    blocks: bool
+    method: str
+
+
+def shape_class(index: int) -> ShapeClass:
+    rng = np.random.default_rng([SEED, index])
+    n_levels = int(rng.choice([1, 1, 2, 2, 3]))
+    k = int(rng.choice([1, 2, 3] if n_levels > 1 else [1, 2, 3, 4, 5]))
+    q = tuple(int(rng.choice([1, 1, 2])) if k < 3 else 1 for _ in range(n_levels))
+    names = []
+    for size in q:
+        wide = ["unstr", "unstr", "diag", "id"]
+        if k * size > 1:
+            wide += ["cs", "hcs", "ar1", "har1"]
+        names.append(str(rng.choice(wide)))
+    d = k * q[0]
+    return ShapeClass(
+        k=k,
+        q=q,
+        structures=tuple(names),
+        p=int(rng.integers(1, 4)),
+        outer=int(rng.choice([32, 64] if d > 3 else [16, 32, 64])),
+        missing=bool(k > 1 and rng.random() < 0.6),
+        # Three levels of three outcomes in blocks take minutes a design, and show nothing new.
+        blocks=bool(rng.random() < 0.25 and n_levels * k < 9),
+        method=str(rng.choice(["reml", "ml"])),
+    )
+
+
+def random_design(index: int, number: int) -> Design:
+    """Design ``number`` of a class."""
+    shape = shape_class(index)
+    rng = np.random.default_rng([SEED, index, number])
+    k, n_levels = shape.k, len(shape.q)
+    m = int(rng.integers(shape.outer // 2 + 1, shape.outer + 1))
+    # One level without blocks: a unit per group. Else 1 to 4 units per innermost parent.
+    nested = n_levels > 1 or shape.blocks
+    codes = [np.arange(m)]
+    for _ in range(1, n_levels):
+        codes = _split(rng, codes, 4)
+    if nested and (n_levels == 1 or (rng.random() < 0.5 and not shape.blocks)):
+        codes = _split(rng, codes, 4)[:-1]
+    n = len(codes[0])
+    frame = pd.DataFrame({f"g{level}": code for level, code in enumerate(codes)})
+    frame["x"] = rng.normal(size=n)
+    X = np.column_stack([np.ones(n), frame.x, rng.normal(size=n)])[:, : shape.p]
+    # Errors spread over orders of magnitude between units and, where free, between outcomes.
+    free = all(name in ("unstr", "diag", "hcs", "har1") for name in shape.structures)
+    size = 10 ** rng.uniform(-2, 2, k) if free else np.full(k, 10 ** rng.uniform(-2, 2))
+    sd = size * np.exp(rng.uniform(0.1, 1.0) * rng.normal(size=(n, k)))
+    S: Any
+    if shape.blocks:
+        S, errors = {}, np.zeros((n, k))
+        for label in range(m):
+            rows = np.flatnonzero(codes[0] == label)
+            R = _correlation(rng, len(rows) * k)
+            S[label] = R * np.outer(sd[rows].ravel(), sd[rows].ravel())
+            errors[rows] = (np.linalg.cholesky(S[label]) @ rng.normal(size=len(R))).reshape(-1, k)
+    else:
+        S = np.stack([_correlation(rng, k) for _ in range(n)]) * sd[:, :, None] * sd[:, None]
+        errors = np.einsum("nij,nj->ni", np.linalg.cholesky(S), rng.normal(size=(n, k)))
+    y = errors + size * rng.normal(size=k)
+    for code, q in zip(codes, shape.q, strict=True):
+        Z = np.column_stack([np.ones(n), frame.x])[:, :q]
+        d = k * q
+        rank = d if rng.random() < 0.6 else int(rng.integers(0, d + 1))
+        strength = 10 ** rng.uniform(-1, 1)
+        root = rng.normal(size=(d, rank)) / np.sqrt(d)
+        if rank == d and rng.random() < 0.7:
+            root += np.eye(d)
+        root *= strength * np.tile(size, q)[:, None]
+        b = (rng.normal(size=(code.max() + 1, rank)) @ root.T).reshape(-1, q, k)
+        y += np.einsum("nq,nqk->nk", Z, b[code])
+    if shape.missing:
+        gone = rng.random((n, k)) < 0.25
+        gone[np.arange(n), rng.integers(0, k, n)] = False
+        y[gone] = np.nan
+    predictors = {f"g{level}": "~ x" if q == 2 else "~ 1" for level, q in enumerate(shape.q)}
+    return mx.make_design(y, X, S, random=predictors, data=frame, bscov=list(shape.structures))
+
+
+def _split(rng: np.random.Generator, codes: list[np.ndarray], most: int) -> list[np.ndarray]:
+    """The codes with one more level inside: two groups each on average, 1 to ``most``."""
+    m = len(codes[0])
+    sizes = np.ones(m, int)
+    sizes[0] = most
+    while (short := 2 * m - sizes.sum()) > 0:
+        np.add.at(sizes, rng.integers(0, m, short), 1)
+        sizes = np.minimum(sizes, most)
+    repeated = [np.repeat(code, sizes) for code in codes]
+    return [*repeated, np.arange(int(sizes.sum()))]
+
+
+def _correlation(rng: np.random.Generator, d: int) -> np.ndarray:
+    root = rng.normal(size=(d, d + 2))
+    C = root @ root.T
+    sd = np.sqrt(np.diag(C))
+    return C / np.outer(sd, sd)
+
+
+def best_of_random_starts(
+    design: Design, method: str, seed: list[int], control: Control
+) -> tuple[float, np.ndarray]:
+    """Highest log-likelihood from random starts, and the evaluations of each path."""
+    rng = np.random.default_rng(seed)
+    own = starting_parameters(design, starting_variances(design))
+    units = natural_units(own)
+    tensors = arrange(design)
+    values, steps = [], []
+    # As many at a time as a default fit follows: the same program.
+    while len(values) < RANDOM_STARTS:
+        spread = 10 ** rng.uniform(-1.5, 1, (len(own), 1))
+        starts = rng.normal(size=own.shape) * units * spread
+        end = jax.device_get(
+            maximise(
+                starts,
+                tensors,
+                units,
+                control.max_iter,
+                control.gradient_tol,
+                method=method,
+                exact=True,
+                verbose=False,
+            )
+        )
+        found = end.path.at.value + end.constant
+        values += [v if np.isfinite(v) else -np.inf for v in found.tolist()]
+        steps += end.path.n_iter.tolist()
+    return max(values), np.array(steps)
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def _rises(Psi: tuple[Any, ...], tensors: Tensors, *, method: str) -> tuple[Any, ...]:
+    data, _ = centred(tensors)
+    up = upward(Psi, data)
+    solution = profile(up)
+    Omega = solution.V if method == "reml" else jnp.zeros_like(solution.V)
+    down = downward(up, data, solution.beta, Omega)
+    return tuple(0.5 * (P - T) for P, T in zip(down.products, down.traces, strict=True))
+
+
+def outward_slope(design: Design, Psi: tuple[np.ndarray, ...], method: str) -> float:
+    """Largest rise of the log-likelihood in an unstructured Psi along the cone, in units of size.
+
+    By Karush, Kuhn and Tucker no direction vv' leads up: the gradient G in Psi has no positive
+    eigenvalue. Minus infinity where no level is unstructured.
+    """
+    worst = -np.inf
+    scales = starting_variances(design)
+    for structure, G, scale in zip(
+        design.structures, _rises(Psi, arrange(design), method=method), scales, strict=True
+    ):
+        if structure.name == "unstr":
+            unit = np.sqrt(scale)
+            worst = max(worst, float(np.linalg.eigvalsh(np.asarray(G) * np.outer(unit, unit))[-1]))
+    return worst
+
+
+def examine(index: int, number: int) -> dict[str, Any]:
+    shape = shape_class(index)
+    control = Control()
+    design = random_design(index, number)
+    start = time.perf_counter()
+    fit = fit_design(design, shape.method, control)
+    seconds = time.perf_counter() - start
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        best, steps = best_of_random_starts(design, shape.method, [SEED, index, number, 1], control)
+        slope = outward_slope(design, fit.Psi, shape.method)
+    return {
+        "class": index,
+        "number": number,
+        "status": fit.status.name,
+        "loglik": fit.loglik,
+        "best_random": best,
+        "gradient": fit.gradient_norm,
+        "outward": slope,
+        "n_iter": fit.n_iter,
+        "random_steps": steps.tolist(),
+        "seconds": seconds,
+    }
+
+
+def failures(row: dict[str, Any]) -> list[str]:
+    found = []
+    if row["status"] not in ("CONVERGED", "BOUNDARY"):
+        found.append(row["status"])
+    if not row["gradient"] <= 1e-6:
+        found.append(f"gradient {row['gradient']:.1e}")
+    if not row["outward"] <= 1e-5:
+        found.append(f"slope {row['outward']:.1e} out of a bound")
+    if row["best_random"] > row["loglik"] + LOWER:
+        found.append(f"{row['best_random'] - row['loglik']:.2e} below the best random start")
+    return found
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    steps = np.array([row["n_iter"] for row in rows])
+    paths = np.concatenate([row["random_steps"] for row in rows])
+    at_bound = np.mean([row["status"] == "BOUNDARY" for row in rows])
+    print(f"{len(rows)} designs in {len({row['class'] for row in rows})} classes")
+    print(f"at a bound: {at_bound:.0%}")
+    for name, values in (("default fit", steps), ("random start", paths)):
+        cuts = np.percentile(values, [50, 90, 99, 100]).astype(int)
+        print(f"evaluations, {name}: median {cuts[0]}, 90% {cuts[1]}, 99% {cuts[2]}, all {cuts[3]}")
+    lower = np.array([row["best_random"] - row["loglik"] for row in rows])
+    print(f"largest deficit against the best of {RANDOM_STARTS} random starts: {lower.max():.1e}")
+    above = np.mean(lower < -LOWER)
+    print(f"default fit above every random start: {above:.1%}")
+    bad = [(row, found) for row in rows if (found := failures(row))]
+    print(f"failures: {len(bad)}")
+    for row, found in bad:
+        print(f"  class {row['class']}, design {row['number']}: {'; '.join(found)}")
+        print(f"    {shape_class(row['class'])}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--designs", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=Path("random_designs.jsonl"))
+    options = parser.parse_args()
+    rows = []
+    if options.out.exists():
+        rows = [json.loads(line) for line in options.out.read_text().splitlines()]
+    done = {(row["class"], row["number"]) for row in rows}
+    with options.out.open("a") as out:
+        for job in range(options.designs):
+            index, number = divmod(job, PER_CLASS)
+            if number == 0:
+                jax.clear_caches()
+            if (index, number) not in done:
+                rows.append(examine(index, number))
+                out.write(json.dumps(rows[-1]) + "\n")
+                out.flush()
+    report(rows)
+
+
+if __name__ == "__main__":
+    main()

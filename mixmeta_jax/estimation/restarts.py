@@ -1,0 +1,53 @@
+"""Further starts for fits that end at a bound, where the likelihood often has several maxima.
+
+Which of the variances vanish is a discrete choice: a path that has let one go does not come back
+for another. Starts from the moment estimate all lead to the same choice more often than not, so the
+search goes on from starts in which some variances, drawn at random, are already small. The draws
+come from a fixed seed: a fit is the same every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mixmeta_jax.data.design import Design
+
+RESTARTS = 24
+"""Least number of further starts."""
+
+MOST_PARAMETERS = 32
+"""Parameters up to which a fit is restarted; beyond, every path costs too much."""
+
+DROPPED, SMALLER = 0.01, 0.03
+"""Factors of a variance that starts as good as null, and of all variances of a small level."""
+
+
+def worth_restarting(design: Design) -> bool:
+    """Whether a fit at a bound may have missed a higher maximum."""
+    return 2 <= sum(design.n_parameters) <= MOST_PARAMETERS and max(design.dims) > 1
+
+
+def restarts(design: Design, scales: Sequence[np.ndarray], lanes: int) -> list[np.ndarray]:
+    """Starts of θ in batches of ``lanes``, shape (lanes, n_θ) each.
+
+    Every level takes one of its structure's own starts at variances of the given scale, of which
+    some are drawn to be small, and random signs, which turn correlations around.
+    """
+    rng = np.random.default_rng(0)
+    batches = -(-RESTARTS // lanes)
+    return [np.stack([_draw(design, scales, rng) for _ in range(lanes)]) for _ in range(batches)]
+
+
+def _draw(design: Design, scales: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    parts = []
+    for structure, scale in zip(design.structures, scales, strict=True):
+        kept = np.where(rng.random(len(scale)) < 0.4, DROPPED, 1.0)
+        level = SMALLER if rng.random() < 0.2 else 1.0
+        candidates = structure.starts(
+            scale * kept * level * np.exp(rng.standard_normal(len(scale)))
+        )
+        theta = candidates[rng.integers(len(candidates))]
+        parts.append(theta * rng.choice([-1.0, 1.0], len(theta)))
+    return np.concatenate(parts)

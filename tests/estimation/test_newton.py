@@ -1,0 +1,39 @@
+"""The path of Newton's method: it never leads down."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from mixmeta_jax.data.design import arrange
+from mixmeta_jax.estimation.newton import maximise
+from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
+from mixmeta_jax.model.catalogue import resolve_structures
+from tests.designs import random_design
+
+
+def one_level(seed, name="unstr", n=9):
+    design = random_design(seed, k=3, q=(1,), n=n, p=1, codes=[np.arange(n)])
+    return replace(design, structures=resolve_structures(name, None, ["level0"], design.dims))
+
+
+@pytest.mark.parametrize("name", ["unstr", "har1"])
+def test_the_log_likelihood_never_falls_along_a_path(name):
+    """The path of at most i evaluations is the beginning of the path of i + 1."""
+    design = one_level(0, name)
+    own = starting_parameters(design, starting_variances(design))
+    units = natural_units(own)
+    far = np.random.default_rng(1).normal(size=own.shape) * 5 * units
+    for starts in (own, far):
+        recorded = []
+        with jax.enable_x64(True):
+            for most in range(1, 30):
+                end = maximise(
+                    starts, arrange(design), units, most, 1e-6, method="reml", exact=True
+                )
+                recorded.append(np.asarray(end.path.at.value))
+        values = np.array(recorded)
+        rounding = 1e-12 * (1 + np.abs(values[-1]))
+        assert (np.diff(values, axis=0) >= -rounding).all()
+        assert (values[-1] > values[0] + 1e-3).any()

@@ -1,0 +1,84 @@
+"""The likelihood in double precision against 50 digits, where numbers differ by many orders."""
+
+import itertools
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from mixmeta_jax.data.design import arrange
+from mixmeta_jax.model.likelihood import log_likelihood_at
+from tests import exact_model
+from tests.designs import random_design
+
+ORDINARY, EXTREME = 1e-10, 1e-8
+"""Relative errors up to ratios of 1e6 between S and Psi or within either, and beyond."""
+
+RATIOS = [10.0**e for e in (-8, -6, -3, 0, 3, 6, 8)]
+
+KINDS = {
+    "one level, three outcomes": {"k": 3, "q": (1,), "n": 8, "codes": [np.arange(8)]},
+    "two levels, two outcomes": {"k": 2, "q": (1, 1), "n": 9},
+    "blocks of S": {"k": 1, "q": (2,), "n": 14, "blocks": True, "missing": 0.0},
+}
+
+value_at = jax.jit(log_likelihood_at, static_argnames="method")
+
+
+def matrix(d, shape):
+    """A covariance of size one: well inside, nearly of correlation ±1, or singular."""
+    if shape == "inside":
+        return 0.7 * np.eye(d) + 0.3
+    sign = np.where(np.arange(d) % 2, -1.0, 1.0)
+    if shape == "near one":
+        return 1e-6 * np.eye(d) + (1 - 1e-6) * np.outer(sign, sign)
+    return np.outer(sign, sign) if shape == "singular" else np.zeros((d, d))
+
+
+def generated(design, Psi, seed):
+    """The design with outcomes drawn from the model itself, far from zero."""
+    rng = np.random.default_rng(seed)
+    y, X, Z, S, _ = exact_model.stacked(design)
+    size = np.sqrt(np.diag(S).mean())
+    y = X @ (3 + rng.normal(size=X.shape[1])) * size + np.linalg.cholesky(S) @ rng.normal(
+        size=len(S)
+    )
+    for wide, P in zip(Z, Psi, strict=True):
+        values, vectors = np.linalg.eigh(P)
+        root = vectors * np.sqrt(np.maximum(values, 0))
+        b = rng.normal(size=(wide.shape[1] // len(P), len(P))) @ root.T
+        y = y + wide @ b.ravel()
+    return replace(design, y=np.where(design.mask, y.reshape(design.n, design.k), np.nan))
+
+
+def error(design, Psi, method):
+    with jax.enable_x64(True):
+        value = value_at(tuple(Psi), arrange(design), method=method)
+    return exact_model.relative_error(value, exact_model.log_likelihood(Psi, design, method))
+
+
+@pytest.mark.parametrize("method", ["ml", "reml"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ratios_of_S_and_Psi(kind, method):
+    base = random_design(3, **KINDS[kind])
+    for shape, ratio in itertools.product(("inside", "near one", "singular"), RATIOS):
+        Psi = [ratio * matrix(d, shape) for d in base.dims]
+        found = error(generated(base, Psi, 0), Psi, method)
+        assert found <= (ORDINARY if 1e-6 <= ratio <= 1e6 else EXTREME), (shape, ratio)
+
+
+@pytest.mark.parametrize("method", ["ml", "reml"])
+@pytest.mark.parametrize("kind", list(KINDS)[:2])
+def test_ill_conditioned_S(kind, method):
+    """Variances of 1111 beside 0.03, as where arms of a network are augmented; and far worse."""
+    base = random_design(5, **KINDS[kind])
+    for spread, bound in ((1111 / 0.03, ORDINARY), (1e8, EXTREME)):
+        rng = np.random.default_rng(1)
+        sd = np.sqrt(np.where(rng.random((base.n, base.k)) < 0.3, spread, 1.0))
+        R = 0.5 * np.eye(base.k) + 0.5
+        design = replace(base, S=0.03 * R * sd[:, :, None] * sd[:, None])
+        for shape in ("inside", "near one", "singular", "null"):
+            Psi = [0.3 * matrix(d, shape) for d in base.dims]
+            found = error(generated(design, Psi, 2), Psi, method)
+            assert found <= bound, (spread, shape)
