@@ -149,10 +149,11 @@ class ContinuousAR1(Structure):
                 f"has {d} random effects: give one time for each."
             )
 
-    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
-        sd = np.sqrt(np.diag(Psi))
-        uncorrelated = np.abs(Psi - np.diag(np.diag(Psi))).max() <= 1e-9 * (sd.max() ** 2)
-        return bool(uncorrelated) or super().at_bound(Psi, scale)
+    def at_bound(self, Psi: Any, scale: Any) -> Any:
+        xp = namespace(Psi)
+        variances = xp.diagonal(Psi)
+        uncorrelated = xp.abs(Psi - xp.diag(variances)).max() <= 1e-9 * variances.max()
+        return uncorrelated | super().at_bound(Psi, scale)
 
 
 class HeterogeneousContinuousAR1(ContinuousAR1):

@@ -74,8 +74,8 @@ class Proportional(_Given):
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         return ["tau"]
 
-    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
-        return bool((np.diag(Psi) <= 1e-9 * scale).all())
+    def at_bound(self, Psi: Any, scale: Any) -> Any:
+        return (namespace(Psi).diagonal(Psi) <= 1e-9 * scale).all()
 
 
 class Correlation(_Given):
@@ -105,8 +105,8 @@ class Correlation(_Given):
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         return [f"root_sd[{name}]" for name in names]
 
-    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
-        return bool((np.diag(Psi) <= 1e-9 * scale).any())
+    def at_bound(self, Psi: Any, scale: Any) -> Any:
+        return (namespace(Psi).diagonal(Psi) <= 1e-9 * scale).any()
 
 
 class Fixed(_Given):
@@ -130,5 +130,5 @@ class Fixed(_Given):
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         return []
 
-    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
+    def at_bound(self, Psi: Any, scale: Any) -> Any:
         return False

@@ -116,18 +116,20 @@ class Structure:
                 f"level '{level}' has {d}: use bscov='id' there."
             )
 
-    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
-        """Whether Ψ lies on the boundary of what the structure allows.
+    def at_bound(self, Psi: Any, scale: Any) -> Any:
+        """Whether Ψ lies on the boundary of what the structure allows; arrays as for ``starts``.
 
         ``scale`` holds a variance per random effect that counts as one unit of size: by it a
         variance is judged to be zero.
         """
-        variances = np.diag(Psi)
-        null = variances <= 1e-9 * scale
-        if null.any():
-            return True
-        sd = np.sqrt(variances)
-        return bool(np.linalg.eigvalsh(Psi / np.outer(sd, sd))[0] <= 1e-7)
+        xp = namespace(Psi)
+        variances = xp.diagonal(Psi)
+        null = (variances <= 1e-9 * scale).any()
+        sd = xp.sqrt(xp.where(null, 1.0, variances))
+        within = xp.where(null, 1.0, Psi / (sd[:, None] * sd)) - 1e-7 * np.eye(len(sd))
+        if xp is np:
+            return bool(null or np.linalg.eigvalsh(within)[0] <= 0)
+        return null | ~jnp.isfinite(whitener(within[:, :, None])[0]).all()
 
 
 def namespace(*arrays: Any) -> ModuleType:
