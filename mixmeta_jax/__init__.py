@@ -14,6 +14,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "mixmeta_jax.bayes": ("Priors", "covariances", "log_density"),
     "mixmeta_jax.control": ("Control",),
     "mixmeta_jax.data.correlation": ("ar1_blocks", "cs_blocks"),
     "mixmeta_jax.data.design": ("Design",),
@@ -42,6 +43,7 @@ _HOMES = {
         "Unstructured",
     ),
     "mixmeta_jax.status": ("Status",),
+    "mixmeta_jax.two_stage": ("curves", "pool"),
 }
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

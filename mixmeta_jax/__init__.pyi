@@ -1,5 +1,8 @@
 """The public names, for type checkers: `__init__.py` loads them when they are first used."""
 
+from mixmeta_jax.bayes import Priors as Priors
+from mixmeta_jax.bayes import covariances as covariances
+from mixmeta_jax.bayes import log_density as log_density
 from mixmeta_jax.control import Control as Control
 from mixmeta_jax.data.correlation import ar1_blocks as ar1_blocks
 from mixmeta_jax.data.correlation import cs_blocks as cs_blocks
@@ -45,3 +48,5 @@ from mixmeta_jax.model.structures import (
 from mixmeta_jax.model.structures import Identity as Identity
 from mixmeta_jax.model.structures import Unstructured as Unstructured
 from mixmeta_jax.status import Status as Status
+from mixmeta_jax.two_stage import curves as curves
+from mixmeta_jax.two_stage import pool as pool

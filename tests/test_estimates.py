@@ -7,11 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 import mixmeta_jax as mx
-from mixmeta_jax.data.frame import build_frame
-from tests.designs import KINDS, random_design
+from tests.designs import random_design
 from tests.reference import calls
 
 
@@ -69,7 +67,11 @@ def test_the_estimate_is_that_of_mixmeta(name):
     assert float(found.loglik) == pytest.approx(reference.loglik, abs=1e-10)
     assert mx.Status(int(found.status)) is reference.status
     np.testing.assert_allclose(
-        mx.blups(found, reference.design), reference.blup().to_numpy().reshape(-1, found.Psi[0].shape[0] if reference.frame.k > 1 else 1), rtol=1e-8
+        mx.blups(found, reference.design),
+        reference.blup()
+        .to_numpy()
+        .reshape(-1, found.Psi[0].shape[0] if reference.frame.k > 1 else 1),
+        rtol=1e-8,
     )
     Q, I2 = mx.cochran_q(reference.design)
     assert float(Q) == pytest.approx(reference.heterogeneity.Q[0], rel=1e-10)
