@@ -146,7 +146,8 @@ def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.In
     if not pairs:
         raise InputError("There are no estimates to pool.")
     if index.has_duplicates:
-        raise InputError(f"The label {index[index.duplicated()][0]!r} stands for two locations.")
+        repeated = index[index.duplicated()].tolist()
+        raise InputError(f"The label {repeated[0]!r} stands for two locations.")
     return pairs, index
 
 
@@ -183,9 +184,10 @@ def _matched(data: pd.DataFrame, index: pd.Index, columns: list[str]) -> pd.Data
     if clash:
         raise InputError(f"data has a column '{clash[0]}', a coefficient's name: give other names.")
     if data.index.has_duplicates:
-        raise InputError(f"data has two rows for {data.index[data.index.duplicated()][0]!r}.")
-    absent = index.difference(data.index, sort=False)
-    if len(absent):
+        repeated = data.index[data.index.duplicated()].tolist()
+        raise InputError(f"data has two rows for {repeated[0]!r}.")
+    absent = index.difference(data.index, sort=False).tolist()
+    if absent:
         raise InputError(
             f"data has no row for location {absent[0]!r} (of {len(absent)} without one): its "
             "index must hold the labels of the estimates."
@@ -194,4 +196,4 @@ def _matched(data: pd.DataFrame, index: pd.Index, columns: list[str]) -> pd.Data
 
 
 def _where(index: pd.Index, i: int) -> str:
-    return f"location {index[i]!r}"
+    return f"location {index.tolist()[i]!r}"
