@@ -1,4 +1,4 @@
-"""The cost of one reverse pass through a fit, as a multiple of the fit: run ``python gradients.py``.
+"""The cost of one reverse pass through a fit, as a multiple of the fit.
 
 The value alone and value with gradient in y and S, both compiled beforehand; medians of several
 runs in turn. The pass costs (value and gradient − value) / value.

@@ -22,7 +22,7 @@ _HOMES = {
     "mixmeta_jax.data.matrices": ("inputcov", "vech", "xpnd"),
     "mixmeta_jax.data.network": ("long_contrasts", "network_contrasts"),
     "mixmeta_jax.datasets": ("describe_dataset", "list_datasets", "load_dataset"),
-    "mixmeta_jax.estimates": ("Estimate", "blups", "cochran_q", "estimate", "predictions"),
+    "mixmeta_jax.estimates": ("Estimate", "blups", "cochran_q", "estimate", "predict"),
     "mixmeta_jax.fit": ("Fit", "mixmeta"),
     "mixmeta_jax.errors": ("InputError", "MixmetaError", "PrecisionError"),
     "mixmeta_jax.functional": ("log_likelihood", "make_design"),

@@ -24,7 +24,7 @@ from mixmeta_jax.estimates import Estimate as Estimate
 from mixmeta_jax.estimates import blups as blups
 from mixmeta_jax.estimates import cochran_q as cochran_q
 from mixmeta_jax.estimates import estimate as estimate
-from mixmeta_jax.estimates import predictions as predictions
+from mixmeta_jax.estimates import predict as predict
 from mixmeta_jax.fit import Fit as Fit
 from mixmeta_jax.fit import mixmeta as mixmeta
 from mixmeta_jax.functional import log_likelihood as log_likelihood

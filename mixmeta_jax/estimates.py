@@ -144,7 +144,7 @@ def _found(design: Design, tensors: Any, method: str, control: Control) -> Found
     return optimum(tensors, problem, method)
 
 
-def predictions(fitted: Estimate, X: Any) -> tuple[Array, Array]:
+def predict(fitted: Estimate, X: Any) -> tuple[Array, Array]:
     """Predicted outcomes X₀β̂ and their covariances X₀VX₀ᵀ.
 
     Parameters

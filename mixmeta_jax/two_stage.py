@@ -153,7 +153,8 @@ def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.In
 
 def _stacked(pairs: list, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients, shape (n, k), and covariances, shape (n, k, k)."""
-    vectors, matrices = [], []
+    vectors: list[np.ndarray] = []
+    matrices: list[np.ndarray] = []
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"{_where(index, i)}: give a pair (coefficients, covariance).")

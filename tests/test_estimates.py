@@ -71,7 +71,7 @@ def test_the_estimate_is_that_of_mixmeta(name):
     Q, I2 = mx.cochran_q(reference.design)
     assert float(Q) == pytest.approx(reference.heterogeneity.Q[0], rel=1e-10)
     assert float(I2) == pytest.approx(reference.heterogeneity.I2[0], rel=1e-10)
-    mean, covariance = mx.predictions(found, reference.design.X[:2])
+    mean, covariance = mx.predict(found, reference.design.X[:2])
     np.testing.assert_allclose(mean, reference.fitted_array[:2], rtol=1e-9)
     assert covariance.shape == (2, reference.frame.k, reference.frame.k)
 
@@ -155,7 +155,7 @@ def test_what_is_refused(bcg):
     with pytest.raises(TypeError, match=r"grad requires real"):
         jax.grad(lambda mask: mx.estimate(replace(design, mask=mask)).beta[0])(design.mask)
     with pytest.raises(mx.InputError, match=r"X has shape \(2, 3\)"):
-        mx.predictions(mx.estimate(design, "fixed"), np.ones((2, 3)))
+        mx.predict(mx.estimate(design, "fixed"), np.ones((2, 3)))
 
     def of_labels(group):
         table = {"g": group}

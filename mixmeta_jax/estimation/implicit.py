@@ -70,7 +70,7 @@ def _optimum_jvp(method: str, primals: tuple, tangents: tuple) -> tuple[Found, F
     if moving:
         _, dgradient, H = jax.jvp(gradient, (moving,), (dmoving,), has_aux=True)
         dtheta = solve(H, jax.lax.stop_gradient(problem.units), dgradient)
-    still = np.zeros(found.status.shape, jax.dtypes.float0)
+    still: Any = np.zeros(found.status.shape, jax.dtypes.float0)
     return found, Found(dtheta, still, still, jnp.zeros_like(found.norm))
 
 
