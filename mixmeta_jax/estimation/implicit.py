@@ -34,7 +34,6 @@ HELD = 1e-8
 """Information left on a parameter, in its natural unit, below which its value is held."""
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def optimum(tensors: Tensors, problem: Problem, method: str) -> Found:
     """The maximum of the likelihood, differentiable in the data.
 
@@ -47,15 +46,21 @@ def optimum(tensors: Tensors, problem: Problem, method: str) -> Found:
     method
         "ml" or "reml".
     """
-    return search(tensors, problem, method)
-
-
-def _optimum_jvp(method: str, primals: tuple, tangents: tuple) -> tuple[Found, Found]:
-    tensors, problem = primals
-    found = optimum(tensors, problem, method)
     leaves, structure = jax.tree.flatten(tensors)
-    moves = [_moves(tangent) for tangent in jax.tree.leaves(tangents[0], is_leaf=_is_zero)]
-    dleaves = jax.tree.leaves(tangents[0], is_leaf=_is_zero)
+    return _optimum(leaves, problem, structure, method)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _optimum(leaves: list, problem: Problem, structure: Any, method: str) -> Found:
+    return search(jax.tree.unflatten(structure, leaves), problem, method)
+
+
+def _optimum_jvp(
+    structure: Any, method: str, primals: tuple, tangents: tuple
+) -> tuple[Found, Found]:
+    (leaves, problem), (dleaves, _) = primals, tangents
+    found = _optimum(leaves, problem, structure, method)
+    moves = [_moves(dleaf) for dleaf in dleaves]
 
     def gradient(moving: list[Any]) -> tuple[Array, Array]:
         values = iter(moving)
@@ -74,7 +79,7 @@ def _optimum_jvp(method: str, primals: tuple, tangents: tuple) -> tuple[Found, F
     return found, Found(dtheta, still, still, jnp.zeros_like(found.norm))
 
 
-optimum.defjvp(_optimum_jvp, symbolic_zeros=True)
+_optimum.defjvp(_optimum_jvp, symbolic_zeros=True)
 
 
 def solve(H: Array, units: Array, v: Array) -> Array:
@@ -103,9 +108,6 @@ def _informed(natural: Array) -> Array:
     return jax.lax.fori_loop(0, len(natural), eliminate, start)[1]
 
 
-def _is_zero(tangent: Any) -> bool:
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
-
-
 def _moves(tangent: Any) -> bool:
-    return not _is_zero(tangent) and tangent.dtype != jax.dtypes.float0
+    still = isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+    return not still and tangent.dtype != jax.dtypes.float0
