@@ -14,6 +14,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "mixmeta_jax.bayes": ("Priors", "covariances", "log_density"),
     "mixmeta_jax.control": ("Control",),
     "mixmeta_jax.data.correlation": ("ar1_blocks", "cs_blocks"),
     "mixmeta_jax.data.design": ("Design",),
@@ -21,6 +22,7 @@ _HOMES = {
     "mixmeta_jax.data.matrices": ("inputcov", "vech", "xpnd"),
     "mixmeta_jax.data.network": ("long_contrasts", "network_contrasts"),
     "mixmeta_jax.datasets": ("describe_dataset", "list_datasets", "load_dataset"),
+    "mixmeta_jax.estimates": ("Estimate", "blups", "cochran_q", "estimate", "predict"),
     "mixmeta_jax.fit": ("Fit", "mixmeta"),
     "mixmeta_jax.errors": ("InputError", "MixmetaError", "PrecisionError"),
     "mixmeta_jax.functional": ("log_likelihood", "make_design"),
@@ -41,6 +43,7 @@ _HOMES = {
         "Unstructured",
     ),
     "mixmeta_jax.status": ("Status",),
+    "mixmeta_jax.two_stage": ("curves", "pool"),
 }
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -1,5 +1,8 @@
 """The public names, for type checkers: `__init__.py` loads them when they are first used."""
 
+from mixmeta_jax.bayes import Priors as Priors
+from mixmeta_jax.bayes import covariances as covariances
+from mixmeta_jax.bayes import log_density as log_density
 from mixmeta_jax.control import Control as Control
 from mixmeta_jax.data.correlation import ar1_blocks as ar1_blocks
 from mixmeta_jax.data.correlation import cs_blocks as cs_blocks
@@ -17,6 +20,11 @@ from mixmeta_jax.datasets import load_dataset as load_dataset
 from mixmeta_jax.errors import InputError as InputError
 from mixmeta_jax.errors import MixmetaError as MixmetaError
 from mixmeta_jax.errors import PrecisionError as PrecisionError
+from mixmeta_jax.estimates import Estimate as Estimate
+from mixmeta_jax.estimates import blups as blups
+from mixmeta_jax.estimates import cochran_q as cochran_q
+from mixmeta_jax.estimates import estimate as estimate
+from mixmeta_jax.estimates import predict as predict
 from mixmeta_jax.fit import Fit as Fit
 from mixmeta_jax.fit import mixmeta as mixmeta
 from mixmeta_jax.functional import log_likelihood as log_likelihood
@@ -40,3 +48,5 @@ from mixmeta_jax.model.structures import (
 from mixmeta_jax.model.structures import Identity as Identity
 from mixmeta_jax.model.structures import Unstructured as Unstructured
 from mixmeta_jax.status import Status as Status
+from mixmeta_jax.two_stage import curves as curves
+from mixmeta_jax.two_stage import pool as pool

@@ -98,6 +98,7 @@ def make_design(
         raise InputError(
             f"X has shape {X.shape}: it must have shape ({n}, p), one row per outcome."
         )
+    _refuse_traced(data, Psi_fix)
     table = None if data is None else as_pandas(data)
     if table is not None and len(table) != n:
         raise InputError(f"data has {len(table)} rows, but y has {n}.")
@@ -172,6 +173,21 @@ def require_float64() -> None:
         raise PrecisionError(
             "The functional core needs float64: call jax.config.update('jax_enable_x64', True) "
             "first, or wrap the call in 'with jax.enable_x64(True):'."
+        )
+
+
+def _refuse_traced(data: Any, Psi_fix: Any) -> None:
+    """What the shape of a model depends on, or its checks read, has no derivative and no trace."""
+    columns = data.values() if isinstance(data, Mapping) else ()
+    if any(isinstance(column, Tracer) for column in columns):
+        raise InputError(
+            "data holds a traced column: labels of groups and random predictors are read where "
+            "the design is made and cannot be traced. Trace y, X, S, rho or offset."
+        )
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree_util.tree_leaves(Psi_fix)):
+        raise InputError(
+            "Psi_fix is traced, but it is checked where the design is made. To differentiate in "
+            "it, replace the matrix of the design's structure."
         )
 
 

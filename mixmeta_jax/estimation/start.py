@@ -2,69 +2,90 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
+import jax
 import numpy as np
 
-from mixmeta_jax.data.design import Design
+from mixmeta_jax.data.design import Array, Design
+from mixmeta_jax.model.structure import namespace
 
 SMALL = 0.03
 """Part of the moment estimate from which a level starts that may hold next to no variance."""
 
+COLLINEAR = 1e-10
+"""Part of a predictor's length, left over by the others, below which it adds nothing to them."""
 
-def starting_variances(design: Design) -> list[np.ndarray]:
+
+def starting_variances(design: Design) -> list[Array]:
     """A moment estimate of the variance of each random effect, per level, outer first.
 
     For each outcome alone, the heterogeneity that DerSimonian and Laird find around a weighted
     regression; shared evenly among the levels and their predictors, each in the units of its own
     predictor. Never zero: where there is no excess, a small part of the typical error variance.
+    Numpy's arrays give numpy's; a design with arrays of JAX, which may be traced, gives JAX's.
     """
-    k = design.k
-    variances = np.array([_heterogeneity(design, o) for o in range(k)])
+    xp = namespace(*jax.tree_util.tree_leaves(design))
+    with np.errstate(over="ignore", invalid="ignore"):  # such a fit ends as NOT_FINITE
+        variances = _heterogeneity(xp, design)
     shared = []
     for Z in design.Z:
-        size = np.mean(np.asarray(Z) ** 2, axis=0)
-        size = np.where(size > 0, size, 1.0)
+        size = xp.mean(xp.asarray(Z) ** 2, axis=0)
+        size = xp.where(size > 0, size, 1.0)
         per_predictor = variances[None, :] / size[:, None]
         shared.append(per_predictor.ravel() / (len(design.Z) * Z.shape[1]))
     return shared
 
 
-def _heterogeneity(design: Design, outcome: int) -> float:
-    seen = np.asarray(design.mask)[:, outcome]
-    y, X = np.asarray(design.y)[seen, outcome], np.asarray(design.X)[seen]
-    s = error_variances(design)[seen, outcome]
-    root = 1 / np.sqrt(s)
-    X = X @ np.asarray(design.basis)
-    beta = np.linalg.lstsq(X * root[:, None], y * root, rcond=None)[0]
-    Q = float((((y - X @ beta) * root) ** 2).sum())
-    w = root**2
-    spread = w.sum() - (w**2).sum() / w.sum()
-    excess = (Q - max(len(y) - X.shape[1], 0)) / spread if spread > 0 else 0.0
-    return max(excess, 0.05 / float(w.mean()))
+def _heterogeneity(xp: ModuleType, design: Design) -> Array:
+    """The excess of each outcome's residual sum of squares, as a variance, shape (k,)."""
+    seen = xp.asarray(design.mask)
+    w = xp.where(seen, 1 / xp.where(seen, error_variances(design), 1.0), 0.0)
+    root = xp.sqrt(w)
+    X = xp.asarray(design.X) @ design.basis
+    columns = [X[:, a, None] * root for a in range(design.p)]
+    C = xp.stack([*columns, xp.where(seen, design.y, 0.0) * root])  # (p + 1, n, k)
+    length = xp.sqrt((C**2).sum(1))
+    for a in range(design.p):  # Gram and Schmidt, modified: what the predictors leave of y
+        left = xp.sqrt((C[a] ** 2).sum(0))
+        adds = left > COLLINEAR * length[a]
+        unit = C[a] * xp.where(adds, 1 / xp.where(adds, left, 1.0), 0.0)
+        C = C - unit * (unit * C).sum(1)[:, None]
+    n, total = seen.sum(0), w.sum(0)
+    spread = total - (w**2).sum(0) / xp.where(total > 0, total, 1.0)
+    excess = (C[-1] ** 2).sum(0) - xp.maximum(n - design.p, 0)
+    excess = xp.where(spread > 0, excess / xp.where(spread > 0, spread, 1.0), 0.0)
+    return xp.maximum(excess, 0.05 * n / xp.where(total > 0, total, 1.0))
 
 
-def error_variances(design: Design) -> np.ndarray:
+def error_variances(design: Design) -> Array:
     """The diagonal of S, shape (n, k)."""
     if not isinstance(design.S, tuple):
-        return np.diagonal(np.asarray(design.S), axis1=1, axis2=2)
-    variances = np.ones((design.n, design.k))
+        xp = namespace(design.S)
+        return xp.diagonal(xp.asarray(design.S), axis1=1, axis2=2)
+    n, k = design.n, design.k
+    xp = namespace(*design.S, *(bucket.rows for bucket in design.layout.buckets))
+    places, diagonals = [], []
     for bucket, blocks in zip(design.layout.buckets, design.S, strict=True):
-        diagonal = np.diagonal(np.asarray(blocks), axis1=1, axis2=2)
-        for u, rows in enumerate(bucket.rows):
-            used = rows < design.n
-            variances[rows[used]] = diagonal[used, u * design.k : (u + 1) * design.k]
-    return variances
+        diagonal = xp.diagonal(xp.asarray(blocks), axis1=1, axis2=2)  # (N, n_b·k)
+        diagonals.append(diagonal.reshape(-1, k))
+        places.append(bucket.rows.T.ravel())
+    # Every unit has one place; the empty ones, numbered n, come last.
+    order = xp.argsort(xp.concatenate(places))[:n]
+    return xp.concatenate(diagonals)[order]
 
 
-def starting_parameters(design: Design, variances: list[np.ndarray]) -> np.ndarray:
+def starting_parameters(design: Design, variances: list[Array]) -> Array:
     """Parameters θ to start from, the best guess first, shape (n_starts, n_θ).
 
     Every level takes each of its structure's own starts (several correlations, where it has one)
     at the moment estimate; then the levels are made small, one at a time and all together.
     """
+    xp = namespace(*variances)
     own = [s.starts(v) for s, v in zip(design.structures, variances, strict=True)]
     n_own = max(len(candidates) for candidates in own)
     starts = [
-        np.concatenate([candidates[min(c, len(candidates) - 1)] for candidates in own])
+        xp.concatenate([candidates[min(c, len(candidates) - 1)] for candidates in own])
         for c in range(n_own)
     ]
     for shares in _shares(len(own)):
@@ -72,14 +93,15 @@ def starting_parameters(design: Design, variances: list[np.ndarray]) -> np.ndarr
             s.starts(v * share)[0]
             for s, v, share in zip(design.structures, variances, shares, strict=True)
         ]
-        starts.append(np.concatenate(parts))
-    return np.stack(starts)
+        starts.append(xp.concatenate(parts))
+    return xp.stack(starts)
 
 
-def natural_units(starts: np.ndarray) -> np.ndarray:
+def natural_units(starts: Array) -> Array:
     """Size of each parameter, shape (n_θ,): its largest among the starts, never zero."""
-    sizes = np.abs(starts).max(0)
-    return np.where(sizes > 0, sizes, sizes.max())
+    xp = namespace(starts)
+    sizes = xp.abs(starts).max(0)
+    return xp.where(sizes > 0, sizes, sizes.max())
 
 
 def _shares(n_levels: int) -> list[np.ndarray]:

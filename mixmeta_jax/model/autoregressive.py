@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from mixmeta_jax.model.structure import (
     angle_between,
     correlation_starts,
     mean_correlation,
+    namespace,
     pairs,
     scale_by,
 )
@@ -40,8 +42,9 @@ class AR1(Structure):
         angle = angle_between(mean_correlation(Psi, pairs(len(Psi), 1)), -1, 1)
         return np.array([np.sqrt(np.mean(np.diag(Psi))), angle])
 
-    def starts(self, variances: np.ndarray) -> list[np.ndarray]:
-        return correlation_starts(np.sqrt([np.mean(variances)]))
+    def starts(self, variances: Any) -> list[Any]:
+        xp = namespace(variances)
+        return correlation_starts(xp.sqrt(xp.mean(variances))[None])
 
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         return ["sd", "angle"]
@@ -67,7 +70,7 @@ class HeterogeneousAR1(Structure):
         angle = angle_between(mean_correlation(Psi, pairs(len(Psi), 1)), -1, 1)
         return np.append(np.diag(Psi) ** 0.25, angle)
 
-    def starts(self, variances: np.ndarray) -> list[np.ndarray]:
+    def starts(self, variances: Any) -> list[Any]:
         return correlation_starts(variances**0.25)
 
     def parameter_names(self, names: Sequence[str]) -> list[str]:
@@ -126,11 +129,14 @@ class ContinuousAR1(Structure):
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.array([np.sqrt(np.mean(np.diag(Psi))), self._angle_of(Psi)])
 
-    def starts(self, variances: np.ndarray) -> list[np.ndarray]:
-        return [np.append(self._sizes(variances), np.arcsin(np.sqrt(f))) for f in START_POSITIONS]
+    def starts(self, variances: Any) -> list[Any]:
+        xp = namespace(variances)
+        sizes = self._sizes(variances)
+        return [xp.append(sizes, np.arcsin(np.sqrt(f))) for f in START_POSITIONS]
 
-    def _sizes(self, variances: np.ndarray) -> np.ndarray:
-        return np.sqrt([np.mean(variances)])
+    def _sizes(self, variances: Any) -> Any:
+        xp = namespace(variances)
+        return xp.sqrt(xp.mean(variances))[None]
 
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         return ["sd", "angle"]
@@ -143,10 +149,11 @@ class ContinuousAR1(Structure):
                 f"has {d} random effects: give one time for each."
             )
 
-    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
-        sd = np.sqrt(np.diag(Psi))
-        uncorrelated = np.abs(Psi - np.diag(np.diag(Psi))).max() <= 1e-9 * (sd.max() ** 2)
-        return bool(uncorrelated) or super().at_bound(Psi, scale)
+    def at_bound(self, Psi: Any, scale: Any) -> Any:
+        xp = namespace(Psi)
+        variances = xp.diagonal(Psi)
+        uncorrelated = xp.abs(Psi - xp.diag(variances)).max() <= 1e-9 * variances.max()
+        return uncorrelated | super().at_bound(Psi, scale)
 
 
 class HeterogeneousContinuousAR1(ContinuousAR1):
@@ -167,7 +174,7 @@ class HeterogeneousContinuousAR1(ContinuousAR1):
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.append(np.diag(Psi) ** 0.25, self._angle_of(Psi))
 
-    def _sizes(self, variances: np.ndarray) -> np.ndarray:
+    def _sizes(self, variances: Any) -> Any:
         return variances**0.25
 
     def parameter_names(self, names: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.model.structure import Structure, scale_by
+from mixmeta_jax.model.structure import Structure, namespace, scale_by
 
 
 class _Given(Structure):
@@ -65,13 +65,17 @@ class Proportional(_Given):
         return theta[0] ** 2 * jnp.asarray(self.matrix)
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
-        return np.sqrt([np.trace(Psi) / (np.trace(self.matrix) or 1.0)])
+        return np.sqrt([np.trace(Psi) / np.trace(self.matrix)])
+
+    def starts(self, variances: Any) -> list[Any]:
+        xp = namespace(variances)
+        return [xp.sqrt(variances.sum() / xp.trace(self.matrix))[None]]
 
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         return ["tau"]
 
-    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
-        return bool((np.diag(Psi) <= 1e-9 * scale).all())
+    def at_bound(self, Psi: Any, scale: Any) -> Any:
+        return (namespace(Psi).diagonal(Psi) <= 1e-9 * scale).all()
 
 
 class Correlation(_Given):
@@ -95,11 +99,14 @@ class Correlation(_Given):
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.diag(Psi) ** 0.25
 
+    def starts(self, variances: Any) -> list[Any]:
+        return [variances**0.25]
+
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         return [f"root_sd[{name}]" for name in names]
 
-    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
-        return bool((np.diag(Psi) <= 1e-9 * scale).any())
+    def at_bound(self, Psi: Any, scale: Any) -> Any:
+        return (namespace(Psi).diagonal(Psi) <= 1e-9 * scale).any()
 
 
 class Fixed(_Given):
@@ -117,8 +124,11 @@ class Fixed(_Given):
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.zeros(0)
 
+    def starts(self, variances: Any) -> list[Any]:
+        return [namespace(variances).zeros(0)]
+
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         return []
 
-    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
+    def at_bound(self, Psi: Any, scale: Any) -> Any:
         return False

@@ -7,12 +7,14 @@ point whose curvature tells whether the likelihood would rise inside (see
 ``estimation/convergence.py``).
 
 A structure of one's own is a subclass of `Structure` with ``name``, ``n_parameters`` and ``psi``;
-arrays among its attributes are traced, everything else is static.
+arrays among its attributes are traced, everything else is static. One that overrides ``starts``
+works with the arrays of `namespace`, so that estimates can be traced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, ClassVar
 
 import jax
@@ -21,9 +23,14 @@ import numpy as np
 from jax import Array
 
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.model.small import whitener
 
 START_POSITIONS = (0.5, 0.985, 0.015, 0.8, 0.25)
 """Where starting correlations lie between their bounds, as fractions: the middle, near each end."""
+
+
+NEAREST_STEPS = 30
+"""Steps towards the parameters of a given Ψ, for a structure that does not know its inverse."""
 
 
 class Structure:
@@ -77,9 +84,14 @@ class Structure:
         start = size * np.linspace(0.9, 1.1, self.n_parameters(d))
         return least_squares(distance, start).x
 
-    def starts(self, variances: np.ndarray) -> list[np.ndarray]:
-        """Starting values of θ around a diagonal Ψ with these variances, the best guess first."""
-        return [self.theta(np.diag(variances))]
+    def starts(self, variances: Any) -> list[Any]:
+        """Starting values of θ around a diagonal Ψ with these variances, the best guess first.
+
+        Arrays of numpy in and out, or of JAX, which may be traced.
+        """
+        if namespace(variances) is np:
+            return [self.theta(np.diag(variances))]
+        return [_nearest(self, jnp.diag(variances))]
 
     def ordered(self, order: np.ndarray) -> Structure:
         """The same structure with parameters for another order of the random effects.
@@ -104,18 +116,48 @@ class Structure:
                 f"level '{level}' has {d}: use bscov='id' there."
             )
 
-    def at_bound(self, Psi: np.ndarray, scale: np.ndarray) -> bool:
-        """Whether Ψ lies on the boundary of what the structure allows.
+    def at_bound(self, Psi: Any, scale: Any) -> Any:
+        """Whether Ψ lies on the boundary of what the structure allows; arrays as for ``starts``.
 
         ``scale`` holds a variance per random effect that counts as one unit of size: by it a
         variance is judged to be zero.
         """
-        variances = np.diag(Psi)
-        null = variances <= 1e-9 * scale
-        if null.any():
-            return True
-        sd = np.sqrt(variances)
-        return bool(np.linalg.eigvalsh(Psi / np.outer(sd, sd))[0] <= 1e-7)
+        xp = namespace(Psi)
+        variances = xp.diagonal(Psi)
+        null = (variances <= 1e-9 * scale).any()
+        sd = xp.sqrt(xp.where(null, 1.0, variances))
+        within = xp.where(null, 1.0, Psi / (sd[:, None] * sd)) - 1e-7 * np.eye(len(sd))
+        if xp is np:
+            return bool(null or np.linalg.eigvalsh(within)[0] <= 0)
+        return null | ~jnp.isfinite(whitener(within[:, :, None])[0]).all()
+
+
+def namespace(*arrays: Any) -> ModuleType:
+    """``jax.numpy`` where an array is JAX's, traced or not; numpy otherwise."""
+    return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
+
+
+def _nearest(structure: Structure, Psi: Array) -> Array:
+    """θ whose Ψ is close to the given matrix, by the steps of Levenberg and Marquardt."""
+    d = Psi.shape[0]
+    n = structure.n_parameters(d)
+    size = jnp.sqrt(jnp.mean(jnp.diagonal(Psi)))
+
+    def distance(theta: Array) -> Array:
+        return ((structure.psi(theta, d) - Psi) / size**2).ravel()
+
+    def step(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        theta, damping = state
+        r, J = distance(theta), jax.jacfwd(distance)(theta)
+        norms = jnp.sqrt((J**2).sum(0) + 1e-12)
+        J = J / norms
+        R = whitener((J.T @ J + damping * jnp.eye(n))[:, :, None])[0][:, :, 0]
+        trial = theta - R.T @ (R @ (J.T @ r)) / norms
+        falls = (distance(trial) ** 2).sum() < (r**2).sum()
+        return jnp.where(falls, trial, theta), jnp.where(falls, damping / 5, damping * 5)
+
+    start = (size * jnp.linspace(0.9, 1.1, n), jnp.asarray(0.01))
+    return jax.lax.fori_loop(0, NEAREST_STEPS, step, start)[0]
 
 
 def _flatten(structure: Structure) -> tuple[tuple, tuple]:
@@ -132,9 +174,10 @@ def _unflatten(cls: type[Structure], aux: tuple, leaves: Sequence[Any]) -> Struc
     return structure
 
 
-def correlation_starts(sd_theta: np.ndarray) -> list[np.ndarray]:
+def correlation_starts(sd_theta: Any) -> list[Any]:
     """Starts of θ = (sizes, angle) whose correlations spread over the range between the bounds."""
-    return [np.append(sd_theta, np.arcsin(2 * f - 1)) for f in START_POSITIONS]
+    xp = namespace(sd_theta)
+    return [xp.append(sd_theta, np.arcsin(2 * f - 1)) for f in START_POSITIONS]
 
 
 def mean_correlation(Psi: np.ndarray, among: list[tuple[int, int]]) -> float:

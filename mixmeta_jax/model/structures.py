@@ -7,6 +7,7 @@ order in time and those built around a given matrix.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,7 @@ from mixmeta_jax.model.structure import (
     angle_between,
     correlation_starts,
     mean_correlation,
+    namespace,
     pairs,
     scale_by,
 )
@@ -67,10 +69,13 @@ class Unstructured(Structure):
         signs = np.where(np.diag(R) < 0, -1.0, 1.0)
         return (signs[:, None] * R).T[rows, columns]
 
-    def starts(self, variances: np.ndarray) -> list[np.ndarray]:
-        sd, d = np.sqrt(variances), len(variances)
+    def starts(self, variances: Any) -> list[Any]:
+        sd, d = namespace(variances).sqrt(variances), len(variances)
+        sd = sd if self.order is None else sd[self.order]
         correlations = (0.0, 0.8) if d > 1 else (0.0,)
-        return [self.theta(np.outer(sd, sd) * (c + (1 - c) * np.eye(d))) for c in correlations]
+        factors = [np.linalg.cholesky(c + (1 - c) * np.eye(d)) for c in correlations]
+        columns, rows = np.triu_indices(d)
+        return [(sd[:, None] * factor)[rows, columns] for factor in factors]
 
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         columns, rows = np.triu_indices(len(names))
@@ -92,6 +97,9 @@ class Diagonal(Structure):
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.sqrt(np.diag(Psi))
 
+    def starts(self, variances: Any) -> list[Any]:
+        return [namespace(variances).sqrt(variances)]
+
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         return [f"sd[{name}]" for name in names]
 
@@ -110,6 +118,10 @@ class Identity(Structure):
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.sqrt([np.mean(np.diag(Psi))])
+
+    def starts(self, variances: Any) -> list[Any]:
+        xp = namespace(variances)
+        return [xp.sqrt(xp.mean(variances))[None]]
 
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         return ["sd"]
@@ -139,11 +151,12 @@ class CompoundSymmetry(Structure):
         eigenvalues = [variance - covariance, variance + (d - 1) * covariance]
         return np.sqrt(np.maximum(eigenvalues, 0))
 
-    def starts(self, variances: np.ndarray) -> list[np.ndarray]:
-        d, variance = len(variances), np.mean(variances)
+    def starts(self, variances: Any) -> list[Any]:
+        xp, d = namespace(variances), len(variances)
+        variance = xp.mean(variances)
         low = -1 / (d - 1)
         correlations = [low + f * (1 - low) for f in START_POSITIONS]
-        return [np.sqrt(variance * np.array([1 - r, 1 + (d - 1) * r])) for r in correlations]
+        return [xp.sqrt(variance * np.array([1 - r, 1 + (d - 1) * r])) for r in correlations]
 
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         return ["root[within]", "root[mean]"]
@@ -173,7 +186,7 @@ class HeterogeneousCompoundSymmetry(Structure):
         angle = angle_between(mean_correlation(Psi, pairs(d)), -1 / (d - 1), 1)
         return np.append(np.diag(Psi) ** 0.25, angle)
 
-    def starts(self, variances: np.ndarray) -> list[np.ndarray]:
+    def starts(self, variances: Any) -> list[Any]:
         return correlation_starts(variances**0.25)
 
     def parameter_names(self, names: Sequence[str]) -> list[str]:

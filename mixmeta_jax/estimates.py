@@ -1,0 +1,247 @@
+"""Differentiable estimates: fits, BLUPs, predictions and heterogeneity as pure functions.
+
+Every function takes a design, whose arrays may be traced, and composes with ``jit``, ``vmap``,
+``grad``, ``jacfwd``, ``jacrev`` and ``hessian``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from mixmeta_jax.control import Control, as_control
+from mixmeta_jax.data.design import Design, arrange
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.implicit import optimum
+from mixmeta_jax.estimation.search import Found, Problem
+from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
+from mixmeta_jax.functional import METHODS, require_float64
+from mixmeta_jax.model.likelihood import profile, solution_at
+from mixmeta_jax.model.sweep import downward, upward
+from mixmeta_jax.status import Status
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Estimate:
+    """What `estimate` returns: a pytree of JAX arrays.
+
+    Attributes
+    ----------
+    beta, vcov
+        Coefficients, shape (p·k,), predictor-major, and their covariance, shape (p·k, p·k).
+    theta, Psi
+        Parameters of all levels, outer first, and Ψ of each level, shape (d, d).
+    loglik
+        Log-likelihood, restricted under REML.
+    status
+        Code of a `Status`: ``mx.Status(int(estimate.status))``.
+    n_iter, gradient_norm
+        Evaluations of the likelihood; scale-free norm of the gradient.
+    """
+
+    beta: Array
+    vcov: Array
+    theta: Array
+    Psi: tuple[Array, ...]
+    loglik: Array
+    status: Array
+    n_iter: Array
+    gradient_norm: Array
+
+
+def estimate(
+    design: Design, method: str = "reml", control: Control | Mapping[str, Any] | None = None
+) -> Estimate:
+    """Fit a model as a function that JAX can differentiate.
+
+    The numbers are those of `mixmeta`. Their derivatives follow from the implicit function theorem
+    at the optimum, forward and reverse, to second order: in ``y``, ``X``, ``S`` and whatever these
+    are computed from (an offset, a correlation, a first-stage setting).
+
+    Parameters
+    ----------
+    design
+        From `make_design`.
+    method
+        "reml", "ml" or "fixed".
+    control
+        `Control`, or a dict of its fields; ``start`` and ``verbose`` are not read.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    PrecisionError
+        Where float64 is off.
+    InputError
+        For an unknown method.
+
+    Notes
+    -----
+    At a boundary (``status`` BOUNDARY: a zero variance) the derivative is that of the constrained
+    optimum: the null variance stays null. Where the likelihood is flat in some parameters
+    (NOT_IDENTIFIED), they are held; β̂, Ψ̂ and the rest are right as far as the data identify them.
+    Where a fit has not converged the derivatives are those at the point it reached, or NaN.
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> def pooled(y):
+    ...     return mx.estimate(mx.make_design(y, S=bcg.logorvar)).beta[0]
+    >>> with jax.enable_x64(True):
+    ...     influence = jax.grad(pooled)(jax.numpy.asarray(bcg.logor))
+    >>> round(float(influence.sum()), 6)
+    1.0
+    """
+    require_float64()
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}.")
+    settings = as_control(control)
+    if method == "fixed":
+        design = design.without_levels()
+    with jax.default_matmul_precision("highest"):
+        tensors = arrange(design)
+        found = _found(design, tensors, method, settings)
+        Psi = design.Psi(found.theta)
+        loglik, beta, V = solution_at(Psi, tensors, method=method)
+        T = jnp.kron(jnp.asarray(design.basis), jnp.eye(design.k))
+        vcov = T @ V @ T.T
+        return Estimate(
+            T @ beta,
+            0.5 * (vcov + vcov.T),
+            found.theta,
+            Psi,
+            loglik,
+            jnp.where(jnp.isfinite(loglik), found.status, int(Status.NOT_FINITE)),
+            found.n_iter,
+            found.norm,
+        )
+
+
+def _found(design: Design, tensors: Any, method: str, control: Control) -> Found:
+    if sum(design.n_parameters) == 0:
+        zero = jnp.zeros((), int)
+        return Found(jnp.zeros(0), zero + int(Status.CONVERGED), zero, jnp.zeros(()))
+    still = jax.lax.stop_gradient(design)
+    scales = starting_variances(still)
+    own = starting_parameters(still, scales)
+    problem = Problem(
+        jnp.asarray(own[: control.n_starts]),
+        tuple(jnp.asarray(scale) for scale in scales),
+        jnp.asarray(natural_units(own)),
+        jnp.asarray(control.max_iter),
+        jnp.asarray(control.gradient_tol),
+    )
+    return optimum(tensors, problem, method)
+
+
+def predict(fitted: Estimate, X: Any) -> tuple[Array, Array]:
+    """Predicted outcomes X₀β̂ and their covariances X₀VX₀ᵀ.
+
+    Parameters
+    ----------
+    fitted
+        From `estimate`.
+    X
+        Predictors, shape (m, p), in the columns of the design.
+
+    Returns
+    -------
+    mean, covariance
+        Shapes (m, k) and (m, k, k).
+
+    Raises
+    ------
+    InputError
+        Where X does not have the predictors of the fit.
+    """
+    X = jnp.asarray(X)
+    if X.ndim != 2 or X.shape[1] == 0 or len(fitted.beta) % X.shape[1]:
+        raise InputError(
+            f"X has shape {X.shape}: it must have shape (m, p) with the predictors of the fit, "
+            f"which has {len(fitted.beta)} coefficients."
+        )
+    p = X.shape[1]
+    k = len(fitted.beta) // p
+    V = fitted.vcov.reshape(p, k, p, k)
+    return X @ fitted.beta.reshape(p, k), jnp.einsum("na,aobr,nb->nor", X, V, X)
+
+
+def blups(fitted: Estimate, design: Design) -> Array:
+    """Best linear unbiased predictions Xβ̂ + Zb̂ of every unit, missing outcomes included.
+
+    Parameters
+    ----------
+    fitted
+        From `estimate`.
+    design
+        The design it was estimated from.
+
+    Returns
+    -------
+    jax.Array
+        Shape (n, k), without the offset.
+    """
+    require_float64()
+    with jax.default_matmul_precision("highest"):
+        fixed = jnp.asarray(design.X) @ fitted.beta.reshape(design.p, design.k)
+        y = jnp.where(design.mask, jnp.where(design.mask, design.y, 0.0) - fixed, 0.0)
+        return fixed + random_part(fitted.Psi, design, y)
+
+
+def random_part(Psi: tuple[Array, ...], design: Design, residual: Array) -> Array:
+    """Zb̂ = Σ_ℓ Z ΨZᵀ Σ⁻¹ r of every unit, shape (n, k)."""
+    tensors = arrange(replace(design, y=residual))
+    up = upward(Psi, tensors)
+    zero = jnp.zeros(design.p * design.k)
+    down = downward(up, tensors, zero, jnp.zeros((len(zero), len(zero))))
+    weighted = jnp.zeros((design.n + 1, design.k))
+    for bucket, e in zip(design.layout.buckets, down.residuals, strict=True):
+        n_b, N = bucket.rows.shape
+        values = jnp.moveaxis(e.reshape(n_b, design.k, N), 1, 2)
+        weighted = weighted.at[bucket.rows].set(values)
+    weighted = jnp.where(design.mask, weighted[: design.n], 0.0)  # Σ⁻¹r
+    total = jnp.zeros((design.n, design.k))
+    for level, (P, Z) in enumerate(zip(Psi, design.Z, strict=True)):
+        group = jnp.asarray(design.groups)[:, level]
+        q = Z.shape[1]
+        scores = (jnp.asarray(Z)[:, :, None] * weighted[:, None]).reshape(design.n, -1)
+        sums = jnp.zeros((design.n, q * design.k)).at[group].add(scores)
+        effects = (sums @ P)[group].reshape(design.n, q, design.k)
+        total = total + (jnp.asarray(Z)[:, :, None] * effects).sum(1)
+    return total
+
+
+def cochran_q(design: Design) -> tuple[Array, Array]:
+    """Cochran's Q of all outcomes together, and I² in percent.
+
+    Q is the residual sum of squares of the fixed-effects model with the full S; I² is
+    max(0, (Q − df)/Q), whose derivative is zero where Q is below its degrees of freedom.
+
+    Parameters
+    ----------
+    design
+        From `make_design`.
+
+    Returns
+    -------
+    Q, I2
+        Scalars.
+    """
+    require_float64()
+    with jax.default_matmul_precision("highest"):
+        tensors = arrange(design.without_levels())
+        up = upward((), tensors)
+        solution = profile(up)
+        Q = solution.deviance - up.logdet
+        df = tensors.n_obs - design.p * design.k
+        return Q, 100 * jnp.maximum(0.0, (Q - df) / Q)

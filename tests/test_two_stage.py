@@ -1,0 +1,88 @@
+"""Two-stage analyses: from a pair per location to a fit and curves."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixmeta_jax as mx
+
+
+def first_stage(n, k=2, seed=1):
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(n, k, k))
+    V = 0.05 * (root @ root.transpose(0, 2, 1) + np.eye(k))
+    x = rng.normal(size=n)
+    b = 0.5 + 0.2 * x[:, None] + rng.normal(size=(n, k)) * 0.5
+    return [f"city {i}" for i in range(n)], b, V, pd.DataFrame({"x": x})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    labels, b, V, data = first_stage(12)
+    data.index = labels
+    pairs = dict(zip(labels, zip(b, V, strict=True), strict=True))
+    # Rows of the frame are found by label, whatever their order.
+    return mx.pool(pairs, "~ x", data=data[::-1], bscov="diag"), (b, V, data)
+
+
+def test_a_pool_is_the_fit_of_its_arrays(fitted):
+    fit, (b, V, data) = fitted
+    frame = data.assign(b1=b[:, 0], b2=b[:, 1])
+    direct = mx.mixmeta("b1 + b2 ~ x", S=V, data=frame, bscov="diag")
+    np.testing.assert_allclose(fit.coef, direct.coef, rtol=1e-12)
+    assert list(fit.index) == list(data.index)
+
+
+def test_curves_are_the_basis_times_the_blups(fitted):
+    fit, _ = fitted
+    basis = np.array([[0.0, 0.0], [1.0, 2.0], [3.0, -1.0]])
+    curves = mx.curves(fit, basis, at=[10, 20, 30])
+    table, vcov = fit.blup(vcov=True)
+    one = curves.loc["city 4"]
+    np.testing.assert_allclose(one["curve"], basis @ table.to_numpy()[4], rtol=1e-12)
+    expected = np.sqrt(np.diag(basis @ vcov[4] @ basis.T))
+    np.testing.assert_allclose(one["se"], expected, rtol=1e-12)
+    assert (one["lower"] <= one["curve"]).all() and one.loc[10, "se"] == 0
+
+
+def test_arrays_and_labels_in_place_of_a_mapping():
+    labels, b, V, _ = first_stage(10, k=1)
+    arrays = mx.pool((b, V), labels=labels)
+    pairs = mx.pool(list(zip(b, V[:, 0, 0], strict=True)))
+    np.testing.assert_allclose(arrays.coef, pairs.coef, rtol=1e-12)
+    assert arrays.index[3] == "city 3" and pairs.index[3] == 3
+
+
+LABELS, B, V, DATA = first_stage(5)
+PAIRS = list(zip(B, V, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"estimates": []}, "no estimates"),
+        ({"estimates": [*PAIRS, (np.ones(3), np.eye(3))]}, r"location 5 has 3 coefficients.*2"),
+        ({"estimates": [*PAIRS, (np.ones(2), np.eye(3))]}, r"shape \(3, 3\)"),
+        ({"estimates": [*PAIRS, np.ones(2)]}, "location 5: give a pair"),
+        ({"estimates": [*PAIRS, (np.ones(2), np.ones((2, 2)))]}, "location 5 is not positive"),
+        ({"estimates": [*PAIRS, (np.ones(2), [[1, 0.5], [0, 1]])]}, "not symmetric"),
+        ({"estimates": [*PAIRS, ([np.nan, 1], np.eye(2))]}, "location 5.*not finite"),
+        ({"estimates": PAIRS, "labels": ["a"]}, "1 labels for 5 estimates"),
+        ({"estimates": PAIRS, "labels": list("aabcd")}, "'a' stands for two"),
+        ({"estimates": (B, V[:3])}, "5 coefficients, but 3 covariances"),
+        ({"estimates": PAIRS, "names": ["b", "b"]}, "2 different ones"),
+        ({"estimates": PAIRS, "labels": LABELS, "data": DATA}, "no row for location 'city 0'"),
+        ({"estimates": PAIRS, "data": DATA.rename(columns={"x": "b1"})}, "column 'b1'"),
+        ({"estimates": PAIRS, "data": DATA.set_axis([0, 0, 1, 2, 3])}, "two rows for 0"),
+    ],
+)  # fmt: skip
+def test_bad_input(arguments, sentence):
+    with pytest.raises(mx.InputError, match=sentence):
+        mx.pool(**arguments)
+
+
+def test_bad_bases(fitted):
+    with pytest.raises(mx.InputError, match="must have 2 columns"):
+        mx.curves(fitted[0], np.ones((3, 3)))
+    with pytest.raises(mx.InputError, match="at has 2 values"):
+        mx.curves(fitted[0], np.ones((3, 2)), at=[1, 2])
