@@ -11,7 +11,7 @@ data sets of similar size share one compilation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -89,6 +89,7 @@ def build_layout(
     codes: Sequence[np.ndarray],
     dims: Sequence[int],
     blocks: Sequence[np.ndarray] | None = None,
+    tight: bool = False,
 ) -> Layout:
     """Arrange units with k outcomes.
 
@@ -102,7 +103,11 @@ def build_layout(
         Number of random effects of each level.
     blocks
         Units that each block of S covers; None where S has one matrix per unit.
+    tight
+        Whether to leave the axes of blocks and groups as long as they are: for many data sets of
+        one shape, which share their compilation in any case.
     """
+    length = int if tight else padded_length
     block = np.arange(n)
     if blocks is not None:
         for b, rows in enumerate(blocks):
@@ -112,8 +117,8 @@ def build_layout(
     for level in reversed(range(len(codes))):
         block, direct = _place(block, codes[level], k, dims[level], bool(absorbed))
         (inside if direct else absorbed).append(level)
-    buckets = tuple(_bucket(rows, n, codes, inside, absorbed) for rows in _rows_by_size(block, n))
-    counts = [padded_length(int(codes[level].max()) + 1) for level in absorbed]
+    buckets = tuple(_bucket(rows, n, codes, inside, absorbed) for rows in _rows_by_size(block, n, length))
+    counts = [length(int(codes[level].max()) + 1) for level in absorbed]
     parents = []
     for level, outer, count in zip(absorbed, absorbed[1:], counts, strict=False):
         parent = np.zeros(count, np.int32)
@@ -153,13 +158,15 @@ def _merge(block: np.ndarray, group: np.ndarray) -> np.ndarray:
     return csgraph.connected_components(links, directed=False)[1][block]
 
 
-def _rows_by_size(block: np.ndarray, n: int) -> list[np.ndarray]:
+def _rows_by_size(
+    block: np.ndarray, n: int, length: Callable[[int], int]
+) -> list[np.ndarray]:
     """Units of the blocks, shape (n_b, N) per bucket, n where a place is empty."""
     counts = np.bincount(block)
     present = np.flatnonzero(counts)
     largest = int(counts.max())
     if largest == 1:
-        rows = np.full((1, padded_length(n)), n, np.int32)
+        rows = np.full((1, length(n)), n, np.int32)
         rows[0, :n] = np.arange(n)
         return [rows]
     by_block = np.argsort(block, kind="stable")
@@ -171,7 +178,7 @@ def _rows_by_size(block: np.ndarray, n: int) -> list[np.ndarray]:
         smaller = size
         if len(members) == 0:
             continue
-        rows = np.full((size, padded_length(len(members))), n, np.int32)
+        rows = np.full((size, length(len(members))), n, np.int32)
         place = np.arange(size)[:, None]
         filled = place < counts[members]
         source = np.where(filled, first[members] + place, 0)

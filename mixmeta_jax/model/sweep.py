@@ -9,8 +9,8 @@ Downward, the estimates are handed back: with P = Σ⁻¹ − Σ⁻¹X V XᵀΣ�
 group j of level ℓ gets s_j = Z_jᵀPy and T_j = Z_jᵀPZ_j, whose sums make the gradient
 ∂ℓ/∂Ψ = ½ Σ_j (s_j s_jᵀ − T_j), and every block gets e = Py and its diagonal block of P.
 
-The arrays end in the axis of the blocks or groups, N or G. For B data sets in one program a last axis
-of the data sets follows it everywhere, and at the root too: length B, or 1 for what they share.
+The arrays end in the axis of the blocks or groups, N or G. For B data sets in one program a last
+axis of the data sets follows it, and at the root too: length B, or 1 for what they share.
 
 The columns are kept in the order [finest absorbed Z, …, outermost absorbed Z, X, y]; a column of X
 or Z is a pair (predictor, outcome), outcome fastest.

@@ -1,0 +1,79 @@
+"""Starting values of many data sets at once: those of `start`, along the lanes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixmeta_jax.data.design import Design
+from mixmeta_jax.estimation.lane_data import ManyData
+from mixmeta_jax.estimation.start import starting_parameters
+from mixmeta_jax.model.structure import Structure
+
+
+def lane_scales(many: ManyData, members: np.ndarray) -> list[np.ndarray]:
+    """`start.starting_variances` of the members, shape (b, d) per level, outer first."""
+    variances = _heterogeneity(many, members)  # (b, k)
+    shared = []
+    for Z in many.design.Z:
+        size = np.mean(np.asarray(Z) ** 2, axis=0)
+        size = np.where(size > 0, size, 1.0)
+        per_predictor = variances[:, None, :] / size[:, None]
+        parts = len(many.design.Z) * Z.shape[1]
+        shared.append(per_predictor.reshape(len(members), -1) / parts)
+    return shared
+
+
+def _heterogeneity(many: ManyData, members: np.ndarray) -> np.ndarray:
+    """DerSimonian and Laird's excess of each outcome alone, shape (b, k); see `start`."""
+    design = many.design
+    seen, y = many.seen(members), many.y[members]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        w = np.where(seen, 1 / many.variances(members), 0.0)
+    y = np.where(seen, y, 0.0)
+    X = design.X @ design.basis
+    n, p = X.shape
+    wy = w * y
+    cross = np.swapaxes(wy, 1, 2) @ X  # (b, k, p)
+    products = np.swapaxes(w, 1, 2) @ (X[:, :, None] * X[:, None]).reshape(n, p * p)
+    products = products.reshape(*products.shape[:2], p, p)
+    inverse = np.linalg.pinv(products, rcond=1e-12, hermitian=True)
+    explained = np.einsum("bka,bkac,bkc->bk", cross, np.broadcast_to(inverse, (len(y), *inverse.shape[1:])), cross)
+    Q = np.maximum((wy * y).sum(1) - explained, 0.0)
+    total = w.sum(1)
+    count = seen.sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = total - (w**2).sum(1) / total
+        excess = np.where(spread > 0, (Q - np.maximum(count - p, 0)) / spread, 0.0)
+        least = 0.05 * count / total
+    return np.maximum(excess, np.where(np.isfinite(least), least, 1.0))
+
+
+def lane_parameters(design: Design, scales: list[np.ndarray]) -> np.ndarray:
+    """`start.starting_parameters` of the lanes, shape (n_starts, n_θ, b)."""
+    b = len(scales[0])
+    if all(_scales_alone(structure, d) for structure, d in zip(design.structures, design.dims, strict=True)):
+        return _by_powers(design, scales)
+    rows = [starting_parameters(design, [v[lane] for v in scales]) for lane in range(b)]
+    return np.stack(rows, -1)
+
+
+def _scales_alone(structure: Structure, d: int) -> bool:
+    return d == 1 and type(structure).__module__.startswith("mixmeta_jax.")
+
+
+def _by_powers(design: Design, scales: list[np.ndarray]) -> np.ndarray:
+    """Starts of levels with one variance each: every parameter is a power of it."""
+    at_one = starting_parameters(design, [np.ones(1) for _ in scales])
+    at_more = starting_parameters(design, [np.full(1, 16.0) for _ in scales])
+    level = np.repeat(np.arange(len(scales)), design.n_parameters)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        power = np.log(at_more / at_one) / np.log(16.0)
+    power = np.where(at_one == 0, 0.0, power)
+    by_parameter = np.stack([v[:, 0] for v in scales])[level]  # (n_θ, b)
+    return at_one[:, :, None] * by_parameter[None] ** power[:, :, None]
+
+
+def lane_units(starts: np.ndarray) -> np.ndarray:
+    """`start.natural_units` of the lanes, shape (n_θ, b)."""
+    sizes = np.abs(starts).max(0)
+    return np.where(sizes > 0, sizes, sizes.max(0))
