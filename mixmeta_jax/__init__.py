@@ -25,6 +25,7 @@ _HOMES = {
     "mixmeta_jax.errors": ("InputError", "MixmetaError", "PrecisionError"),
     "mixmeta_jax.functional": ("log_likelihood", "make_design"),
     "mixmeta_jax.likelihood_ratio": ("lr_test",),
+    "mixmeta_jax.many_fits": ("ManyFits", "fit_many"),
     "mixmeta_jax.model.autoregressive": (
         "AR1",
         "ContinuousAR1",

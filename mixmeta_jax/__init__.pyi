@@ -22,6 +22,8 @@ from mixmeta_jax.fit import mixmeta as mixmeta
 from mixmeta_jax.functional import log_likelihood as log_likelihood
 from mixmeta_jax.functional import make_design as make_design
 from mixmeta_jax.likelihood_ratio import lr_test as lr_test
+from mixmeta_jax.many_fits import ManyFits as ManyFits
+from mixmeta_jax.many_fits import fit_many as fit_many
 from mixmeta_jax.model.autoregressive import AR1 as AR1
 from mixmeta_jax.model.autoregressive import ContinuousAR1 as ContinuousAR1
 from mixmeta_jax.model.autoregressive import HeterogeneousAR1 as HeterogeneousAR1

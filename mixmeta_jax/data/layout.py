@@ -117,7 +117,9 @@ def build_layout(
     for level in reversed(range(len(codes))):
         block, direct = _place(block, codes[level], k, dims[level], bool(absorbed))
         (inside if direct else absorbed).append(level)
-    buckets = tuple(_bucket(rows, n, codes, inside, absorbed) for rows in _rows_by_size(block, n, length))
+    buckets = tuple(
+        _bucket(rows, n, codes, inside, absorbed) for rows in _rows_by_size(block, n, length)
+    )
     counts = [length(int(codes[level].max()) + 1) for level in absorbed]
     parents = []
     for level, outer, count in zip(absorbed, absorbed[1:], counts, strict=False):
@@ -158,9 +160,7 @@ def _merge(block: np.ndarray, group: np.ndarray) -> np.ndarray:
     return csgraph.connected_components(links, directed=False)[1][block]
 
 
-def _rows_by_size(
-    block: np.ndarray, n: int, length: Callable[[int], int]
-) -> list[np.ndarray]:
+def _rows_by_size(block: np.ndarray, n: int, length: Callable[[int], int]) -> list[np.ndarray]:
     """Units of the blocks, shape (n_b, N) per bucket, n where a place is empty."""
     counts = np.bincount(block)
     present = np.flatnonzero(counts)

@@ -187,9 +187,7 @@ class _Run:
             padded = np.resize(part, self.size)
             with jax.enable_x64(True), jax.default_matmul_precision("highest"):
                 where = self.next_device()
-                data = jax.device_put(
-                    (theta, lane_arrays(self.many, padded)), self.devices[where]
-                )
+                data = jax.device_put((theta, lane_arrays(self.many, padded)), self.devices[where])
                 solved = solve(data[0], self.shared[where], data[1], method=self.method)
                 return part, jax.device_get(solved)
 
@@ -352,7 +350,9 @@ class _Run:
         if len(saddle) and attempt <= ESCAPES:
             part = ended.taken(saddle)
             for side in (1.0, -1.0):
-                theta = lanes.theta[:, saddle] + side * 0.1 * 2.0**attempt * verdict.ascent[:, saddle]
+                theta = (
+                    lanes.theta[:, saddle] + side * 0.1 * 2.0**attempt * verdict.ascent[:, saddle]
+                )
                 fresh = departure(theta, self.many.n_coefficients)
                 jobs.append(Job(part.members, fresh, part.units, part.scales))
         if attempt == 0 and len(ended.units) > 1 and self.control.n_starts != 1:

@@ -174,4 +174,3 @@ def _shared_errors(many: ManyData, b: int) -> np.ndarray:
     pair = seen[:, :, None, None] & seen[None, None]
     unit = np.eye(n_b * k).reshape(n_b, k, n_b, k, 1)
     return np.where(pair, S, unit)[..., None]
-

@@ -37,7 +37,9 @@ def _heterogeneity(many: ManyData, members: np.ndarray) -> np.ndarray:
     products = np.swapaxes(w, 1, 2) @ (X[:, :, None] * X[:, None]).reshape(n, p * p)
     products = products.reshape(*products.shape[:2], p, p)
     inverse = np.linalg.pinv(products, rcond=1e-12, hermitian=True)
-    explained = np.einsum("bka,bkac,bkc->bk", cross, np.broadcast_to(inverse, (len(y), *inverse.shape[1:])), cross)
+    explained = np.einsum(
+        "bka,bkac,bkc->bk", cross, np.broadcast_to(inverse, (len(y), *inverse.shape[1:])), cross
+    )
     Q = np.maximum((wy * y).sum(1) - explained, 0.0)
     total = w.sum(1)
     count = seen.sum(1)
@@ -51,7 +53,10 @@ def _heterogeneity(many: ManyData, members: np.ndarray) -> np.ndarray:
 def lane_parameters(design: Design, scales: list[np.ndarray]) -> np.ndarray:
     """`start.starting_parameters` of the lanes, shape (n_starts, n_θ, b)."""
     b = len(scales[0])
-    if all(_scales_alone(structure, d) for structure, d in zip(design.structures, design.dims, strict=True)):
+    if all(
+        _scales_alone(structure, d)
+        for structure, d in zip(design.structures, design.dims, strict=True)
+    ):
         return _by_powers(design, scales)
     rows = [starting_parameters(design, [v[lane] for v in scales]) for lane in range(b)]
     return np.stack(rows, -1)

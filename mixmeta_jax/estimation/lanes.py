@@ -234,9 +234,7 @@ def slopes_at(theta: Array, shared: Tensors) -> tuple[Array, ...]:
     return jax.vmap(shared.slopes, in_axes=-1, out_axes=-1)(theta)
 
 
-def _step(
-    lanes: Lanes, data: Tensors, units: Array, max_iter: Array, restricted: bool
-) -> Lanes:
+def _step(lanes: Lanes, data: Tensors, units: Array, max_iter: Array, restricted: bool) -> Lanes:
     new = evaluate(lanes.trial, data, restricted)
     first = lanes.n_iter == 0
     gain = new.value - lanes.at.value
@@ -263,9 +261,7 @@ def _step(
     out = (n_iter >= max_iter) | (damping > 1e12)
     phase = jnp.where(arrived, ARRIVED, jnp.where(out, GIVEN_UP, RUNNING))
     phase = jnp.where(first & ~accepted, NOWHERE, phase)
-    return Lanes(
-        theta, at, theta + move, predicted, damping, norm, least, stalled, n_iter, phase
-    )
+    return Lanes(theta, at, theta + move, predicted, damping, norm, least, stalled, n_iter, phase)
 
 
 def _newton_step(at: Evaluation, damping: Array, units: Array) -> tuple[Array, Array, Array]:
