@@ -41,7 +41,10 @@ _HOMES = {
         "Identity",
         "Unstructured",
     ),
+    "mixmeta_jax.simulation": ("mixmeta_sim",),
+    "mixmeta_jax.performance": ("simulation_study",),
     "mixmeta_jax.status": ("Status",),
+    "mixmeta_jax.studies": ("bootstrap", "cumulative", "leave_one_out", "permutation_test"),
 }
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -41,4 +41,10 @@ from mixmeta_jax.model.structures import (
 )
 from mixmeta_jax.model.structures import Identity as Identity
 from mixmeta_jax.model.structures import Unstructured as Unstructured
+from mixmeta_jax.simulation import mixmeta_sim as mixmeta_sim
+from mixmeta_jax.performance import simulation_study as simulation_study
 from mixmeta_jax.status import Status as Status
+from mixmeta_jax.studies import bootstrap as bootstrap
+from mixmeta_jax.studies import cumulative as cumulative
+from mixmeta_jax.studies import leave_one_out as leave_one_out
+from mixmeta_jax.studies import permutation_test as permutation_test

@@ -188,14 +188,16 @@ def _own_errors(S: Any, rho: Any, B: int, n: int, k: int) -> np.ndarray | None:
     )
     if shared and own:
         raise InputError(
-            f"S has the shape {S.shape}, which can be one S for all data sets or one for each: give "
-            f"n x k x k matrices, shape {(n, k, k)}, or one per data set, shape {(B, n, k, k)}."
+            f"S has the shape {S.shape}, which can be one S for all data sets or one for "
+            f"each: give n x k x k matrices, shape {(n, k, k)}, or one per data "
+            f"set, shape {(B, n, k, k)}."
         )
     if not own:
         if not shared and S.ndim > 2:
             raise InputError(
-                f"S has the shape {S.shape}: for {B} data sets of {n} rows and {k} outcome(s) it must "
-                f"be shared, as in mixmeta, or {(B, n, k)}, {(B, n, triangle)} or {(B, n, k, k)}."
+                f"S has the shape {S.shape}: for {B} data sets of {n} rows and {k} outcome(s) it "
+                f"must be shared, as in mixmeta, or {(B, n, k)}, {(B, n, triangle)} or "
+                f"{(B, n, k, k)}."
             )
         return None
     if S.ndim == 4:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -199,6 +199,8 @@ def fit_model(
 ) -> ManyFits:
     """`fit_many` from where its arguments have been read."""
     many = model.many
+    if method == "fixed":
+        many = replace(many, design=many.design.without_levels(), Z=None)
     members, status, reason = sound_members(many, method)
     with _bar(len(many.y), progress) as tick:
         tick(len(many.y) - len(members))
@@ -313,7 +315,7 @@ def _bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
     bar = None
     if progress and total >= LONG_WORK:
         try:
-            from tqdm import tqdm
+            from tqdm import tqdm  # type: ignore[import-untyped]
         except ImportError:
             tqdm = None
         if tqdm is not None:

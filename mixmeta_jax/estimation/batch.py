@@ -26,7 +26,7 @@ from mixmeta_jax.estimation.estimator import ESCAPES, fit_design
 from mixmeta_jax.estimation.lane_data import ManyData, lane_arrays, shared_tensors
 from mixmeta_jax.estimation.lane_starts import lane_parameters, lane_scales, lane_units
 from mixmeta_jax.estimation.lane_verdict import judge_lanes
-from mixmeta_jax.estimation.lanes import RUNNING, Lanes, Stop, climb, departure, slopes_at, solve
+from mixmeta_jax.estimation.lanes import RUNNING, climb, departure, slopes_at, solve
 from mixmeta_jax.status import Status
 
 CACHE_BYTES = 2**20
@@ -80,13 +80,23 @@ class ManyEstimates:
 
 @dataclass
 class Job:
-    """Lanes on their way: the data sets they belong to, where they stand, and their units."""
+    """Lanes on their way, their arrays numpy's.
+
+    Attributes
+    ----------
+    members
+        The data sets they belong to, shape (b,).
+    lanes, stop
+        Where they stand, and what `climb` said last: `Lanes`, and a `Stop` or None.
+    units, scales
+        Sizes of the parameters, (n_θ, b), and of the random effects of each level, (b, d).
+    """
 
     members: np.ndarray
-    lanes: Lanes
+    lanes: Any
     units: np.ndarray
     scales: list[np.ndarray]
-    stop: Stop | None = None
+    stop: Any = None
 
     def taken(self, chosen: np.ndarray) -> Job:
         """Some of the lanes."""
@@ -133,10 +143,14 @@ def fit_lanes(
     """
     size = _chunk(many, batch_size, len(members))
     run = _Run(many, method, control, size)
-    if method == "fixed" or sum(many.design.n_parameters) == 0:
-        run.solve_all(members, tick)
-    else:
-        run.climb_all(members, tick)
+    try:
+        if method == "fixed" or sum(many.design.n_parameters) == 0:
+            run.solve_all(members, tick)
+        else:
+            run.climb_all(members, tick)
+    except KeyboardInterrupt:
+        # What has been stored is done; the rest has the status INTERRUPTED.
+        return run.found
     return run.found
 
 
@@ -236,7 +250,7 @@ class _Run:
             whole = joined(jobs)
             pieces = (whole.taken(part) for part in self.chunks(np.arange(len(whole.members))))
 
-            def later(ended: Job, attempt: int = attempt) -> None:
+            def later(ended: Job, attempt: int = attempt, again: list[Job] = again) -> None:
                 again.extend(self._conclude(ended, tick, troubled, attempt))
 
             self._follow((lambda job=piece: job for piece in pieces), later)
@@ -314,7 +328,6 @@ class _Run:
     ) -> list[Job]:
         """Keep what is higher than before; the jobs that go on from there."""
         stop, members = ended.stop, ended.members
-        assert stop is not None
         lanes = ended.lanes
         value = lanes.at.value + stop.constant
         verdict = judge_lanes(

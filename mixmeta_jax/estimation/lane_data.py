@@ -27,12 +27,17 @@ class ManyData:
         Error covariances of each data set, shape (B, n, k, k); None where they share the design's.
     same_pattern
         Whether every data set misses the same outcomes: those of the design.
+    X, Z
+        Predictors of each data set, shape (B, n, p), and random predictors per level, (B, n, q);
+        None where they share the design's.
     """
 
     design: Design
     y: np.ndarray
     S: np.ndarray | None
     same_pattern: bool
+    X: np.ndarray | None = None
+    Z: tuple[np.ndarray, ...] | None = None
 
     @property
     def n_coefficients(self) -> int:
@@ -56,7 +61,10 @@ class ManyData:
         y = self.y[member]
         mask = np.isfinite(y)
         S = self.design.S if self.S is None else self.S[member]
-        return replace(self.design, y=y, S=S, mask=mask, complete=bool(mask.all()))
+        X = self.design.X if self.X is None else self.X[member]
+        Z = self.design.Z if self.Z is None else tuple(values[member] for values in self.Z)
+        complete = bool(mask.all())
+        return replace(self.design, y=y, X=X, S=S, Z=Z, mask=mask, complete=complete)
 
 
 def shared_tensors(many: ManyData) -> Tensors:
@@ -88,7 +96,7 @@ def shared_tensors(many: ManyData) -> Tensors:
     )
 
 
-def lane_arrays(many: ManyData, members: np.ndarray) -> list[dict[str, np.ndarray]]:
+def lane_arrays(many: ManyData, members: np.ndarray) -> list[dict[str, Any]]:
     """What the members do not share, by bucket: ``y``, and ``seen`` and ``S`` where they differ."""
     n, k, B = many.design.n, many.design.k, len(members)
     y = many.y[members]
@@ -101,9 +109,14 @@ def lane_arrays(many: ManyData, members: np.ndarray) -> list[dict[str, np.ndarra
     parts = []
     for bucket in many.design.layout.buckets:
         rows = bucket.rows
-        part = {"y": _lanes(y, rows)}
+        part: dict[str, Any] = {"y": _lanes(y, rows)}
         if not many.same_pattern:
             part["seen"] = _lanes(seen, rows)
+        if many.X is not None:
+            part["x"] = _lane_predictors(many.X[members] @ many.design.basis, rows)
+        if many.Z is not None:
+            order = (*many.design.layout.inside, *many.design.layout.absorbed)
+            part["z"] = tuple(_lane_predictors(many.Z[level][members], rows) for level in order)
         if S is not None:
             own = _lanes(S, rows).reshape(len(rows), k, k, rows.shape[1], B)
             there = (rows < n)[:, None, None, :, None]
@@ -116,7 +129,8 @@ def complete_tensors(shared: Tensors, parts: list[dict[str, Any]]) -> Tensors:
     """The tensors of a chunk of lanes, inside a traced function."""
     blocks, counts = [], []
     for block, part in zip(shared.blocks, parts, strict=True):
-        y, x, z, S = part["y"], block.x, block.z, block.S
+        y, S = part["y"], block.S
+        x, z = part.get("x", block.x), part.get("z", block.z)
         n_b, k = y.shape[:2]
         if "S" in part:
             S = part["S"][:, :, None] * jnp.eye(n_b)[:, None, :, None, None, None]
@@ -140,6 +154,11 @@ def _lanes(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     if (rows >= n).any():
         gathered = np.where((rows < n)[:, :, None, None], gathered, np.zeros((), values.dtype))
     return np.ascontiguousarray(np.swapaxes(gathered, 1, 2))
+
+
+def _lane_predictors(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(B, n, q) predictors at the places, shape (q, n_b, 1, N, B)."""
+    return np.swapaxes(_lanes(values, rows), 0, 1)[:, :, None]
 
 
 def _weight(many: ManyData, rows: np.ndarray) -> np.ndarray:
