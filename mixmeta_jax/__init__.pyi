@@ -41,8 +41,8 @@ from mixmeta_jax.model.structures import (
 )
 from mixmeta_jax.model.structures import Identity as Identity
 from mixmeta_jax.model.structures import Unstructured as Unstructured
-from mixmeta_jax.simulation import mixmeta_sim as mixmeta_sim
 from mixmeta_jax.performance import simulation_study as simulation_study
+from mixmeta_jax.simulation import mixmeta_sim as mixmeta_sim
 from mixmeta_jax.status import Status as Status
 from mixmeta_jax.studies import bootstrap as bootstrap
 from mixmeta_jax.studies import cumulative as cumulative

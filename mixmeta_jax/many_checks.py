@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.status import Status
+
+Fault = tuple[Any, Status, str]
+"""Which data sets have it, shape (b,), the status it gives them, and what it is in words."""
 
 CHUNK_NUMBERS = 2**22
 """Numbers that are looked at at once."""
@@ -30,13 +35,13 @@ def sound_members(many: ManyData, method: str) -> tuple[np.ndarray, np.ndarray, 
     return np.flatnonzero(status < 0), status, reason
 
 
-def _faults(many: ManyData, part: slice, method: str) -> list[tuple[np.ndarray, Status, str]]:
+def _faults(many: ManyData, part: slice, method: str) -> list[Fault]:
     design = many.design
     y = many.y[part]
     n, k, p = design.n, design.k, design.p
     seen = np.isfinite(y)
     count = seen.sum((1, 2))
-    faults = [
+    faults: list[Fault] = [
         (np.isinf(y).any((1, 2)), Status.NOT_FINITE, "an outcome is infinite"),
         (count == 0, Status.NOT_FINITE, "no outcome is observed"),
     ]
@@ -75,12 +80,14 @@ def _faults(many: ManyData, part: slice, method: str) -> list[tuple[np.ndarray, 
     return faults
 
 
-def _error_faults(S: np.ndarray, seen: np.ndarray) -> list[tuple[np.ndarray, Status, str]]:
+def _error_faults(S: np.ndarray, seen: np.ndarray) -> list[Fault]:
     k = seen.shape[2]
     pair = seen[..., :, None] & seen[..., None, :]
-    used = np.where(pair, S, np.eye(k))
+    used: Any = np.where(pair, S, np.eye(k))
     strange = ~np.isfinite(used).all((1, 2, 3))
-    faults = [(strange, Status.NOT_FINITE, "S is missing or infinite where an outcome is observed")]
+    faults: list[Fault] = [
+        (strange, Status.NOT_FINITE, "S is missing or infinite where an outcome is observed")
+    ]
     used = np.where(np.isfinite(used), used, np.eye(k))
     if k == 1:
         bad = (used[..., 0, 0] <= 0).any(1)
@@ -89,8 +96,8 @@ def _error_faults(S: np.ndarray, seen: np.ndarray) -> list[tuple[np.ndarray, Sta
             (2, 3), keepdims=True
         )
         faults.append((uneven.any((1, 2, 3)), Status.NOT_FINITE, "a matrix of S is not symmetric"))
-        variances = np.diagonal(used, axis1=2, axis2=3)
-        positive = (variances > 0).all(2)
+        variances: Any = np.diagonal(used, axis1=2, axis2=3)
+        positive: Any = (variances > 0).all(2)
         sd = np.sqrt(np.where(positive[..., None], variances, 1.0))
         scaled = used / (sd[..., :, None] * sd[..., None, :])
         scaled = np.where(positive[..., None, None], scaled, -np.eye(k))

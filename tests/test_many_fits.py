@@ -69,10 +69,7 @@ B = 9
 
 def both(k, n, missing=0.0, per_set=False, **model):
     y = outcomes(B, n, k, missing=missing, groups=model.get("data", GROUPS).g.to_numpy()[:n])
-    if per_set:
-        S = np.stack([errors(n, k, seed=b) for b in range(B)])
-    else:
-        S = errors(n, k)
+    S = np.stack([errors(n, k, seed=b) for b in range(B)]) if per_set else errors(n, k)
     fits = mx.fit_many(y, S, **model)
     one = {name: value for name, value in model.items() if name != "formula"}
     singles = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,7 @@ def _at_bound(
             bound |= np.array([structure.at_bound(one, own) for one, own in pairs])
             continue
         variances = np.diagonal(matrices, axis1=1, axis2=2)
-        null = (variances <= 1e-9 * scale).any(1)
+        null: Any = (variances <= 1e-9 * scale).any(1)
         bound |= null
         if P.shape[0] > 1:
             sd = np.sqrt(np.where(null[:, None] | ~(variances > 0), 1.0, variances))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,18 +63,18 @@ class Evaluation:
         Coefficients, shape (P, B), and their covariance, shape (P, P, B).
     """
 
-    value: Array
-    gradient: Array
-    information: Array
-    guide: Array
-    beta: Array
-    V: Array
+    value: Any
+    gradient: Any
+    information: Any
+    guide: Any
+    beta: Any
+    V: Any
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Lanes:
-    """Where B optimisations stand; see `newton.Path`.
+    """Where B optimisations stand, on the device or as numpy arrays; see `newton.Path`.
 
     Attributes
     ----------
@@ -89,16 +90,16 @@ class Lanes:
         Evaluations so far, and one of the phases.
     """
 
-    theta: Array
+    theta: Any
     at: Evaluation
-    trial: Array
-    predicted: Array
-    damping: Array
-    norm: Array
-    least: Array
-    stalled: Array
-    n_iter: Array
-    phase: Array
+    trial: Any
+    predicted: Any
+    damping: Any
+    norm: Any
+    least: Any
+    stalled: Any
+    n_iter: Any
+    phase: Any
 
 
 def evaluate(theta: Array, data: Tensors, restricted: bool) -> Evaluation:
@@ -215,7 +216,7 @@ def climb(
 @functools.partial(jax.jit, static_argnames="method")
 def solve(
     theta: Array, shared: Tensors, parts: list[dict[str, Array]], *, method: str
-) -> tuple[Array, ...]:
+) -> tuple[Array, Array, Array, tuple[Array, ...]]:
     """Log-likelihood, coefficients and their covariance of every lane at its θ, and the Ψ."""
     tensors = complete_tensors(shared, parts)
     data, centre = centred(tensors)
