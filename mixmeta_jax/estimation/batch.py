@@ -29,8 +29,8 @@ from mixmeta_jax.estimation.lane_verdict import judge_lanes
 from mixmeta_jax.estimation.lanes import RUNNING, climb, departure, slopes_at, solve
 from mixmeta_jax.status import Status
 
-CACHE_BYTES = 2**20
-"""What the whitened columns of a chunk may take: about the cache of one core."""
+CACHE_BYTES = 2**22
+"""What the whitened columns of a chunk may take: a few times the cache of one core."""
 
 MOST_LANES, FEWEST_LANES = 4096, 8
 
@@ -253,7 +253,7 @@ class _Run:
             def later(ended: Job, attempt: int = attempt, again: list[Job] = again) -> None:
                 again.extend(self._conclude(ended, tick, troubled, attempt))
 
-            self._follow((lambda job=piece: job for piece in pieces), later)
+            self._follow((_ready(piece) for piece in pieces), later)
         for member in sorted({*troubled, *(m for job in again for m in job.members.tolist())}):
             self._alone(member)
 
@@ -276,7 +276,7 @@ class _Run:
                 while len(flying) < 2 * self.workers:
                     job = _full(left, self.size)
                     if job is not None:
-                        flying.add(pool.submit(self._round, lambda job=job: job, self.size // 4))
+                        flying.add(pool.submit(self._round, _ready(job), self.size // 4))
                         continue
                     maker = next(fresh, None)
                     if maker is None:
@@ -287,7 +287,7 @@ class _Run:
                         return
                     rest = joined(left)
                     left.clear()
-                    flying.add(pool.submit(self._round, lambda job=rest: job, 0))
+                    flying.add(pool.submit(self._round, _ready(rest), 0))
                 done, flying = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
                     job = future.result()
@@ -412,6 +412,11 @@ class _Pool(ThreadPoolExecutor):
 
     def __exit__(self, *error: Any) -> None:
         self.shutdown(wait=True, cancel_futures=True)
+
+
+def _ready(job: Job) -> Callable[[], Job]:
+    """A job that is there already, as one that is still to be made."""
+    return lambda: job
 
 
 def _full(left: list[Job], size: int) -> Job | None:

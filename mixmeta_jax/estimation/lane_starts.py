@@ -7,6 +7,7 @@ import numpy as np
 from mixmeta_jax.data.design import Design
 from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.estimation.start import starting_parameters
+from mixmeta_jax.model.catalogue import STRUCTURES
 from mixmeta_jax.model.structure import Structure
 
 
@@ -52,30 +53,46 @@ def _heterogeneity(many: ManyData, members: np.ndarray) -> np.ndarray:
 
 def lane_parameters(design: Design, scales: list[np.ndarray]) -> np.ndarray:
     """`start.starting_parameters` of the lanes, shape (n_starts, n_θ, b)."""
-    b = len(scales[0])
-    if all(
-        _scales_alone(structure, d)
-        for structure, d in zip(design.structures, design.dims, strict=True)
-    ):
-        return _by_powers(design, scales)
-    rows = [starting_parameters(design, [v[lane] for v in scales]) for lane in range(b)]
-    return np.stack(rows, -1)
-
-
-def _scales_alone(structure: Structure, d: int) -> bool:
-    return d == 1 and type(structure).__module__.startswith("mixmeta_jax.")
-
-
-def _by_powers(design: Design, scales: list[np.ndarray]) -> np.ndarray:
-    """Starts of levels with one variance each: every parameter is a power of it."""
-    at_one = starting_parameters(design, [np.ones(1) for _ in scales])
-    at_more = starting_parameters(design, [np.full(1, 16.0) for _ in scales])
-    level = np.repeat(np.arange(len(scales)), design.n_parameters)
+    sources = [
+        _sources(structure, d) for structure, d in zip(design.structures, design.dims, strict=True)
+    ]
+    if any(source is None for source in sources):
+        rows = [
+            starting_parameters(design, [v[lane] for v in scales]) for lane in range(len(scales[0]))
+        ]
+        return np.stack(rows, -1)
+    at_one = starting_parameters(design, [np.ones(d) for d in design.dims])
+    at_more = starting_parameters(design, [np.full(d, 16.0) for d in design.dims])
+    sizes = np.concatenate(
+        [
+            np.column_stack([v, v.mean(1)])[:, source].T
+            for v, source in zip(scales, sources, strict=True)
+            if source is not None
+        ]
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         power = np.log(at_more / at_one) / np.log(16.0)
     power = np.where(at_one == 0, 0.0, power)
-    by_parameter = np.stack([v[:, 0] for v in scales])[level]  # (n_θ, b)
-    return at_one[:, :, None] * by_parameter[None] ** power[:, :, None]
+    return at_one[:, :, None] * sizes[None] ** power[:, :, None]
+
+
+POOLED = ("id", "cs", "ar1", "car1", "prop")
+"""Structures with one variance; the others begin with one parameter for each."""
+
+
+def _sources(structure: Structure, d: int) -> np.ndarray | None:
+    """Of which variance each starting parameter is a power, d for their mean: shape (n_θ,).
+
+    Angles are powers of zero of any. None for a structure of the user's own.
+    """
+    n = structure.n_parameters(d)
+    if STRUCTURES.get(structure.name) is not type(structure):
+        return None
+    if structure.name == "unstr":
+        return np.triu_indices(d)[1]  # row of Λ
+    if structure.name in POOLED:
+        return np.full(n, d)
+    return np.minimum(np.arange(n), d)
 
 
 def lane_units(starts: np.ndarray) -> np.ndarray:

@@ -3,9 +3,9 @@
 The steps are those of `newton`: damped, never downhill, led by an information matrix in closed
 form. What differs is the matrix and the end. Where the expected information is a closed form, the
 observed one leads; elsewhere the average information less the curvature of θ → Ψ, which costs a
-tenth of it and is exact along every direction in which Ψ does not move. Convergence is then linear
-but fast, and goes on until the scale-free gradient is 1e-10, or stops falling at the level of
-rounding.
+tenth of it and is exact along every direction in which Ψ does not move; close to the maximum the
+difference is learnt from the gradients (a symmetric rank-one update). Lanes go on until the
+scale-free gradient is 1e-10, or stops falling at the level of rounding.
 
 A lane that has ended is frozen. The loop ends when few are left, so that the caller can fill their
 places: the slowest data set does not hold the rest.
@@ -39,6 +39,9 @@ RUNNING, ARRIVED, GIVEN_UP, NOWHERE = 0, 1, 2, 3
 
 GRADIENT = 1e-10
 """Scale-free gradient norm at which a lane has arrived."""
+
+CLOSE = 0.3
+"""Norm below which gradients correct the information."""
 
 ROUNDING = 1e-6
 """Norm below which a gradient that has stopped falling is rounding."""
@@ -82,6 +85,8 @@ class Lanes:
         Best parameters so far, shape (n_θ, B), and the evaluation there.
     trial, predicted
         Parameters to evaluate next, and the gain that the quadratic model promises.
+    secant
+        What the gradients add to the information, shape (n_θ, n_θ, B).
     damping, norm, least
         Levenberg-Marquardt parameter, scale-free norm of the gradient, and the least so far.
     stalled
@@ -94,6 +99,7 @@ class Lanes:
     at: Evaluation
     trial: Any
     predicted: Any
+    secant: Any
     damping: Any
     norm: Any
     least: Any
@@ -141,7 +147,8 @@ def departure(theta: np.ndarray, n_coefficients: int) -> Lanes:
     )
     count = np.zeros(B, int)
     far = zero + np.inf
-    return Lanes(theta, nowhere, theta, zero, zero, far, far, count, count, count)
+    secant = np.zeros((n, n, B))
+    return Lanes(theta, nowhere, theta, zero, secant, zero, far, far, count, count, count)
 
 
 @jax.tree_util.register_dataclass
@@ -253,7 +260,10 @@ def _step(lanes: Lanes, data: Tensors, units: Array, max_iter: Array, restricted
     relaxed = jnp.where((ratio < 0.25) & ~close, jnp.maximum(2 * lanes.damping, 1e-3), relaxed)
     relaxed = jnp.where(relaxed < 1e-6, 0.0, relaxed)
     damping = jnp.where(accepted, relaxed, jnp.maximum(8 * lanes.damping, 1e-2))
-    move, predicted, norm = _newton_step(at, damping, units)
+    secant = lanes.secant
+    if not has_closed_expected(data):
+        secant = _corrected(lanes, new, accepted, units)
+    move, predicted, norm = _newton_step(at, secant, damping, units)
     n_iter = lanes.n_iter + 1
     falls = norm < 0.5 * lanes.least
     stalled = jnp.where(falls, 0, lanes.stalled + 1)
@@ -262,10 +272,29 @@ def _step(lanes: Lanes, data: Tensors, units: Array, max_iter: Array, restricted
     out = (n_iter >= max_iter) | (damping > 1e12)
     phase = jnp.where(arrived, ARRIVED, jnp.where(out, GIVEN_UP, RUNNING))
     phase = jnp.where(first & ~accepted, NOWHERE, phase)
-    return Lanes(theta, at, theta + move, predicted, damping, norm, least, stalled, n_iter, phase)
+    return Lanes(
+        theta, at, theta + move, predicted, secant, damping, norm, least, stalled, n_iter, phase
+    )
 
 
-def _newton_step(at: Evaluation, damping: Array, units: Array) -> tuple[Array, Array, Array]:
+def _corrected(lanes: Lanes, new: Evaluation, accepted: Array, units: Array) -> Array:
+    """The secant matrix for which the last step explains the change of the gradient."""
+    step = (lanes.trial - lanes.theta) / units
+    scale = units[:, None] * units[None]
+    change = (lanes.at.gradient - new.gradient) * units
+    matrix = (new.information + lanes.secant) * scale
+    left = change - (matrix * step[None]).sum(1)
+    product = (left * step).sum(0)
+    size = jnp.sqrt((left**2).sum(0) * (step**2).sum(0))
+    close = (lanes.norm < CLOSE) & (lanes.norm > 1e-7) & (lanes.n_iter > 0)
+    sound = accepted & close & (jnp.abs(product) > 1e-3 * size)
+    update = left[:, None] * left[None] / jnp.where(sound, product, 1.0) / scale
+    return lanes.secant + jnp.where(sound, update, 0.0)
+
+
+def _newton_step(
+    at: Evaluation, secant: Array, damping: Array, units: Array
+) -> tuple[Array, Array, Array]:
     """Damped step, the gain it promises, and the scale-free norm of the gradient."""
     n = len(at.gradient)
     diagonal = jnp.stack([at.guide[a, a] for a in range(n)])
@@ -273,7 +302,7 @@ def _newton_step(at: Evaluation, damping: Array, units: Array) -> tuple[Array, A
     scaled = at.gradient / root
     size = root[:, None] * root[None]
     ridge = (damping + 1e-14) * jnp.eye(n)[:, :, None]
-    both = jnp.stack([at.information / size + ridge, at.guide / size + ridge], 2)
+    both = jnp.stack([(at.information + secant) / size + ridge, at.guide / size + ridge], 2)
     R, _ = whitener(both)
     concave = jnp.isfinite(R[:, :, 0]).all((0, 1))
     R = jnp.where(concave, R[:, :, 0], R[:, :, 1])
