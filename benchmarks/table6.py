@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
 import jax
 import numpy as np
@@ -52,8 +51,8 @@ def design(m: int, rho_w: float, reading: str, seed: int) -> tuple[pd.DataFrame,
     return table, sd[:, :, None] * sd[:, None] * correlated(rho_w)
 
 
-def scenario(m: int, rho_b: float, rho_w: float, reading: str, nsim: int, seed: int) -> Any:
-    """Measures of one scenario, their Monte Carlo errors, and the seconds of drawing and fitting."""
+def scenario(m: int, rho_b: float, rho_w: float, reading: str, nsim: int, seed: int) -> dict:
+    """Measures of one scenario, their Monte Carlo errors, and the seconds it took."""
     table, S = design(m, rho_w, reading, seed)
     Psi = [correlated(rho_b)] * 2
     parts, drawing, fitting = [], 0.0, 0.0

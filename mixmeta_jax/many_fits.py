@@ -15,7 +15,8 @@ import pandas as pd
 from mixmeta_jax.checks import LIKELIHOOD_METHODS, check_method
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.batch import ManyEstimates, fit_lanes
+from mixmeta_jax.estimation.batch import fit_lanes
+from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.estimation.moments import moment_estimate
 from mixmeta_jax.many_checks import sound_members

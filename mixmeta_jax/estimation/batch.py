@@ -14,7 +14,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ import numpy as np
 from mixmeta_jax.control import Control
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import ESCAPES, fit_design
+from mixmeta_jax.estimation.jobs import Job, ManyEstimates, full_chunk, joined, ready
 from mixmeta_jax.estimation.lane_data import ManyData, lane_arrays, shared_tensors
 from mixmeta_jax.estimation.lane_starts import lane_parameters, lane_scales, lane_units
 from mixmeta_jax.estimation.lane_verdict import judge_lanes
@@ -33,87 +33,6 @@ CACHE_BYTES = 2**22
 """What the whitened columns of a chunk may take: a few times the cache of one core."""
 
 MOST_LANES, FEWEST_LANES = 4096, 8
-
-
-@dataclass
-class ManyEstimates:
-    """Estimates of B data sets, as `estimator.Estimate` with a leading B.
-
-    Attributes
-    ----------
-    beta, vcov
-        Shape (B, P) and (B, P, P), in the user's predictors.
-    theta, Psi
-        Shape (B, n_θ), and (B, d, d) per level, outer first.
-    loglik, gradient_norm
-        Shape (B,).
-    n_iter, status
-        Shape (B,), whole numbers.
-    """
-
-    beta: np.ndarray
-    vcov: np.ndarray
-    theta: np.ndarray
-    Psi: tuple[np.ndarray, ...]
-    loglik: np.ndarray
-    gradient_norm: np.ndarray
-    n_iter: np.ndarray
-    status: np.ndarray
-
-    @classmethod
-    def empty(cls, many: ManyData) -> ManyEstimates:
-        """Nothing estimated yet."""
-        B, P = len(many.y), many.n_coefficients
-        n_theta = sum(many.design.n_parameters)
-        nan = np.nan
-        return cls(
-            np.full((B, P), nan),
-            np.full((B, P, P), nan),
-            np.full((B, n_theta), nan),
-            tuple(np.full((B, d, d), nan) for d in many.design.dims),
-            np.full(B, nan),
-            np.full(B, nan),
-            np.zeros(B, int),
-            np.full(B, int(Status.INTERRUPTED)),
-        )
-
-
-@dataclass
-class Job:
-    """Lanes on their way, their arrays numpy's.
-
-    Attributes
-    ----------
-    members
-        The data sets they belong to, shape (b,).
-    lanes, stop
-        Where they stand, and what `climb` said last: `Lanes`, and a `Stop` or None.
-    units, scales
-        Sizes of the parameters, (n_θ, b), and of the random effects of each level, (b, d).
-    """
-
-    members: np.ndarray
-    lanes: Any
-    units: np.ndarray
-    scales: list[np.ndarray]
-    stop: Any = None
-
-    def taken(self, chosen: np.ndarray) -> Job:
-        """Some of the lanes."""
-        lanes, units, stop = jax.tree.map(
-            lambda leaf: leaf[..., chosen], (self.lanes, self.units, self.stop)
-        )
-        return Job(self.members[chosen], lanes, units, [v[chosen] for v in self.scales], stop)
-
-
-def joined(jobs: list[Job]) -> Job:
-    """Several jobs as one."""
-    lanes, units, stop = jax.tree.map(
-        lambda *leaves: np.concatenate(leaves, -1),
-        *[(job.lanes, job.units, job.stop) for job in jobs],
-    )
-    scales = [np.concatenate(parts) for parts in zip(*(job.scales for job in jobs), strict=True)]
-    return Job(np.concatenate([job.members for job in jobs]), lanes, units, scales, stop)
 
 
 def fit_lanes(
@@ -253,7 +172,7 @@ class _Run:
             def later(ended: Job, attempt: int = attempt, again: list[Job] = again) -> None:
                 again.extend(self._conclude(ended, tick, troubled, attempt))
 
-            self._follow((_ready(piece) for piece in pieces), later)
+            self._follow((ready(piece) for piece in pieces), later)
         for member in sorted({*troubled, *(m for job in again for m in job.members.tolist())}):
             self._alone(member)
 
@@ -274,9 +193,9 @@ class _Run:
         with _Pool(self.workers) as pool:
             while True:
                 while len(flying) < 2 * self.workers:
-                    job = _full(left, self.size)
+                    job = full_chunk(left, self.size)
                     if job is not None:
-                        flying.add(pool.submit(self._round, _ready(job), self.size // 4))
+                        flying.add(pool.submit(self._round, ready(job), self.size // 4))
                         continue
                     maker = next(fresh, None)
                     if maker is None:
@@ -287,7 +206,7 @@ class _Run:
                         return
                     rest = joined(left)
                     left.clear()
-                    flying.add(pool.submit(self._round, _ready(rest), 0))
+                    flying.add(pool.submit(self._round, ready(rest), 0))
                 done, flying = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
                     job = future.result()
@@ -412,19 +331,3 @@ class _Pool(ThreadPoolExecutor):
 
     def __exit__(self, *error: Any) -> None:
         self.shutdown(wait=True, cancel_futures=True)
-
-
-def _ready(job: Job) -> Callable[[], Job]:
-    """A job that is there already, as one that is still to be made."""
-    return lambda: job
-
-
-def _full(left: list[Job], size: int) -> Job | None:
-    """A full chunk of what is left, if there is enough of it."""
-    if sum(len(job.members) for job in left) < size:
-        return None
-    whole = joined(left)
-    left.clear()
-    if len(whole.members) > size:
-        left.append(whole.taken(np.arange(size, len(whole.members))))
-    return whole.taken(np.arange(size))
