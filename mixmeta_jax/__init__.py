@@ -27,6 +27,7 @@ _HOMES = {
     "mixmeta_jax.errors": ("InputError", "MixmetaError", "PrecisionError"),
     "mixmeta_jax.functional": ("log_likelihood", "make_design"),
     "mixmeta_jax.likelihood_ratio": ("lr_test",),
+    "mixmeta_jax.many_fits": ("ManyFits", "fit_many"),
     "mixmeta_jax.model.autoregressive": (
         "AR1",
         "ContinuousAR1",
@@ -42,7 +43,10 @@ _HOMES = {
         "Identity",
         "Unstructured",
     ),
+    "mixmeta_jax.simulation": ("mixmeta_sim",),
+    "mixmeta_jax.performance": ("simulation_study",),
     "mixmeta_jax.status": ("Status",),
+    "mixmeta_jax.studies": ("bootstrap", "cumulative", "leave_one_out", "permutation_test"),
     "mixmeta_jax.two_stage": ("curves", "pool"),
 }
 

@@ -30,6 +30,8 @@ from mixmeta_jax.fit import mixmeta as mixmeta
 from mixmeta_jax.functional import log_likelihood as log_likelihood
 from mixmeta_jax.functional import make_design as make_design
 from mixmeta_jax.likelihood_ratio import lr_test as lr_test
+from mixmeta_jax.many_fits import ManyFits as ManyFits
+from mixmeta_jax.many_fits import fit_many as fit_many
 from mixmeta_jax.model.autoregressive import AR1 as AR1
 from mixmeta_jax.model.autoregressive import ContinuousAR1 as ContinuousAR1
 from mixmeta_jax.model.autoregressive import HeterogeneousAR1 as HeterogeneousAR1
@@ -47,6 +49,12 @@ from mixmeta_jax.model.structures import (
 )
 from mixmeta_jax.model.structures import Identity as Identity
 from mixmeta_jax.model.structures import Unstructured as Unstructured
+from mixmeta_jax.performance import simulation_study as simulation_study
+from mixmeta_jax.simulation import mixmeta_sim as mixmeta_sim
 from mixmeta_jax.status import Status as Status
+from mixmeta_jax.studies import bootstrap as bootstrap
+from mixmeta_jax.studies import cumulative as cumulative
+from mixmeta_jax.studies import leave_one_out as leave_one_out
+from mixmeta_jax.studies import permutation_test as permutation_test
 from mixmeta_jax.two_stage import curves as curves
 from mixmeta_jax.two_stage import pool as pool

@@ -26,6 +26,7 @@ from mixmeta_jax.fitted_model import FittedModel
 from mixmeta_jax.model.catalogue import resolve_structures
 from mixmeta_jax.moment_fit import fit_moments
 from mixmeta_jax.results import WaldTest
+from mixmeta_jax.simulation import simulate_design
 from mixmeta_jax.summary import SummaryResult, model_title, summarise
 
 
@@ -212,6 +213,25 @@ class Fit(FittedModel):
             For an unknown level, or a fit without random effects.
         """
         return predictions.ranef(self, level, se)
+
+    def simulate(self, nsim: int = 1, seed: int = 0, first: int = 0) -> np.ndarray:
+        """Outcomes drawn from the fitted model, missing where the fitted ones are.
+
+        Parameters
+        ----------
+        nsim
+            Number of data sets.
+        seed, first
+            Seed, and number of the first data set; data set b depends on (seed, b) alone.
+
+        Returns
+        -------
+        ndarray
+            Shape (nsim, n, k), the offset included.
+        """
+        mean = self.fitted_array - self.frame.offset
+        drawn = simulate_design(self.design, mean, self.Psi_by_level, nsim, seed, first)
+        return drawn + self.frame.offset
 
     def update(self, **changes: Any) -> Fit:
         """Refit with some of the arguments of `mixmeta` changed."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class DegreesOfFreedom:
@@ -88,6 +90,35 @@ class LikelihoodRatioTest:
                 f"A variance is tested at its bound: mixture {p_phrase(self.pvalue_mixture)}"
             )
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class PermutationTest:
+    """A permutation test of one coefficient.
+
+    Attributes
+    ----------
+    term, statistic
+        The coefficient, and its estimate over its standard error.
+    pvalue
+        Share of the permutations, the data themselves among them, with a statistic as large.
+    n_permutations
+        Permutations that could be fitted.
+    statistics
+        Statistics of the permutations, NaN where one could not be fitted.
+    """
+
+    term: str
+    statistic: float
+    pvalue: float
+    n_permutations: int
+    statistics: np.ndarray
+
+    def __str__(self) -> str:
+        return (
+            f"Permutation test of {self.term}: z = {self.statistic:.4f}, {p_phrase(self.pvalue)} "
+            f"({self.n_permutations} permutations)"
+        )
 
 
 def p_text(pvalue: float) -> str:

@@ -16,6 +16,7 @@ class Status(enum.IntEnum):
     MAX_ITER = 2
     NOT_FINITE = 3
     NOT_IDENTIFIED = 4
+    INTERRUPTED = 5
 
     def __str__(self) -> str:
         return self.name
@@ -53,5 +54,8 @@ _SENTENCES = {
         "The maximum is not unique: some variances or correlations do not change the likelihood. "
         "There are too few groups or outcomes for this structure; choose one with fewer "
         "parameters."
+    ),
+    Status.INTERRUPTED: (
+        "The data set was not fitted, or not to the end: the run was interrupted. Fit it again."
     ),
 }

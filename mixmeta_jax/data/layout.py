@@ -92,6 +92,7 @@ def build_layout(
     codes: Sequence[np.ndarray],
     dims: Sequence[int],
     blocks: Sequence[np.ndarray] | None = None,
+    tight: bool = False,
 ) -> Layout:
     """Arrange units with k outcomes.
 
@@ -105,7 +106,11 @@ def build_layout(
         Number of random effects of each level.
     blocks
         Units that each block of S covers; None where S has one matrix per unit.
+    tight
+        Whether to leave the axes of blocks and groups as long as they are: for many data sets of
+        one shape, which share their compilation in any case.
     """
+    length = int if tight else padded_length
     block = np.arange(n)
     if blocks is not None:
         for b, rows in enumerate(blocks):
@@ -116,9 +121,9 @@ def build_layout(
         block, direct = _place(block, codes[level], k, dims[level], bool(absorbed))
         (inside if direct else absorbed).append(level)
     buckets = tuple(
-        _bucket(rows, n, codes, inside, absorbed) for rows in _rows_by_size(block, n, k)
+        _bucket(rows, n, codes, inside, absorbed) for rows in _rows_by_size(block, n, k, tight)
     )
-    counts = [padded_length(int(codes[level].max()) + 1) for level in absorbed]
+    counts = [length(int(codes[level].max()) + 1) for level in absorbed]
     parents = []
     for level, outer, count in zip(absorbed, absorbed[1:], counts, strict=False):
         parent = np.zeros(count, np.int32)
@@ -158,18 +163,18 @@ def _merge(block: np.ndarray, group: np.ndarray) -> np.ndarray:
     return csgraph.connected_components(links, directed=False)[1][block]
 
 
-def _rows_by_size(block: np.ndarray, n: int, k: int) -> list[np.ndarray]:
+def _rows_by_size(block: np.ndarray, n: int, k: int, tight: bool) -> list[np.ndarray]:
     """Units of the blocks, shape (n_b, N) per bucket, n where a place is empty."""
     counts = np.bincount(block)
     present = np.flatnonzero(counts)
     largest = int(counts.max())
     if largest == 1:
-        rows = np.full((1, padded_length(n)), n, np.int32)
+        rows = np.full((1, n if tight else padded_length(n)), n, np.int32)
         rows[0, :n] = np.arange(n)
         return [rows]
     by_block = np.argsort(block, kind="stable")
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    sizes, padded = _bucket_sizes(*np.unique(counts[present], return_counts=True), k)
+    sizes, padded = _bucket_sizes(*np.unique(counts[present], return_counts=True), k, tight)
     buckets, smaller = [], 0
     for size in sizes:
         members = present[(counts[present] > smaller) & (counts[present] <= size)]
@@ -192,17 +197,19 @@ def block_work(size: np.ndarray | int, k: int) -> np.ndarray:
 
 
 def _bucket_sizes(
-    sizes: np.ndarray, counts: np.ndarray, k: int
+    sizes: np.ndarray, counts: np.ndarray, k: int, tight: bool
 ) -> tuple[list[int], Callable[[int], int]]:
     """The fewest block sizes that keep the padded work bounded, and how their counts are padded.
 
-    Where padding is cheap both come from a short list, so that data sets share compilations.
+    Where padding is cheap both come from a short list, so that data sets share compilations;
+    ``tight`` if nothing is to share them.
     """
-    allowed = max(WASTE * float(counts @ block_work(sizes, k)), FREE_WORK)
+    work_done = float(counts @ block_work(sizes, k))
+    allowed = WASTE * work_done if tight else max(WASTE * work_done, FREE_WORK)
     coarse, place = np.unique([_coarse_size(int(size)) for size in sizes], return_inverse=True)
     for tops, held, padded in (
-        (coarse, np.bincount(place, counts).astype(int), padded_length),
-        (sizes, counts, _close_length),
+        (coarse, np.bincount(place, counts).astype(int), int if tight else padded_length),
+        (sizes, counts, int if tight else _close_length),
     ):
         # work[i, j]: the blocks from the i-th size to the j-th in one bucket.
         ends = np.cumsum(held)

@@ -16,8 +16,8 @@ import numpy as np
 from jax import Array
 
 from mixmeta_jax.data.design import BlockTensors, Tensors
-from mixmeta_jax.model.small import matmul, transpose
-from mixmeta_jax.model.sweep import Downward, Upward, sum_by
+from mixmeta_jax.model.small import matmul, root_product, transpose
+from mixmeta_jax.model.sweep import Downward, Upward, gram_of_all, sum_by
 
 Slopes = tuple[Array, ...]
 """∂Ψ/∂θ of each level in its own parameters, outermost first, shape (d, d, n_θ of the level)."""
@@ -65,11 +65,13 @@ def average_information(
             parent, n_groups = tensors.parents[a], tensors.n_groups[a + 1]
             cross, within = sum_by(parent, cross, n_groups), sum_by(parent, within, n_groups)
         else:
-            cross, within = cross.sum(-1, keepdims=True), within.sum(-1, keepdims=True)
+            cross, within = cross.sum(2, keepdims=True), within.sum(2, keepdims=True)
     assert cross is not None and within is not None
     cross, within = tensors.total((cross, within))
     at_root = cross[:, :, 0]
-    information = 0.5 * (within[:, :, 0] - at_root.T @ V @ at_root)
+    information = 0.5 * (
+        within[:, :, 0] - root_product(root_product(transpose(at_root), V), at_root)
+    )
     order = _order_of_parameters(tensors, slopes)
     return information[np.ix_(order, order)]
 
@@ -84,7 +86,11 @@ def _order_of_parameters(tensors: Tensors, slopes: Slopes) -> np.ndarray:
 
 def _weights(slope: Array, s: Array) -> Array:
     """(∂Ψ/∂θ_a) s for all a: shape (d, n_θ, N)."""
-    return jnp.tensordot(jnp.swapaxes(slope, 1, 2), s, axes=1)
+    slope = jnp.swapaxes(slope, 1, 2)
+    if slope.ndim == 3:
+        return jnp.tensordot(slope, s, axes=1)
+    terms = [slope[:, :, j, None] * s[j] for j in range(len(s))]
+    return sum(terms[1:], start=terms[0])
 
 
 def _block_columns(
@@ -104,9 +110,8 @@ def _block_columns(
         whitened = jnp.swapaxes(matmul(R, jnp.concatenate(parts, 1)), 0, 1)  # (n_θ, s, N)
         H = H[:-1]
         if block.parent is None:
-            columns = whitened.reshape(whitened.shape[0], -1)
-            crosses.append((H.reshape(H.shape[0], -1) @ columns.T)[:, :, None])
-            withins.append((columns @ columns.T)[:, :, None])
+            crosses.append(gram_of_all(H, whitened)[:, :, None])
+            withins.append(gram_of_all(whitened, whitened)[:, :, None])
         else:
             columns = jnp.swapaxes(whitened, 0, 1)
             n_groups = tensors.n_groups[0]
@@ -117,15 +122,16 @@ def _block_columns(
 
 def _effects_along(z: Array, same: Array | None, e: Array, slope: Array) -> Array:
     """f_a = Z (∂Ψ/∂θ_a) Zᵀe of an inside level, shape (s, n_θ, N)."""
-    q, n_b, _, N = z.shape
-    k = e.shape[0] // n_b
-    scores = z * e.reshape(1, n_b, k, N)  # by place, (q, n_b, k, N)
+    q, n_b = z.shape[:2]
+    k, rest = e.shape[0] // n_b, e.shape[1:]
+    scores = z * e.reshape(1, n_b, k, *rest)  # by place, (q, n_b, k, N)
     rows = []
     for u in range(n_b):
         member = scores if same is None else scores * same[u][None, :, None]
-        weights = _weights(slope, member.sum(1).reshape(q * k, N)).reshape(q, k, -1, N)
+        weights = _weights(slope, member.sum(1).reshape(q * k, *rest))
+        weights = weights.reshape(q, k, slope.shape[2], *rest)
         rows.append(sum(z[a, u][:, None] * weights[a] for a in range(q)))
-    return jnp.stack(rows).reshape(n_b * k, -1, N)
+    return jnp.stack(rows).reshape(n_b * k, slope.shape[2], *rest)
 
 
 def has_closed_expected(tensors: Tensors) -> bool:
@@ -146,41 +152,48 @@ def expected_information(
     where A_a = Σ hᵀ ∂_a h and ∂_a = ∂Ψ/∂θ_a.
     """
     d, P = slope.shape[0], V.shape[0]
-    squares = jnp.zeros((d * d, d * d))
-    mixed = jnp.zeros((d * d, d * d))
-    products = jnp.zeros((d * P, d * P))
+    sets = V.shape[2:]
+    squares = jnp.zeros((d * d, d * d, *sets))
+    mixed = jnp.zeros((d * d, d * d, *sets))
+    products = jnp.zeros((d * P, d * P, *sets))
     for block, R, H in zip(tensors.blocks, up.whiteners, up.columns, strict=True):
         Z = _whitened_effects(R, block)  # (s, d, N)
-        w = matmul(transpose(Z), Z).reshape(d * d, -1)
-        squares += w @ w.T
+        w = _as_rows(matmul(transpose(Z), Z))
+        squares += gram_of_all(w, w)
         if restricted:
             h = matmul(transpose(Z), jnp.swapaxes(H[:-1], 0, 1))  # (d, P, N)
-            g = matmul(matmul(h, V[:, :, None]), transpose(h)).reshape(d * d, -1)
-            mixed += w @ g.T
-            h = h.reshape(d * P, -1)
-            products += h @ h.T
+            g = _as_rows(matmul(matmul(h, V[:, :, None]), transpose(h)))
+            mixed += gram_of_all(w, g)
+            h = _as_rows(h)
+            products += gram_of_all(h, h)
     squares, mixed, products = tensors.total((squares, mixed, products))
     # tr(w ∂_a w ∂_b) = Σ w_rs w_uv ∂_a,su ∂_b,vr
-    total = contract(squares.reshape(d, d, d, d), slope)
+    total = contract(squares.reshape(d, d, d, d, *sets), slope)
     if restricted:
-        twice = contract(mixed.reshape(d, d, d, d), slope)
-        A = jnp.einsum("rpsq,rsa->pqa", products.reshape(d, P, d, P), slope)
-        VA = jnp.einsum("op,pqa->oqa", V, A)
-        total = total - twice - twice.T + jnp.einsum("oqa,qob->ab", VA, VA)
+        twice = contract(mixed.reshape(d, d, d, d, *sets), slope)
+        A = jnp.einsum("rpsq...,rsa...->pqa...", products.reshape(d, P, d, P, *sets), slope)
+        VA = jnp.einsum("op...,pqa...->oqa...", V, A)
+        squared = jnp.einsum("oqa...,qob...->ab...", VA, VA)
+        total = total - twice - transpose(twice) + squared
     return 0.5 * total
 
 
 def contract(gram: Array, slope: Array) -> Array:
     """Σ w_rs v_uv ∂_a,su ∂_b,vr for the products w_rs v_uv, shape (n_θ, n_θ): tr(w ∂_a v ∂_b)."""
-    half = jnp.einsum("rsuv,sua->rva", gram, slope)
-    return jnp.einsum("rva,vrb->ab", half, slope)
+    half = jnp.einsum("rsuv...,sua...->rva...", gram, slope)
+    return jnp.einsum("rva...,vrb...->ab...", half, slope)
+
+
+def _as_rows(matrices: Array) -> Array:
+    """A stack of matrices (i, j, N) as one of single columns of their entries, (i·j, 1, N)."""
+    return matrices.reshape(-1, 1, *matrices.shape[2:])
 
 
 def _whitened_effects(R: Array, block: BlockTensors) -> Array:
     """R Z of the first inside level, shape (s, d, N)."""
     z = block.z[0]
-    q, n_b, _, N = z.shape
-    s = R.shape[0]
-    by_place = R.reshape(s, n_b, s // n_b, N)
+    n_b, s = z.shape[1], R.shape[0]
+    by_place = R.reshape(s, n_b, s // n_b, *R.shape[2:])
     terms = [by_place[:, u][:, None] * z[:, u][None] for u in range(n_b)]
-    return sum(terms[1:], start=terms[0]).reshape(s, -1, N)
+    total = sum(terms[1:], start=terms[0])
+    return total.reshape(s, -1, *total.shape[3:])

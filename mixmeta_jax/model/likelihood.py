@@ -19,7 +19,7 @@ from jax import Array
 
 from mixmeta_jax.data.design import Tensors
 from mixmeta_jax.data.sharding import over_mesh
-from mixmeta_jax.model.small import matmul, transpose, whitener
+from mixmeta_jax.model.small import matmul, root_product, transpose, whitener
 from mixmeta_jax.model.sweep import Upward, downward, upward
 
 LOG_2PI = 1.8378770664093453
@@ -50,8 +50,10 @@ def profile(up: Upward) -> Profile:
     """Generalised least squares at the root of the upward sweep (equation 3)."""
     R, logdet = whitener(up.A[:, :, None])
     R = R[:, :, 0]
-    w = R @ up.b
-    return Profile(R.T @ w, R.T @ R, up.logdet + up.c - w @ w, logdet[0])
+    Rt = transpose(R)
+    w = root_product(R, up.b[:, None])
+    beta = root_product(Rt, w)[:, 0]
+    return Profile(beta, root_product(Rt, R), up.logdet + up.c - (w[:, 0] ** 2).sum(0), logdet[0])
 
 
 def centred(tensors: Tensors) -> tuple[Tensors, Array]:
@@ -62,11 +64,11 @@ def centred(tensors: Tensors) -> tuple[Tensors, Array]:
     k = tensors.blocks[0].y.shape[1]
     products = _predictor_products(tensors)
     p = products.shape[0]
-    products = jnp.broadcast_to(products, (p, p, k))
+    products = jnp.broadcast_to(products, (p, p, k, *products.shape[3:]))
     moments = sum(jnp.stack([(x * b.y).sum((0, 2)) for x in b.x]) for b in tensors.blocks)  # (p, k)
     moments = tensors.total(moments)
     R, _ = whitener(products)
-    beta = jnp.einsum("jak,jbk,bk->ak", R, R, moments)
+    beta = jnp.einsum("jak...,jbk...,bk...->ak...", R, R, moments)
     beta = jax.lax.stop_gradient(jnp.where(jnp.isfinite(beta), beta, 0.0))
     blocks = tuple(
         replace(b, y=b.y - sum(x * beta[a][None, :, None] for a, x in enumerate(b.x)))
@@ -80,12 +82,12 @@ def log_det_XX(tensors: Tensors) -> Array:
     k = tensors.blocks[0].y.shape[1]
     products = _predictor_products(tensors)
     _, logdets = whitener(products)
-    return logdets.sum() * (k / products.shape[-1])
+    return logdets.sum(0) * (k / products.shape[2])
 
 
 def _predictor_products(tensors: Tensors) -> Array:
     """Σ x xᵀ over the observed units of each outcome, shape (p, p, k), or k = 1 if complete."""
-    parts = jnp.stack([jnp.einsum("aukn,bukn->abk", b.x, b.x) for b in tensors.blocks])
+    parts = jnp.stack([jnp.einsum("aukn...,bukn...->abk...", b.x, b.x) for b in tensors.blocks])
     return tensors.total(parts.sum(0))
 
 

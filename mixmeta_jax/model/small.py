@@ -1,9 +1,10 @@
 """Linear algebra for many small matrices at once, elementwise over a trailing batch axis.
 
-A stack of N matrices of s rows and t columns is an array of shape (s, t, N). Batched LAPACK loops
-over the matrices one by one; here every operation runs along the contiguous last axis instead, so
-that XLA fuses and vectorises it. That pays while a matrix is small: the sizes at which products go
-to the matrix-product routines and eliminations to LAPACK are measured in
+A stack of N matrices of s rows and t columns is an array of shape (s, t, N); for B data sets at
+once one of shape (s, t, N, B), where N = 1 or B = 1 marks what all share. Batched LAPACK loops over
+the matrices one by one; here every operation runs along the contiguous last axis instead, so that
+XLA fuses and vectorises it. That pays while a matrix is small: the sizes at which products go to
+the matrix-product routines and eliminations to LAPACK are measured in
 ``benchmarks/large_k.py``. Derivatives are matrix identities (``custom_jvp``), never the
 derivative of the elimination itself, and the rules use only their own outputs, so that they hold
 to any order.
@@ -29,11 +30,21 @@ BY_TERM = 15
 
 
 def matmul(A: Array, B: Array) -> Array:
-    """Products of two stacks: (i, p, N) and (p, j, N) give (i, j, N). N = 1 broadcasts."""
+    """Products of two stacks: (i, p, …) and (p, j, …) give (i, j, …); the rest broadcasts."""
     if A.shape[1] > BY_TERM:
         return jnp.einsum("ip...,pj...->ij...", A, B)
     terms = [A[:, p, None] * B[None, p, :] for p in range(A.shape[1])]
     return sum(terms[1:], start=terms[0])
+
+
+def over_stack(matrix: Array, like: Array) -> Array:
+    """One matrix (or vector) with as many axes behind it as a stack of them has."""
+    return matrix.reshape(*matrix.shape, *(1,) * (like.ndim - 2))
+
+
+def root_product(A: Array, B: Array) -> Array:
+    """A B for one pair of matrices, or for one pair per data set, shape (i, j, B)."""
+    return A @ B if A.ndim == 2 else matmul(A, B)
 
 
 def transpose(A: Array) -> Array:
@@ -78,7 +89,8 @@ def _whitener_jvp(primals: tuple, tangents: tuple) -> tuple:
     inner = matmul(matmul(R, dA), transpose(R))
     s = A.shape[0]
     half = jnp.tril(jnp.ones((s, s), A.dtype)) - 0.5 * jnp.eye(s, dtype=A.dtype)
-    return (R, logdet), (-matmul(inner * half[:, :, None], R), jnp.einsum("iin->n", inner))
+    slope = jnp.einsum("ii...->...", inner)
+    return (R, logdet), (-matmul(inner * over_stack(half, A), R), slope)
 
 
 def _whitener_unrolled(A: Array) -> tuple[Array, Array]:
@@ -112,7 +124,7 @@ def eliminate(
 
 def _whitener_by_column(A: Array) -> tuple[Array, Array]:
     s = A.shape[0]
-    below = jnp.arange(s)[:, None]
+    below = jnp.arange(s).reshape(s, *(1,) * (A.ndim - 2))
 
     def eliminate(j: Array, state: tuple) -> tuple:
         A, R, logdet = state
@@ -123,7 +135,7 @@ def _whitener_by_column(A: Array) -> tuple[Array, Array]:
         R = (R - column[:, None] * row[None]).at[j].set(row)
         return A - column[:, None] * column[None], R, logdet + 2 * jnp.log(root)
 
-    R = jnp.broadcast_to(jnp.eye(s, dtype=A.dtype)[:, :, None], A.shape)
+    R = jnp.broadcast_to(over_stack(jnp.eye(s, dtype=A.dtype), A), A.shape)
     _, R, logdet = jax.lax.fori_loop(0, s, eliminate, (A, R, jnp.zeros_like(A[0, 0])))
     return R, logdet
 
@@ -150,14 +162,14 @@ def _whitener_by_lapack(A: Array) -> tuple[Array, Array]:
 
 
 def semidefinite_factor(Psi: Array) -> Array:
-    """Lower Λ with Ψ = ΛΛᵀ for one positive semidefinite matrix, shape (d, d).
+    """Lower Λ with Ψ = ΛΛᵀ for a positive semidefinite matrix, shape (d, d) or (d, d, B).
 
     Null pivots give null columns. A pivot counts as null when rounding in Ψ alone could have made
     it: a few d·ε of its own variance.
     """
     d = Psi.shape[0]
-    tolerance = 4 * d * jnp.finfo(Psi.dtype).eps * jnp.diagonal(Psi)
-    rows = jnp.arange(d)
+    tolerance = 4 * d * jnp.finfo(Psi.dtype).eps * jnp.einsum("ii...->i...", Psi)
+    rows = jnp.arange(d).reshape(d, *(1,) * (Psi.ndim - 2))
 
     def eliminate(j: Array, state: tuple) -> tuple:
         A, factor = state
@@ -180,9 +192,9 @@ def absorb(Psi: Array, M: Array) -> tuple[Array, Array, Array]:
     Parameters
     ----------
     Psi
-        Covariance of the random effects, shape (d, d).
+        Covariance of the random effects, shape (d, d), or (d, d, B) for B data sets.
     M
-        Gram matrices of the groups, shape (d + r, d + r, N).
+        Gram matrices of the groups, shape (d + r, d + r, N), or (d + r, d + r, N, B).
 
     Returns
     -------
@@ -196,7 +208,7 @@ def absorb(Psi: Array, M: Array) -> tuple[Array, Array, Array]:
     d = Psi.shape[0]
     factor = jax.lax.stop_gradient(semidefinite_factor(Psi))[:, :, None]
     D, F = M[:d, :d], M[:d, d:]
-    identity = jnp.eye(d, dtype=M.dtype)[:, :, None]
+    identity = over_stack(jnp.eye(d, dtype=M.dtype), M)
     R, logdet = whitener(identity + matmul(transpose(factor), matmul(D, factor)))
     root = matmul(R, transpose(factor))
     G = matmul(root, F)
@@ -211,7 +223,7 @@ def _absorb_jvp(primals: tuple, tangents: tuple) -> tuple:
     D, F, dD, dF = M[:d, :d], M[:d, d:], dM[:d, :d], dM[:d, d:]
     dPsi = dPsi[:, :, None]
     KD = matmul(K, D)
-    shrink = jnp.eye(d, dtype=M.dtype)[:, :, None] - KD  # (I + ΨD)⁻¹
+    shrink = over_stack(jnp.eye(d, dtype=M.dtype), M) - KD  # (I + ΨD)⁻¹
     b = matmul(K, F)  # minus what b explains of each column
     s = F - matmul(D, b)  # ZᵀΣ⁻¹U
     T = matmul(D, shrink)  # ZᵀΣ⁻¹Z

@@ -9,6 +9,9 @@ Downward, the estimates are handed back: with P = Σ⁻¹ − Σ⁻¹X V XᵀΣ�
 group j of level ℓ gets s_j = Z_jᵀPy and T_j = Z_jᵀPZ_j, whose sums make the gradient
 ∂ℓ/∂Ψ = ½ Σ_j (s_j s_jᵀ − T_j), and every block gets e = Py and its diagonal block of P.
 
+The arrays end in the axis of the blocks or groups, N or G. For B data sets in one program a last
+axis of the data sets follows it, and at the root too: length B, or 1 for what they share.
+
 The columns are kept in the order [finest absorbed Z, …, outermost absorbed Z, X, y]; a column of X
 or Z is a pair (predictor, outcome), outcome fastest.
 """
@@ -109,8 +112,8 @@ def flat(A: Array) -> Array:
 
 def block_covariance(block: BlockTensors, Psi: tuple[Array, ...]) -> Array:
     """S + ZΨZᵀ of the levels inside the blocks, shape (s, s, N)."""
-    n_b, k, _, _, N = block.S.shape
-    return block.S.reshape(n_b * k, n_b * k, N) + prior_covariance(block, block, Psi)
+    n_b, k, _, _, *rest = block.S.shape
+    return block.S.reshape(n_b * k, n_b * k, *rest) + prior_covariance(block, block, Psi)
 
 
 def prior_covariance(
@@ -121,36 +124,38 @@ def prior_covariance(
     ``Psi`` has one matrix per inside level, finest first, or None to leave the level out; 0 where
     none is left.
     """
-    n_b, k, N = left.y.shape
+    n_b, k = left.y.shape[:2]
     total: Array | float = 0.0
     for z, w, same, P in zip(left.z, right.z, left.same, Psi, strict=False):
         if P is None:
             continue
         q = z.shape[0]
-        P = P.reshape(q, k, q, k)
+        P = P.reshape(q, k, q, k, *P.shape[2:])
         for a in range(q):
             for b in range(q):
                 term = z[a][:, :, None, None] * P[a, :, b, :][None, :, None, :, None]
                 term = term * w[b][None, None]
                 if same is not None:
                     term = term * same[:, None, :, None]
-                total = total + term.reshape(n_b * k, n_b * k, N)
+                total = total + term.reshape(n_b * k, n_b * k, *term.shape[4:])
     return total
 
 
 def whitened(R: Array, block: BlockTensors, n_inside: int) -> Array:
     """R times the columns [absorbed Z, X, y] of a bucket, shape (r, s, N)."""
-    n_b, k, N = block.y.shape
-    by_place = R.reshape(n_b * k, n_b, k, N)
+    n_b, k, *rest = block.y.shape
+    by_place = R.reshape(n_b * k, n_b, k, *R.shape[2:])
     parts = []
     for predictors in (*block.z[n_inside:], block.x):
         if n_b > BY_TERM:
-            every = jnp.broadcast_to(predictors, (*predictors.shape[:2], k, N))
+            every = jnp.broadcast_to(predictors, (*predictors.shape[:2], k, *predictors.shape[3:]))
             made = jnp.einsum("suk...,quk...->qsk...", by_place, every)
         else:
             terms = [by_place[:, u][None] * predictors[:, u][:, None] for u in range(n_b)]
             made = sum(terms[1:], start=terms[0])  # (q, s, k, N)
-        parts.append(jnp.swapaxes(made, 1, 2).reshape(-1, n_b * k, N))
+        made = jnp.swapaxes(made, 1, 2)
+        made = made.reshape(made.shape[0] * k, n_b * k, *made.shape[3:])
+        parts.append(jnp.broadcast_to(made, (*made.shape[:2], *rest)))
     y = matmul(R, flat(block.y)[:, None])
     return jnp.concatenate([*parts, jnp.swapaxes(y, 0, 1)])
 
@@ -158,6 +163,16 @@ def whitened(R: Array, block: BlockTensors, n_inside: int) -> Array:
 def gram(columns: Array) -> Array:
     """Gram matrices of the columns of each block: (r, s, N) to (r, r, N)."""
     return matmul(columns, transpose(columns))
+
+
+def gram_of_all(left: Array, right: Array) -> Array:
+    """Products of columns summed over all blocks: (r, s, N) and (t, s, N) to (r, t).
+
+    One matrix product; for several data sets, shape (r, t, B), a sum along the blocks instead.
+    """
+    if left.ndim == 3:
+        return left.reshape(len(left), -1) @ right.reshape(len(right), -1).T
+    return matmul(left, jnp.swapaxes(right, 0, 1)).sum(2)
 
 
 def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
@@ -180,10 +195,9 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
         H = whitened(R, block, n_inside)
         whiteners.append(R)
         columns.append(H)
-        logdet = logdet + logdets.sum()
+        logdet = logdet + logdets.sum(0)
         if block.parent is None:
-            flat_columns = H.reshape(H.shape[0], -1)
-            M = (flat_columns @ flat_columns.T)[:, :, None]
+            M = gram_of_all(H, H)[:, :, None]
         else:
             M = sum_by(block.parent, gram(H), tensors.n_groups[0])
         totals.append(M)
@@ -194,11 +208,11 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
         d = P.shape[0]
         remaining, K, logdets = absorb(P, total)
         levels.append(AbsorbedLevel(total[:d, :d], total[:d, d:], K))
-        logdet = logdet + logdets.sum()
+        logdet = logdet + logdets.sum(0)
         if a < len(tensors.parents):
             total = sum_by(tensors.parents[a], remaining, tensors.n_groups[a + 1])
         else:
-            total = remaining.sum(-1, keepdims=True)
+            total = remaining.sum(2, keepdims=True)
     total, logdet = tensors.total((total, logdet))
     root = total[:, :, 0]
     return Upward(
@@ -213,9 +227,9 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
 
 
 def sum_by(parent: Array, values: Array, n_groups: int) -> Array:
-    """Sums over the children of each group along the last axis."""
-    zeros = jnp.zeros((*values.shape[:-1], n_groups), values.dtype)
-    return zeros.at[..., parent].add(values, mode="promise_in_bounds")
+    """Sums over the children of each group along the third axis."""
+    zeros = jnp.zeros((*values.shape[:2], n_groups, *values.shape[3:]), values.dtype)
+    return zeros.at[:, :, parent].add(values, mode="promise_in_bounds")
 
 
 def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downward:
@@ -237,7 +251,7 @@ def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downwar
     products: list[Array] = [jnp.zeros(())] * n_levels
     # State of a group: coefficient of every remaining column in the residual, shape (r, G), and
     # the covariance of those that are estimated, (r − 1, r − 1, G).
-    c = jnp.append(-beta, 1.0)[:, None]
+    c = jnp.concatenate([-beta, jnp.ones((1, *beta.shape[1:]))])[:, None]
     omega = Omega[:, :, None]
     states = [(c, omega)]
     scores: list[Array] = []
@@ -247,8 +261,8 @@ def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downwar
             parent = tensors.parents[a]
             c, omega = c[:, parent], omega[:, :, parent]
         s, T, c, omega = _hand_down(level, c, omega)
-        traces[tensors.absorbed[a]] = T.sum(-1)
-        products[tensors.absorbed[a]] = s @ s.T
+        traces[tensors.absorbed[a]] = T.sum(2)
+        products[tensors.absorbed[a]] = gram_of_all(s[:, None], s[:, None])
         scores.append(s)
         states.append((c, omega))
     residuals, precisions = [], []
@@ -286,15 +300,14 @@ def _hand_down(level: AbsorbedLevel, c: Array, omega: Array) -> tuple[Array, ...
     T = D - matmul(D, matmul(K, D)) - matmul(matmul(S, omega), transpose(S))
     cross = -matmul(b, omega)
     own = K - matmul(cross, transpose(b))
-    G = effects.shape[-1]
-    omega = jnp.broadcast_to(omega, (*omega.shape[:2], G))
+    omega = jnp.broadcast_to(omega, (*omega.shape[:2], *effects.shape[1:]))
     child = jnp.concatenate(
         [
             jnp.concatenate([own, cross], 1),
             jnp.concatenate([transpose(cross), omega], 1),
         ]
     )
-    c = jnp.broadcast_to(c, (c.shape[0], G))
+    c = jnp.broadcast_to(c, (c.shape[0], *effects.shape[1:]))
     return s, T, jnp.concatenate([-effects, c]), child
 
 
@@ -308,13 +321,14 @@ def _block_projection(R: Array, H: Array, c: Array, omega: Array) -> tuple[Array
 
 def _by_effect(z: Array, same: Array | None, Q: Array) -> Array:
     """Σ_j Z_jᵀ Q Z_j over the groups of an inside level, shape (q·k, q·k)."""
-    q, n_b, _, N = z.shape
+    q, n_b = z.shape[:2]
     k = Q.shape[0] // n_b
-    Q = Q.reshape(n_b, k, n_b, k, N)
+    Q = Q.reshape(n_b, k, n_b, k, *Q.shape[2:])
     if same is not None:
         Q = Q * same[:, None, :, None]
     rows = []
     for a in range(q):
         left = (z[a][:, :, None, None] * Q).sum(0)
-        rows.append([(left * z[b][None]).sum(1).sum(-1) for b in range(q)])
-    return jnp.stack([jnp.stack(row) for row in rows]).transpose(0, 2, 1, 3).reshape(q * k, q * k)
+        rows.append([(left * z[b][None]).sum(1).sum(2) for b in range(q)])
+    total = jnp.swapaxes(jnp.stack([jnp.stack(row) for row in rows]), 1, 2)
+    return total.reshape(q * k, q * k, *total.shape[4:])

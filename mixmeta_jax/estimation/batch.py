@@ -1,0 +1,333 @@
+"""Many data sets of one shape: chunks of lanes, in rounds, over all cores and devices.
+
+A chunk of lanes climbs until a quarter of it is left running; what is left over from several chunks
+is joined to new full ones, so that a handful of compilations and no waiting for the slowest serve
+any number of data sets. All lanes climb from the start that `start` thinks best. Those that end
+where the likelihood may have another maximum, at a bound with several parameters, climb from the
+other starts too, and the highest end is kept; those that end at a saddle leave it along the
+direction of ascent; those that still have not converged are handed to `estimator.fit_design`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import jax
+import numpy as np
+
+from mixmeta_jax.control import Control
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.estimator import ESCAPES, fit_design
+from mixmeta_jax.estimation.jobs import Job, ManyEstimates, full_chunk, joined, ready
+from mixmeta_jax.estimation.lane_data import ManyData, lane_arrays, shared_tensors
+from mixmeta_jax.estimation.lane_starts import lane_parameters, lane_scales, lane_units
+from mixmeta_jax.estimation.lane_verdict import judge_lanes
+from mixmeta_jax.estimation.lanes import RUNNING, climb, departure, slopes_at, solve
+from mixmeta_jax.status import Status
+
+CACHE_BYTES = 2**22
+"""What the whitened columns of a chunk may take: a few times the cache of one core."""
+
+MOST_LANES, FEWEST_LANES = 4096, 8
+
+
+def fit_lanes(
+    many: ManyData,
+    members: np.ndarray,
+    method: str,
+    control: Control,
+    batch_size: int | None = None,
+    tick: Callable[[int], None] = lambda count: None,
+) -> ManyEstimates:
+    """Estimate the members, all of them sound, by fixed effects, ML or REML.
+
+    Parameters
+    ----------
+    many
+        The data sets.
+    members
+        Which of them to fit; the others keep NaN and the status INTERRUPTED.
+    method
+        "fixed", "ml" or "reml".
+    control
+        Settings.
+    batch_size
+        Lanes in a chunk; None for as many as fit a core's cache.
+    tick
+        Called with the number of data sets that are done since.
+    """
+    size = _chunk(many, batch_size, len(members))
+    run = _Run(many, method, control, size)
+    try:
+        if method == "fixed" or sum(many.design.n_parameters) == 0:
+            run.solve_all(members, tick)
+        else:
+            run.climb_all(members, tick)
+    except KeyboardInterrupt:
+        # What has been stored is done; the rest has the status INTERRUPTED.
+        return run.found
+    return run.found
+
+
+def _chunk(many: ManyData, batch_size: int | None, B: int) -> int:
+    if batch_size is not None:
+        return max(1, min(batch_size, B))
+    columns = 1 + many.n_coefficients + sum(many.design.dims)
+    places = sum(bucket.rows.size for bucket in many.design.layout.buckets) * many.design.k
+    fitting = CACHE_BYTES // (8 * columns * places)
+    size = 1 << max(0, int(fitting).bit_length() - 1)
+    # Every core gets something to do.
+    share = -(-B // max(os.cpu_count() or 1, len(jax.local_devices())))
+    return int(max(min(size, MOST_LANES, share), min(FEWEST_LANES, B)))
+
+
+class _Run:
+    """The state of one call: results, devices and what all lanes share."""
+
+    def __init__(self, many: ManyData, method: str, control: Control, size: int):
+        self.many, self.method, self.control, self.size = many, method, control, size
+        self.found = ManyEstimates.empty(many)
+        self.devices = jax.local_devices()
+        with jax.enable_x64(True):
+            shared = shared_tensors(many)
+            self.shared = [jax.device_put(shared, device) for device in self.devices]
+        self.workers = max(len(self.devices), os.cpu_count() or 1)
+        self.turn = 0
+        self.lock = threading.Lock()
+
+    def chunks(self, members: np.ndarray) -> Iterator[np.ndarray]:
+        """The members, a chunk at a time."""
+        for first in range(0, len(members), self.size):
+            yield members[first : first + self.size]
+
+    def next_device(self) -> int:
+        """Devices in turn."""
+        with self.lock:
+            self.turn += 1
+            return self.turn % len(self.devices)
+
+    # Nothing to iterate
+
+    def solve_all(self, members: np.ndarray, tick: Callable[[int], None]) -> None:
+        """Coefficients where there is nothing to iterate."""
+        theta = np.zeros((0, self.size))
+
+        def one(part: np.ndarray) -> tuple[np.ndarray, Any]:
+            padded = np.resize(part, self.size)
+            with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+                where = self.next_device()
+                data = jax.device_put((theta, lane_arrays(self.many, padded)), self.devices[where])
+                solved = solve(data[0], self.shared[where], data[1], method=self.method)
+                return part, jax.device_get(solved)
+
+        with _Pool(self.workers) as pool:
+            for part, (value, beta, V, Psi) in pool.map(one, self.chunks(members)):
+                keep = np.arange(len(part))
+                finite = np.isfinite(value[keep])
+                status = np.where(finite, Status.CONVERGED, Status.NOT_FINITE)
+                self._store(part, value[keep], beta[:, keep], V[..., keep], status)
+                for own, P in zip(self.found.Psi, Psi, strict=True):
+                    own[part] = np.moveaxis(P[..., keep], -1, 0)
+                self.found.gradient_norm[part] = 0.0
+                tick(len(part))
+
+    def _store(
+        self,
+        members: np.ndarray,
+        value: np.ndarray,
+        beta: np.ndarray,
+        V: np.ndarray,
+        status: np.ndarray,
+    ) -> None:
+        basis = np.kron(self.many.design.basis, np.eye(self.many.design.k))
+        found = self.found
+        found.loglik[members] = value
+        found.beta[members] = beta.T @ basis.T
+        vcov = basis @ np.moveaxis(V, -1, 0) @ basis.T
+        found.vcov[members] = 0.5 * (vcov + np.swapaxes(vcov, 1, 2))
+        found.status[members] = status
+
+    # Climbing
+
+    def climb_all(self, members: np.ndarray, tick: Callable[[int], None]) -> None:
+        """Every member from its first start, then those that need more."""
+        again: list[Job] = []
+        troubled: list[int] = []
+
+        def first(ended: Job) -> None:
+            again.extend(self._conclude(ended, tick, troubled, 0))
+
+        self._follow((self._begin(part) for part in self.chunks(members)), first)
+        for attempt in range(1, ESCAPES + 2):
+            if not again:
+                break
+            jobs, again = again, []
+            whole = joined(jobs)
+            pieces = (whole.taken(part) for part in self.chunks(np.arange(len(whole.members))))
+
+            def later(ended: Job, attempt: int = attempt, again: list[Job] = again) -> None:
+                again.extend(self._conclude(ended, tick, troubled, attempt))
+
+            self._follow((ready(piece) for piece in pieces), later)
+        for member in sorted({*troubled, *(m for job in again for m in job.members.tolist())}):
+            self._alone(member)
+
+    def _begin(self, part: np.ndarray) -> Callable[[], Job]:
+        def make() -> Job:
+            scales = lane_scales(self.many, part)
+            starts = lane_parameters(self.many.design, scales)
+            lanes = departure(starts[0], self.many.n_coefficients)
+            return Job(part, lanes, lane_units(starts), scales)
+
+        return make
+
+    def _follow(self, makers: Iterable[Callable[[], Job]], sink: Callable[[Job], None]) -> None:
+        """Run jobs to their ends, compacting what is left between rounds."""
+        fresh = iter(makers)
+        left: list[Job] = []
+        flying: set[Future] = set()
+        with _Pool(self.workers) as pool:
+            while True:
+                while len(flying) < 2 * self.workers:
+                    job = full_chunk(left, self.size)
+                    if job is not None:
+                        flying.add(pool.submit(self._round, ready(job), self.size // 4))
+                        continue
+                    maker = next(fresh, None)
+                    if maker is None:
+                        break
+                    flying.add(pool.submit(self._round, maker, self.size // 4))
+                if not flying:
+                    if not left:
+                        return
+                    rest = joined(left)
+                    left.clear()
+                    flying.add(pool.submit(self._round, ready(rest), 0))
+                done, flying = wait(flying, return_when=FIRST_COMPLETED)
+                for future in done:
+                    job = future.result()
+                    running = job.lanes.phase == RUNNING
+                    if running.any():
+                        left.append(job.taken(np.flatnonzero(running)))
+                    if not running.all():
+                        sink(job.taken(np.flatnonzero(~running)))
+
+    def _round(self, maker: Callable[[], Job], few: int) -> Job:
+        """One call of the compiled loop."""
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+            job = maker()
+            b = len(job.members)
+            place = np.resize(np.arange(b), self.size)
+            padded = job.taken(place)
+            # Lanes that only fill the chunk have ended before they begin.
+            padded.lanes.phase[b:] = -1
+            where = self.next_device()
+            data = jax.device_put(
+                (padded.lanes, lane_arrays(self.many, padded.members), padded.units),
+                self.devices[where],
+            )
+            stop = climb(
+                data[0],
+                self.shared[where],
+                data[1],
+                data[2],
+                self.control.max_iter,
+                min(few, b // 2),
+                restricted=self.method == "reml",
+            )
+            stop = jax.tree.map(lambda leaf: leaf[..., :b], jax.device_get(stop))
+            return Job(job.members, stop.lanes, job.units, job.scales, stop)
+
+    def _conclude(
+        self, ended: Job, tick: Callable[[int], None], troubled: list[int], attempt: int
+    ) -> list[Job]:
+        """Keep what is higher than before; the jobs that go on from there."""
+        stop, members = ended.stop, ended.members
+        lanes = ended.lanes
+        value = lanes.at.value + stop.constant
+        verdict = judge_lanes(
+            self.many.design.structures,
+            lanes,
+            stop.Psi,
+            ended.scales,
+            ended.units,
+            self.control.gradient_tol,
+            self._slopes,
+        )
+        before = self.found.loglik[members]
+        self.found.n_iter[members] += lanes.n_iter
+        with np.errstate(invalid="ignore"):
+            higher = np.isnan(before) | (value > before + 1e-9 * (1 + np.abs(before)))
+        order = np.lexsort((value, members))
+        last = np.append(members[order][1:] != members[order][:-1], True)
+        best = np.zeros(len(members), bool)
+        best[order[last]] = True
+        keep = np.flatnonzero(higher & best)
+        kept = members[keep]
+        beta = lanes.at.beta + stop.centre
+        self._store(kept, value[keep], beta[:, keep], lanes.at.V[..., keep], verdict.status[keep])
+        self.found.theta[kept] = lanes.theta[:, keep].T
+        self.found.gradient_norm[kept] = lanes.norm[keep]
+        for own, P in zip(self.found.Psi, stop.Psi, strict=True):
+            own[kept] = np.moveaxis(P[..., keep], -1, 0)
+        if attempt == 0:
+            tick(len(members))
+        troubled.extend(kept[verdict.status[keep] == Status.MAX_ITER].tolist())
+        jobs = []
+        saddle = keep[verdict.rising[keep]]
+        if len(saddle) and attempt <= ESCAPES:
+            part = ended.taken(saddle)
+            for side in (1.0, -1.0):
+                theta = (
+                    lanes.theta[:, saddle] + side * 0.1 * 2.0**attempt * verdict.ascent[:, saddle]
+                )
+                fresh = departure(theta, self.many.n_coefficients)
+                jobs.append(Job(part.members, fresh, part.units, part.scales))
+        if attempt == 0 and len(ended.units) > 1 and self.control.n_starts != 1:
+            bound = np.flatnonzero(verdict.status == Status.BOUNDARY)
+            if len(bound):
+                part = ended.taken(bound)
+                starts = lane_parameters(self.many.design, part.scales)
+                for theta in starts[1 : self.control.n_starts]:
+                    fresh = departure(theta, self.many.n_coefficients)
+                    jobs.append(Job(part.members, fresh, part.units, part.scales))
+        return jobs
+
+    def _slopes(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Slopes of few lanes, in chunks of one length."""
+        parts = []
+        with jax.enable_x64(True):
+            for first in range(0, theta.shape[1], self.size):
+                piece = theta[:, first : first + self.size]
+                padded = piece[:, np.resize(np.arange(piece.shape[1]), self.size)]
+                slopes = jax.device_get(slopes_at(padded, self.shared[0]))
+                parts.append([slope[..., : piece.shape[1]] for slope in slopes])
+        return tuple(np.concatenate(level, -1) for level in zip(*parts, strict=True))
+
+    def _alone(self, member: int) -> None:
+        """One data set by the estimator of single fits."""
+        try:
+            estimate = fit_design(self.many.one(member), self.method, self.control)
+        except InputError:
+            return
+        found = self.found
+        found.n_iter[member] += estimate.n_iter
+        if not estimate.loglik > found.loglik[member] - 1e-9 * (1 + abs(estimate.loglik)):
+            return
+        found.beta[member], found.vcov[member] = estimate.beta, estimate.vcov
+        found.theta[member], found.loglik[member] = estimate.theta, estimate.loglik
+        found.gradient_norm[member] = estimate.gradient_norm
+        found.status[member] = estimate.status
+        for own, P in zip(found.Psi, estimate.Psi or (), strict=True):
+            own[member] = P
+
+
+class _Pool(ThreadPoolExecutor):
+    """Threads that drop what has not begun when the block is left, as by Ctrl-C."""
+
+    def __exit__(self, *error: Any) -> None:
+        self.shutdown(wait=True, cancel_futures=True)

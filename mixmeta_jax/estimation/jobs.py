@@ -1,0 +1,110 @@
+"""Lanes on their way between rounds, and where their estimates end up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from mixmeta_jax.estimation.lane_data import ManyData
+from mixmeta_jax.status import Status
+
+
+@dataclass
+class ManyEstimates:
+    """Estimates of B data sets, as `estimator.Estimate` with a leading B.
+
+    Attributes
+    ----------
+    beta, vcov
+        Shape (B, P) and (B, P, P), in the user's predictors.
+    theta, Psi
+        Shape (B, n_θ), and (B, d, d) per level, outer first.
+    loglik, gradient_norm
+        Shape (B,).
+    n_iter, status
+        Shape (B,), whole numbers.
+    """
+
+    beta: np.ndarray
+    vcov: np.ndarray
+    theta: np.ndarray
+    Psi: tuple[np.ndarray, ...]
+    loglik: np.ndarray
+    gradient_norm: np.ndarray
+    n_iter: np.ndarray
+    status: np.ndarray
+
+    @classmethod
+    def empty(cls, many: ManyData) -> ManyEstimates:
+        """Nothing estimated yet."""
+        B, P = len(many.y), many.n_coefficients
+        n_theta = sum(many.design.n_parameters)
+        nan = np.nan
+        return cls(
+            np.full((B, P), nan),
+            np.full((B, P, P), nan),
+            np.full((B, n_theta), nan),
+            tuple(np.full((B, d, d), nan) for d in many.design.dims),
+            np.full(B, nan),
+            np.full(B, nan),
+            np.zeros(B, int),
+            np.full(B, int(Status.INTERRUPTED)),
+        )
+
+
+@dataclass
+class Job:
+    """Lanes on their way, their arrays numpy's.
+
+    Attributes
+    ----------
+    members
+        The data sets they belong to, shape (b,).
+    lanes, stop
+        Where they stand, and what `climb` said last: `Lanes`, and a `Stop` or None.
+    units, scales
+        Sizes of the parameters, (n_θ, b), and of the random effects of each level, (b, d).
+    """
+
+    members: np.ndarray
+    lanes: Any
+    units: np.ndarray
+    scales: list[np.ndarray]
+    stop: Any = None
+
+    def taken(self, chosen: np.ndarray) -> Job:
+        """Some of the lanes."""
+        lanes, units, stop = jax.tree.map(
+            lambda leaf: leaf[..., chosen], (self.lanes, self.units, self.stop)
+        )
+        return Job(self.members[chosen], lanes, units, [v[chosen] for v in self.scales], stop)
+
+
+def joined(jobs: list[Job]) -> Job:
+    """Several jobs as one."""
+    lanes, units, stop = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves, -1),
+        *[(job.lanes, job.units, job.stop) for job in jobs],
+    )
+    scales = [np.concatenate(parts) for parts in zip(*(job.scales for job in jobs), strict=True)]
+    return Job(np.concatenate([job.members for job in jobs]), lanes, units, scales, stop)
+
+
+def ready(job: Job) -> Callable[[], Job]:
+    """A job that is there already, as one that is still to be made."""
+    return lambda: job
+
+
+def full_chunk(left: list[Job], size: int) -> Job | None:
+    """A full chunk of what is left, if there is enough of it."""
+    if sum(len(job.members) for job in left) < size:
+        return None
+    whole = joined(left)
+    left.clear()
+    if len(whole.members) > size:
+        left.append(whole.taken(np.arange(size, len(whole.members))))
+    return whole.taken(np.arange(size))

@@ -1,0 +1,106 @@
+"""Which of many data sets can be fitted, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mixmeta_jax.estimation.lane_data import ManyData
+from mixmeta_jax.status import Status
+
+Fault = tuple[Any, Status, str]
+"""Which data sets have it, shape (b,), the status it gives them, and what it is in words."""
+
+CHUNK_NUMBERS = 2**22
+"""Numbers that are looked at at once."""
+
+DEPENDENT = 1e-9
+"""Smallest eigenvalue of the predictors' products, orthonormal over all rows, that counts."""
+
+
+def sound_members(many: ManyData, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The data sets to fit; the status of the others, −1 for those; and the reasons in words."""
+    B = len(many.y)
+    status = np.full(B, -1)
+    reason = np.full(B, "", dtype=object)
+    width = max(1, many.y[0].size * (1 if many.S is None else many.design.k))
+    step = max(1, CHUNK_NUMBERS // width)
+    for first in range(0, B, step):
+        part = slice(first, min(first + step, B))
+        for bad, end, words in _faults(many, part, method):
+            index = np.flatnonzero(bad & (status[part] < 0)) + first
+            status[index] = end
+            reason[index] = words
+    return np.flatnonzero(status < 0), status, reason
+
+
+def _faults(many: ManyData, part: slice, method: str) -> list[Fault]:
+    design = many.design
+    y = many.y[part]
+    n, k, p = design.n, design.k, design.p
+    seen = np.isfinite(y)
+    count = seen.sum((1, 2))
+    faults: list[Fault] = [
+        (np.isinf(y).any((1, 2)), Status.NOT_FINITE, "an outcome is infinite"),
+        (count == 0, Status.NOT_FINITE, "no outcome is observed"),
+    ]
+    if many.S is not None:
+        faults += _error_faults(many.S[part], seen)
+    per_outcome = seen.sum(1)
+    if not many.same_pattern:
+        few = (per_outcome < p).any(1)
+        words = "an outcome is observed in fewer rows than there are predictors"
+        faults.append((few, Status.NOT_IDENTIFIED, words))
+        if p > 1:
+            X = design.X @ design.basis
+            products = (X[:, :, None] * X[:, None]).reshape(n, p * p)
+            sums = np.swapaxes(seen, 1, 2).reshape(-1, n) @ products / n
+            least = np.linalg.eigvalsh(sums.reshape(-1, p, p))[:, 0].reshape(-1, k).min(1)
+            words = "the predictors are collinear in the rows where an outcome is observed"
+            faults.append((least <= DEPENDENT, Status.NOT_IDENTIFIED, words))
+        if method != "fixed":
+            there = seen.any(2)
+            for level, counts in enumerate(design.n_parameters):
+                codes = design.groups[:, level]
+                hit = np.zeros((len(y), int(codes.max()) + 1), bool)
+                lane, row = np.nonzero(there)
+                hit[lane, codes[row]] = True
+                needed = design.structures[level].min_groups(design.dims[level])
+                short = (hit.sum(1) < needed) & (counts > 0)
+                words = "a level has too few groups with an observed outcome"
+                faults.append((short, Status.NOT_IDENTIFIED, words))
+    P = p * k
+    if method == "reml":
+        words = "there are no more observed outcomes than coefficients"
+        faults.append((count <= P, Status.NOT_IDENTIFIED, words))
+    if method != "fixed":
+        words = "there are more parameters than observed outcomes"
+        faults.append((P + sum(design.n_parameters) > count, Status.NOT_IDENTIFIED, words))
+    return faults
+
+
+def _error_faults(S: np.ndarray, seen: np.ndarray) -> list[Fault]:
+    k = seen.shape[2]
+    pair = seen[..., :, None] & seen[..., None, :]
+    used: Any = np.where(pair, S, np.eye(k))
+    strange = ~np.isfinite(used).all((1, 2, 3))
+    faults: list[Fault] = [
+        (strange, Status.NOT_FINITE, "S is missing or infinite where an outcome is observed")
+    ]
+    used = np.where(np.isfinite(used), used, np.eye(k))
+    if k == 1:
+        bad = (used[..., 0, 0] <= 0).any(1)
+    else:
+        uneven = np.abs(used - np.swapaxes(used, 2, 3)) > 1e-8 * np.abs(used).max(
+            (2, 3), keepdims=True
+        )
+        faults.append((uneven.any((1, 2, 3)), Status.NOT_FINITE, "a matrix of S is not symmetric"))
+        variances: Any = np.diagonal(used, axis1=2, axis2=3)
+        positive: Any = (variances > 0).all(2)
+        sd = np.sqrt(np.where(positive[..., None], variances, 1.0))
+        scaled = used / (sd[..., :, None] * sd[..., None, :])
+        scaled = np.where(positive[..., None, None], scaled, -np.eye(k))
+        bad = (np.linalg.eigvalsh(scaled)[..., 0] <= 1e-12).any(1)
+    faults.append((bad, Status.NOT_FINITE, "a matrix of S is not positive definite"))
+    return faults

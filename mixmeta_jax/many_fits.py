@@ -1,0 +1,333 @@
+"""Many data sets of one shape in one call: `fit_many` and its result."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.checks import LIKELIHOOD_METHODS, check_method
+from mixmeta_jax.control import Control, as_control
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.batch import fit_lanes
+from mixmeta_jax.estimation.jobs import ManyEstimates
+from mixmeta_jax.estimation.lane_data import ManyData
+from mixmeta_jax.estimation.moments import moment_estimate
+from mixmeta_jax.many_checks import sound_members
+from mixmeta_jax.many_data import ManyModel, many_model
+from mixmeta_jax.status import Status
+
+RETURNS = (
+    "coef",
+    "vcov",
+    "Psi",
+    "loglik",
+    "converged",
+    "status",
+    "n_iter",
+    "se",
+    "theta",
+    "gradient_norm",
+    "reason",
+)
+"""What ``returns`` may name."""
+
+DEFAULT_RETURNS = ("coef", "vcov", "Psi", "loglik", "converged", "status", "n_iter")
+
+LONG_WORK = 2_000
+"""Data sets from which progress is shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class ManyFits:
+    """B fits; every array has a leading B. What was not asked for is None.
+
+    Attributes
+    ----------
+    coef, se
+        Coefficients and their standard errors, shape (B, p·k), predictor-major.
+    vcov
+        Covariance of the coefficients, shape (B, p·k, p·k).
+    Psi
+        Covariance of the random effects, shape (B, d, d); by level name, outer first, where there
+        are several levels; None for ``method="fixed"``.
+    loglik
+        (Restricted) log-likelihood at the maximum, shape (B,).
+    converged
+        Whether the fit is a maximum, shape (B,).
+    status
+        `Status` as whole numbers, shape (B,).
+    n_iter
+        Likelihood evaluations, all starts that were followed together, shape (B,).
+    theta
+        Parameters of all levels, outer first, shape (B, n_θ).
+    gradient_norm
+        Scale-free norm of the gradient, shape (B,).
+    reason
+        Why a data set was not fitted, in words, empty where it was; shape (B,).
+    coef_names, level_names, random_names
+        Names of the coefficients, of the levels, and of the random effects of each level.
+    """
+
+    coef: np.ndarray | None
+    se: np.ndarray | None
+    vcov: np.ndarray | None
+    Psi: np.ndarray | dict[str, np.ndarray] | None
+    loglik: np.ndarray | None
+    converged: np.ndarray | None
+    status: np.ndarray | None
+    n_iter: np.ndarray | None
+    theta: np.ndarray | None
+    gradient_norm: np.ndarray | None
+    reason: np.ndarray | None
+    coef_names: tuple[str, ...]
+    level_names: tuple[str, ...]
+    random_names: tuple[tuple[str, ...], ...]
+    method: str
+    n_sets: int
+
+    def __len__(self) -> int:
+        return self.n_sets
+
+    def __repr__(self) -> str:
+        if self.status is None:
+            return f"<{self.n_sets} fits, method='{self.method}'>"
+        counts = np.bincount(self.status, minlength=len(Status))
+        ends = ", ".join(f"{counts[s]} {s.name}" for s in Status if counts[s])
+        return f"<{self.n_sets} fits, method='{self.method}': {ends}>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per data set: coefficients, standard errors, log-likelihood and status."""
+        columns: dict[str, Any] = {}
+        if self.coef is not None:
+            columns |= dict(zip(self.coef_names, self.coef.T, strict=True))
+        se = self.se
+        if se is None and self.vcov is not None:
+            with np.errstate(invalid="ignore"):
+                se = np.sqrt(np.diagonal(self.vcov, axis1=1, axis2=2))
+        if se is not None:
+            columns |= {f"se[{n}]": c for n, c in zip(self.coef_names, se.T, strict=True)}
+        for name in ("loglik", "converged", "n_iter"):
+            if getattr(self, name) is not None:
+                columns[name] = getattr(self, name)
+        if self.status is not None:
+            columns["status"] = [Status(int(s)).name for s in self.status]
+        return pd.DataFrame(columns, index=pd.RangeIndex(self.n_sets, name="data_set"))
+
+
+def fit_many(
+    y: Any,
+    S: Any,
+    formula: str = "~ 1",
+    random: Any = None,
+    data: Any = None,
+    method: str = "reml",
+    bscov: Any = "unstr",
+    Psi_fix: Any = None,
+    rho: Any = None,
+    offset: Any = None,
+    returns: Sequence[str] = DEFAULT_RETURNS,
+    batch_size: int | None = None,
+    progress: bool = True,
+    control: Control | Mapping[str, Any] | None = None,
+) -> ManyFits:
+    """Fit one model to many data sets of the same shape.
+
+    All data sets share the predictors and the groups. They are fitted side by side, over all cores
+    and devices; each has its own status, and none disturbs another: a data set with an infinite
+    value, without outcomes, or whose observed rows do not identify the model gets NaN and a status.
+    Interrupted by Ctrl-C, the call returns what is done, with a warning; the rest has the status
+    INTERRUPTED.
+
+    Every data set climbs from the best start of `mixmeta`; one that ends at a bound of several
+    parameters also from the others, and the highest end is kept (`mixmeta` follows all starts
+    of every small data set).
+
+    Parameters
+    ----------
+    y
+        Outcomes, shape (B, n, k) or (B, n), NaN where missing.
+    S
+        Error covariances: shared, in any format of `mixmeta`; or per data set, shape (B, n) or
+        (B, n, 1) for k = 1, (B, n, k) variances, (B, n, k(k+1)/2) lower triangles or (B, n, k, k).
+    formula
+        Right-hand side of the fixed part, as ``"~ year"``.
+    random, data, method, bscov, Psi_fix, rho, control
+        As in `mixmeta`; ``data`` has n complete rows.
+    offset
+        Column name, or values of shape (n,), (n, k) or per data set (B, n, k), subtracted from y.
+    returns
+        Names of what to keep, so that memory stays bounded: "coef", "vcov", "Psi", "loglik",
+        "converged", "status", "n_iter", "se", "theta", "gradient_norm", "reason".
+    batch_size
+        Data sets in one chunk; None for as many as fit the cache of a core.
+    progress
+        Whether long work shows a bar (with tqdm, where standard error is a terminal).
+
+    Returns
+    -------
+    ManyFits
+
+    Raises
+    ------
+    InputError
+        For what is wrong with all data sets: shapes, formula, groups, a shared S, the method.
+    """
+    settings = as_control(control)
+    returns = _checked_returns(returns)
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(f"batch_size must be None or a whole number, not {batch_size!r}.")
+    model = many_model(y, S, formula, random, data, bscov, Psi_fix, rho, offset)
+    check_method(method, model.many.design.k)
+    if method not in LIKELIHOOD_METHODS:
+        _check_moments(model, method)
+    return fit_model(model, method, settings, returns, batch_size, progress)
+
+
+def fit_model(
+    model: ManyModel,
+    method: str,
+    control: Control,
+    returns: Sequence[str] = DEFAULT_RETURNS,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> ManyFits:
+    """`fit_many` from where its arguments have been read."""
+    many = model.many
+    if method == "fixed":
+        many = replace(many, design=many.design.without_levels(), Z=None)
+    members, status, reason = sound_members(many, method)
+    with _bar(len(many.y), progress) as tick:
+        tick(len(many.y) - len(members))
+        if method in LIKELIHOOD_METHODS:
+            found = fit_lanes(many, members, method, control, batch_size, tick)
+        else:
+            found = _moments(many, members, method, control, tick)
+    unsound = status >= 0
+    found.status[unsound] = status[unsound]
+    open_ends = int((found.status == Status.INTERRUPTED).sum())
+    if open_ends:
+        warnings.warn(
+            f"The run was interrupted: {open_ends} of {len(many.y)} data sets have the status "
+            "INTERRUPTED and NaN estimates.",
+            stacklevel=3,
+        )
+    return _result(model, found, reason, method, returns)
+
+
+def _result(
+    model: ManyModel, found: ManyEstimates, reason: np.ndarray, method: str, returns: Sequence[str]
+) -> ManyFits:
+    Psi: Any = None
+    levels: tuple[str, ...] = () if method == "fixed" else tuple(model.level_names)
+    if levels:
+        Psi = found.Psi[0] if len(levels) == 1 else dict(zip(levels, found.Psi, strict=True))
+    with np.errstate(invalid="ignore"):
+        se = np.sqrt(np.diagonal(found.vcov, axis1=1, axis2=2))
+    values = {
+        "coef": found.beta,
+        "se": se,
+        "vcov": found.vcov,
+        "Psi": Psi,
+        "loglik": found.loglik,
+        "converged": found.status <= Status.BOUNDARY,
+        "status": found.status,
+        "n_iter": found.n_iter,
+        "theta": found.theta,
+        "gradient_norm": found.gradient_norm,
+        "reason": reason,
+    }
+    return ManyFits(
+        **{name: values[name] if name in returns else None for name in RETURNS},
+        coef_names=tuple(model.coef_names),
+        level_names=levels,
+        random_names=tuple(map(tuple, model.random_names)) if levels else (),
+        method=method,
+        n_sets=len(found.status),
+    )
+
+
+def _checked_returns(returns: Sequence[str]) -> tuple[str, ...]:
+    names = (returns,) if isinstance(returns, str) else tuple(returns)
+    for name in names:
+        if name not in RETURNS:
+            raise InputError(
+                f"returns names {name!r}, which is not there: choose among {', '.join(RETURNS)}."
+            )
+    return names
+
+
+def _check_moments(model: ManyModel, method: str) -> None:
+    design = model.many.design
+    alone = model.random is None and not isinstance(design.S, tuple)
+    if not alone or design.structures[0].name != "unstr":
+        raise InputError(
+            f"method='{method}' is for one vector of random effects per unit with an unstructured "
+            "covariance and S by unit: leave `random` and `bscov` out, or use 'ml' or 'reml'."
+        )
+
+
+def _moments(
+    many: ManyData,
+    members: np.ndarray,
+    method: str,
+    control: Control,
+    tick: Callable[[int], None],
+) -> ManyEstimates:
+    """The moment estimators, one data set after the other."""
+    found = ManyEstimates.empty(many)
+    structure = many.design.structures[0]
+    try:
+        for member in members:
+            design = many.one(member)
+            rows = np.asarray(design.mask).any(1)
+            try:
+                one = moment_estimate(
+                    method,
+                    design.y[rows],
+                    design.X[rows],
+                    np.asarray(design.S)[rows],
+                    vc_adjust=control.vc_adjust,
+                    max_iter=control.max_iter,
+                )
+            except InputError:
+                found.status[member] = Status.NOT_IDENTIFIED
+                continue
+            found.beta[member], found.vcov[member] = one.beta, one.vcov
+            found.Psi[0][member], found.n_iter[member] = one.Psi, one.n_iter
+            found.theta[member] = structure.theta(one.Psi)
+            ended = Status.BOUNDARY if one.clipped else Status.CONVERGED
+            found.status[member] = ended if one.converged else Status.MAX_ITER
+            tick(1)
+    except KeyboardInterrupt:
+        return found
+    return found
+
+
+@contextmanager
+def _bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
+    """What counts data sets that are done: a bar on a terminal, nothing elsewhere."""
+    bar = None
+    if progress and total >= LONG_WORK:
+        try:
+            from tqdm import tqdm  # type: ignore[import-untyped]
+        except ImportError:
+            tqdm = None
+        if tqdm is not None:
+            bar = tqdm(total=total, unit="fit", disable=None, leave=False)
+    try:
+        yield partial(_advance, bar)
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _advance(bar: Any, count: int) -> None:
+    if bar is not None:
+        bar.update(count)

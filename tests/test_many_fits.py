@@ -1,0 +1,236 @@
+"""Many fits in one call are the single fits, whatever stands beside them."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixmeta_jax as mx
+from mixmeta_jax.estimation import batch, lanes
+from mixmeta_jax.status import Status
+
+SAME = 1e-10
+"""Relative: both go on until the gradient is rounding."""
+
+GROUPS = pd.DataFrame({"g": np.repeat(np.arange(8), 3), "u": np.arange(24)})
+GROUPS["x"] = np.sin(np.arange(24.0))
+
+
+def outcomes(B, n, k=1, seed=0, missing=0.0, groups=None):
+    rng = np.random.default_rng(seed)
+    effects = rng.normal(size=(B, n, k))
+    if groups is not None:
+        effects = effects * 0.7 + rng.normal(size=(B, groups.max() + 1, k))[:, groups]
+    y = 0.5 + effects + rng.normal(size=(B, n, k)) * 0.6
+    gone = rng.random(y.shape) < missing
+    gone[..., 0] &= k > 1
+    return np.where(gone, np.nan, y)
+
+
+def errors(n, k, seed=0):
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(n, k, k))
+    return 0.1 * root @ root.transpose(0, 2, 1) + 0.2 * np.eye(k)
+
+
+def agree(fits, b, fit):
+    """Both ended alike, at the same numbers."""
+    assert Status(int(fits.status[b])) is fit.status
+    assert np.allclose(fits.coef[b], fit.coef, rtol=SAME, atol=SAME)
+    assert np.allclose(fits.vcov[b], fit.vcov, rtol=1e-8, atol=SAME)
+    if np.isfinite(fit.loglik):
+        assert np.isclose(fits.loglik[b], fit.loglik, rtol=1e-12, atol=SAME)
+    Psi = fits.Psi.values() if isinstance(fits.Psi, dict) else [fits.Psi]
+    for many, one in zip(Psi, fit.Psi_by_level, strict=True):
+        assert np.allclose(many[b], one, rtol=1e-8, atol=1e-9)
+
+
+CLASSES = {
+    "univariate": {"k": 1, "n": 12},
+    "univariate, ML, regression": {
+        "k": 1,
+        "n": 24,
+        "formula": "~ x",
+        "data": GROUPS,
+        "method": "ml",
+    },
+    "two outcomes, some missing": {"k": 2, "n": 14, "missing": 0.2},
+    "diagonal": {"k": 2, "n": 14, "bscov": "diag"},
+    "two levels": {"k": 1, "n": 24, "random": "~ 1 | g/u", "data": GROUPS},
+    "two levels, cs": {"k": 2, "n": 24, "random": "~ 1 | g/u", "data": GROUPS, "bscov": "cs"},
+    "random slope": {"k": 1, "n": 24, "random": "~ x | g", "data": GROUPS},
+}
+B = 9
+
+
+def both(k, n, missing=0.0, per_set=False, **model):
+    y = outcomes(B, n, k, missing=missing, groups=model.get("data", GROUPS).g.to_numpy()[:n])
+    S = np.stack([errors(n, k, seed=b) for b in range(B)]) if per_set else errors(n, k)
+    fits = mx.fit_many(y, S, **model)
+    one = {name: value for name, value in model.items() if name != "formula"}
+    singles = []
+    for b in range(B):
+        own = S[b] if per_set else S
+        table = pd.DataFrame(y[b], columns=[f"y{o}" for o in range(k)])
+        table = pd.concat([table, model.get("data", GROUPS).iloc[:n]], axis=1)
+        formula = " + ".join(table.columns[:k]) + model.get("formula", "~ 1")
+        singles.append(mx.mixmeta(formula, own, **{**one, "data": table}))
+    return fits, singles
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_batch_is_a_loop(name):
+    fits, singles = both(**CLASSES[name])
+    for b, fit in enumerate(singles):
+        agree(fits, b, fit)
+
+
+def test_errors_of_each_data_set():
+    fits, singles = both(k=2, n=14, missing=0.2, per_set=True)
+    for b, fit in enumerate(singles):
+        agree(fits, b, fit)
+
+
+def test_fixed_effects():
+    fits, singles = both(k=2, n=14, missing=0.2, method="fixed")
+    assert fits.Psi is None
+    for b, fit in enumerate(singles):
+        assert np.allclose(fits.coef[b], fit.coef, rtol=SAME)
+        assert np.isclose(fits.loglik[b], fit.loglik, rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["mm", "vc", "dl", "he", "hs", "sj", "pm", "eb"])
+def test_moments(method):
+    fits, singles = both(k=2 if method in ("mm", "vc") else 1, n=14, method=method)
+    for b, fit in enumerate(singles):
+        agree(fits, b, fit)
+
+
+def test_blocks_of_S_that_span_rows():
+    y = outcomes(5, 24, groups=GROUPS.g.to_numpy())
+    rng = np.random.default_rng(3)
+    S = {}
+    for g in range(8):
+        root = rng.normal(size=(3, 3))
+        S[g] = 0.1 * root @ root.T + 0.2 * np.eye(3)
+    fits = mx.fit_many(y, S, random="~ 1 | g/u", data=GROUPS)
+    for b in range(5):
+        table = GROUPS.assign(y=y[b, :, 0])
+        agree(fits, b, mx.mixmeta("y", S, random="~ 1 | g/u", data=table))
+
+
+def test_broken_data_sets_disturb_no_other():
+    B, n = 100, 12
+    rng = np.random.default_rng(1)
+    y, S = outcomes(B, n)[:, :, 0], rng.uniform(0.1, 0.5, (B, n))
+    clean = mx.fit_many(y, S)
+    y[3, 4] = np.inf
+    y[17] = np.nan
+    y[30, 2:] = np.nan
+    S[55, 0] = np.nan
+    S[80, 1] = -1.0
+    fits = mx.fit_many(y, S, returns=(*mx.many_fits.DEFAULT_RETURNS, "reason"))
+    broken = [3, 17, 30, 55, 80]
+    rest = np.setdiff1d(np.arange(B), broken)
+    assert [Status(int(s)).name for s in fits.status[broken]] == [
+        "NOT_FINITE",
+        "NOT_FINITE",
+        "CONVERGED",
+        "NOT_FINITE",
+        "NOT_FINITE",
+    ] or Status(int(fits.status[30])) in (Status.BOUNDARY, Status.NOT_IDENTIFIED)
+    assert np.isnan(fits.coef[[3, 17, 55, 80]]).all()
+    assert all(fits.reason[[3, 17, 55, 80]])
+    for name in ("coef", "vcov", "Psi", "loglik"):
+        assert np.allclose(getattr(fits, name)[rest], getattr(clean, name)[rest], rtol=1e-10)
+    assert (fits.status[rest] == clean.status[rest]).all()
+
+
+def test_chunks_and_compaction_change_nothing(monkeypatch):
+    y, S = outcomes(60, 12)[:, :, 0], np.full(12, 0.3)
+    whole = mx.fit_many(y, S, batch_size=60)
+    sizes = []
+    climb = batch.climb
+
+    def counted(lanes_, *args, **kwargs):
+        sizes.append(lanes_.phase.shape[0])
+        return climb(lanes_, *args, **kwargs)
+
+    monkeypatch.setattr(batch, "climb", counted)
+    before = lanes.climb._cache_size()
+    parts = mx.fit_many(y, S, batch_size=16)
+    assert set(sizes) == {16}  # every round is a full chunk: one compilation
+    assert lanes.climb._cache_size() - before <= len(jax.local_devices())
+    for name in ("coef", "Psi", "loglik"):
+        assert np.allclose(getattr(parts, name), getattr(whole, name), rtol=SAME, atol=1e-12)
+
+
+def test_interrupted(monkeypatch):
+    y, S = outcomes(60, 12)[:, :, 0], np.full(12, 0.3)
+    original, calls = batch.climb, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(batch, "climb", interrupted)
+    with pytest.warns(UserWarning, match="interrupted"):
+        fits = mx.fit_many(y, S, batch_size=16)
+    left = fits.status == Status.INTERRUPTED
+    assert 0 < left.sum() < 60
+    assert np.isnan(fits.coef[left]).all()
+    assert np.isfinite(fits.coef[~left]).all()
+    assert not fits.converged[left].any()
+
+
+def test_four_devices():
+    code = """
+import jax, numpy as np, mixmeta_jax as mx
+assert len(jax.local_devices()) == 4
+rng = np.random.default_rng(0)
+y = rng.normal(size=(64, 12))
+fits = mx.fit_many(y, np.full(12, 0.3), batch_size=16)
+print(*(repr(float(x)) for x in fits.loglik))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    y = np.random.default_rng(0).normal(size=(64, 12))
+    here = mx.fit_many(y, np.full(12, 0.3), batch_size=16)
+    assert np.allclose(np.array(found, float), here.loglik, rtol=1e-12)
+
+
+def test_what_is_returned():
+    y = outcomes(3, 12)[:, :, 0]
+    fits = mx.fit_many(y, np.full(12, 0.3), returns=("coef", "se"))
+    assert fits.vcov is None and fits.status is None
+    assert list(fits.to_frame().columns) == ["(Intercept)", "se[(Intercept)]"]
+    assert len(fits) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"S": np.ones((2, 2, 2))}, "ambiguous|can be one S"),
+        ({"S": np.ones((5, 7, 2))}, "must be shared"),
+        ({"formula": "y ~ 1"}, "right-hand side alone"),
+        ({"returns": ("beta",)}, "choose among"),
+        ({"y": np.ones(4)}, r"\(B, n\) or \(B, n, k\)"),
+        ({"data": GROUPS}, "24"),
+        ({"method": "dl"}, "one outcome"),
+    ],
+)
+def test_what_is_wrong_with_all_is_refused(changes, words):
+    arguments = {"y": np.ones((2, 2, 2)), "S": np.ones((2, 2)), **changes}
+    with pytest.raises(mx.InputError, match=words):
+        mx.fit_many(**arguments)
