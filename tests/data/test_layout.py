@@ -74,7 +74,7 @@ counts_by_size = st.dictionaries(
 def test_padding_wastes_less_than_a_factor_of_two_of_the_work(counts, k):
     sizes = np.array(sorted(counts))
     held = np.array([counts[size] for size in sizes.tolist()])
-    tops, padded = _bucket_sizes(sizes, held, k)
+    tops, padded = _bucket_sizes(sizes, held, k, tight=False)
     assert tops == sorted(set(tops)) and tops[-1] >= sizes[-1]
     bucket = np.searchsorted(tops, sizes)
     inside = np.bincount(bucket, held, len(tops)).astype(int)
