@@ -46,7 +46,9 @@ def pymare(y: np.ndarray, v: np.ndarray) -> tuple[float, np.ndarray] | None:
 
     X = np.ones((y.shape[1], 1))
     start = time.perf_counter()
-    estimator = VarianceBasedLikelihoodEstimator(method="REML").fit(y[..., 0].T, X, v[..., 0].T)
+    estimator = VarianceBasedLikelihoodEstimator(method="REML").fit(
+        y=y[..., 0].T, X=X, v=v[..., 0].T
+    )
     return time.perf_counter() - start, np.ravel(estimator.params_["tau2"])
 
 

@@ -89,6 +89,19 @@ def test_a_batch_is_a_loop(name):
         agree(fits, b, fit)
 
 
+def test_what_is_not_identified_says_so():
+    # The second outcome is seen twice, the correlation hardly: some likelihoods are flat in it.
+    y = outcomes(40, 12, 2, seed=5)
+    y[:, 2:, 1] = np.nan
+    y[:20, :2, 0] = np.nan
+    fits = mx.fit_many(y, np.full((12, 2), 0.2))
+    for b in range(6):
+        single = mx.mixmeta(y[b], np.full((12, 2), 0.2))
+        assert Status(int(fits.status[b])) is single.status
+        assert np.isclose(fits.loglik[b], single.loglik, atol=1e-8)
+    assert (fits.status == Status.NOT_IDENTIFIED).any()
+
+
 def test_errors_of_each_data_set():
     fits, singles = both(k=2, n=14, missing=0.2, per_set=True)
     for b, fit in enumerate(singles):

@@ -72,7 +72,7 @@ def shared_tensors(many: ManyData) -> Tensors:
     design = many.design
     blocks = tuple(
         BlockTensors(
-            y=np.zeros(0),
+            y=np.zeros((len(bucket.rows), design.k, 0)),
             x=_predictors(design.X @ design.basis, bucket.rows, _weight(many, bucket.rows)),
             z=tuple(
                 _predictors(design.Z[level], bucket.rows, _weight(many, bucket.rows))
