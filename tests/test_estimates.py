@@ -38,14 +38,16 @@ def summary(design, method="reml"):
 
 
 def along(design, seed=0):
-    """Move the y, X and S of a design in a random direction."""
+    """Move the y, X, S and Z of a design in a random direction."""
     rng = np.random.default_rng(seed)
     dy, dX = rng.normal(size=design.y.shape), rng.normal(size=design.X.shape)
     dS = jax.tree.map(lambda S: S * 0.3, design.S)
+    dZ = [rng.normal(size=Z.shape) for Z in design.Z]
 
     def move(t):
         S = jax.tree.map(lambda S, dS: S + t * dS, design.S, dS)
-        return replace(design, y=design.y + t * dy, X=design.X + t * dX, S=S)
+        Z = tuple(Z + t * d for Z, d in zip(design.Z, dZ, strict=True))
+        return replace(design, y=design.y + t * dy, X=design.X + t * dX, S=S, Z=Z)
 
     return move
 
