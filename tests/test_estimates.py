@@ -148,6 +148,21 @@ def test_at_a_null_variance_the_derivative_is_that_of_the_constrained_optimum(bc
     np.testing.assert_allclose(gradient, (1 / s) / (1 / s).sum(), rtol=1e-8)
 
 
+def test_a_singular_matrix_moves_along_the_boundary():
+    design = calls.fit("p53_rho095_ml").design
+    dy = np.random.default_rng(1).normal(size=design.y.shape)
+
+    def value(t):
+        e = mx.estimate(replace(design, y=design.y + t * dy), "ml")
+        return jnp.concatenate([e.beta, e.Psi[0].ravel()]), e.status
+
+    moved = jax.jit(lambda t: jax.jvp(value, (t,), (1.0,), has_aux=True))
+    _, derivative, status = moved(0.0)
+    assert mx.Status(int(status)) is mx.Status.BOUNDARY
+    expected = difference(lambda t: moved(t)[0], 1e-3)
+    np.testing.assert_allclose(derivative, expected, rtol=1e-6)
+
+
 def test_what_is_refused(bcg):
     design = mx.make_design(bcg.logor, S=bcg.logorvar)
     with pytest.raises(mx.InputError, match="method must be one of"):
