@@ -38,14 +38,16 @@ def summary(design, method="reml"):
 
 
 def along(design, seed=0):
-    """Move the y, X and S of a design in a random direction."""
+    """Move the y, X, S and Z of a design in a random direction."""
     rng = np.random.default_rng(seed)
     dy, dX = rng.normal(size=design.y.shape), rng.normal(size=design.X.shape)
     dS = jax.tree.map(lambda S: S * 0.3, design.S)
+    dZ = [rng.normal(size=Z.shape) for Z in design.Z]
 
     def move(t):
         S = jax.tree.map(lambda S, dS: S + t * dS, design.S, dS)
-        return replace(design, y=design.y + t * dy, X=design.X + t * dX, S=S)
+        Z = tuple(Z + t * d for Z, d in zip(design.Z, dZ, strict=True))
+        return replace(design, y=design.y + t * dy, X=design.X + t * dX, S=S, Z=Z)
 
     return move
 
@@ -144,6 +146,21 @@ def test_at_a_null_variance_the_derivative_is_that_of_the_constrained_optimum(bc
     gradient, status = jax.jit(jax.grad(value, has_aux=True))(y)
     assert mx.Status(int(status)) is mx.Status.BOUNDARY
     np.testing.assert_allclose(gradient, (1 / s) / (1 / s).sum(), rtol=1e-8)
+
+
+def test_a_singular_matrix_moves_along_the_boundary():
+    design = calls.fit("p53_rho095_ml").design
+    dy = np.random.default_rng(1).normal(size=design.y.shape)
+
+    def value(t):
+        e = mx.estimate(replace(design, y=design.y + t * dy), "ml")
+        return jnp.concatenate([e.beta, e.Psi[0].ravel()]), e.status
+
+    moved = jax.jit(lambda t: jax.jvp(value, (t,), (1.0,), has_aux=True))
+    _, derivative, status = moved(0.0)
+    assert mx.Status(int(status)) is mx.Status.BOUNDARY
+    expected = difference(lambda t: moved(t)[0], 1e-3)
+    np.testing.assert_allclose(derivative, expected, rtol=1e-6)
 
 
 def test_what_is_refused(bcg):
