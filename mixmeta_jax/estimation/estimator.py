@@ -19,6 +19,7 @@ from mixmeta_jax.estimation.convergence import Verdict, judge
 from mixmeta_jax.estimation.newton import maximise, values_at
 from mixmeta_jax.estimation.restarts import restarts, worth_restarting
 from mixmeta_jax.estimation.start import (
+    covariance_start,
     natural_units,
     starting_parameters,
     starting_variances,
@@ -28,7 +29,8 @@ from mixmeta_jax.model.likelihood import solution_at
 from mixmeta_jax.status import Status
 
 SEVERAL_SIZE = 2_000
-"""Observations up to which every start is followed; beyond, the one of the highest likelihood."""
+"""Observations up to which every start is followed; beyond, the one of the highest likelihood, or
+one of its own near the maximum."""
 
 EXACT_SIZE = 20_000
 """Observations up to which every Newton step forms the observed information."""
@@ -119,6 +121,9 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     own = starting_parameters(design, scales)
     units = natural_units(own)
     starts = own if control.n_starts is None else own[: control.n_starts]
+    near = covariance_start(design, scales) if design.mask.sum() > SEVERAL_SIZE else None
+    if near is not None:
+        starts = near
     if control.start is not None:
         starts = _given_start(design, control.start, level_names)
     tensors = placed(design, control.mesh)
@@ -177,7 +182,7 @@ def _search(
         verbose=control.verbose,
     )
     n_iter = 0
-    if float(tensors.n_obs) > SEVERAL_SIZE:
+    if float(tensors.n_obs) > SEVERAL_SIZE and len(starts) > 1:
         values = np.asarray(values_at(starts, tensors, method=method))
         starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
     if float(tensors.n_obs) > EXACT_SIZE and not one_level.covers(tensors):

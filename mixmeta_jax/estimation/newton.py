@@ -220,7 +220,11 @@ def maximise(
     def follow(theta: Array) -> Path:
         return jax.lax.while_loop(lambda path: path.phase != DONE, step, _departure(theta, data))
 
-    paths = jax.vmap(follow)(starts)
+    if len(starts) == 1:
+        # Without the axis of a batch the programs of large data are half as long.
+        paths = jax.tree.map(lambda leaf: leaf[None], follow(starts[0]))
+    else:
+        paths = jax.vmap(follow)(starts)
     Psi = jax.vmap(data.Psi)(paths.theta)
     slopes = jax.vmap(data.slopes)(paths.theta)
     return Maximum(paths, Psi, slopes, centre, constant(tensors, restricted))

@@ -97,6 +97,39 @@ def starting_parameters(design: Design, variances: list[Array]) -> Array:
     return xp.stack(starts)
 
 
+def covariance_start(design: Design, variances: list[np.ndarray]) -> np.ndarray | None:
+    """A start for one unstructured level and one random predictor, near the maximum in large data.
+
+    The moments of the residuals r of ordinary least squares, outcome by outcome and pair by pair:
+    E r rᵀ = S + z² Ψ. Negative eigenvalues are replaced by a small part of the starting variances,
+    since a path that begins at a null variance stays there. Numpy's arrays only; shape (1, n_θ), or
+    None for other models.
+    """
+    if len(design.Z) != 1 or design.Z[0].shape[1] != 1 or design.structures[0].name != "unstr":
+        return None
+    if isinstance(design.S, tuple):
+        return None
+    seen, X = np.asarray(design.mask), design.X @ design.basis
+    y = np.where(seen, design.y, 0.0)
+    if design.complete:
+        beta = np.linalg.lstsq(X.T @ X, X.T @ y)[0]
+    else:
+        products = np.einsum("na,nb,no->oab", X, X, seen, optimize=True)
+        beta = (np.linalg.pinv(products) @ (X.T @ y).T[:, :, None])[:, :, 0].T
+    z = design.Z[0]
+    r = np.where(seen, y - X @ beta, 0.0) * z
+    pairs = seen * z**2
+    weight = pairs.T @ pairs
+    if not (weight > 0).all():
+        return None
+    errors = np.tensordot(z[:, 0] ** 2, np.where(np.isfinite(design.S), design.S, 0.0), 1)
+    Psi = (r.T @ r - errors) / weight
+    sd = np.sqrt(variances[0])
+    values, axes = np.linalg.eigh(Psi / np.outer(sd, sd))
+    root = sd[:, None] * axes * np.sqrt(np.maximum(values, SMALL))
+    return design.structures[0].theta(root @ root.T)[None]
+
+
 def natural_units(starts: Array) -> Array:
     """Size of each parameter, shape (n_θ,): its largest among the starts, never zero."""
     xp = namespace(starts)

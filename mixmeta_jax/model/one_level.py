@@ -189,6 +189,7 @@ def _first_pass(units: _Units, Psi: Array) -> tuple[tuple[Array, Array, Array], 
     """XᵀWX packed in predictors and outcomes, XᵀWy, log|Σ|; and the R with W = RᵀR, packed."""
     k = len(units.y)
     R, logdet = eliminate(_marginal(units, Psi), k)
+    R, logdet = _once((R, logdet))
     W = _precision(R, units.observed, k)
     u = _lower_times(R, units.y)
     Wy = jnp.stack(_transpose_times(R, u))
@@ -213,7 +214,7 @@ def _second_pass(
     if units.observed is not None:
         fitted = [f * seen for f, seen in zip(fitted, units.observed, strict=True)]
     u = _lower_times(R, [y - f for y, f in zip(units.y, fitted, strict=True)])
-    e = _transpose_times(R, u)
+    W, u, e = _once((W, u, _transpose_times(R, u)))
     square = units.z**2
     w = [square * W[entry] for entry in _entries(k)]
     ss = [square * e[i] * e[j] for i, j in _entries(k)]
@@ -255,6 +256,7 @@ def _explained(W: Entries, x: Array, V: Array) -> list[Array]:
         both = [x[a] * x[b] * (V[a, i, b, j] + (a != b) * V[b, i, a, j]) for a, b in _entries(p)]
         C[i, j] = sum(both[1:], start=both[0])
     half = [[_dot(_row(W, i, k), _row(C, j, k)) for j in range(k)] for i in range(k)]
+    half = _once(half)
     return [_dot(half[i], _row(W, j, k)) for i, j in _entries(k)]
 
 
@@ -307,6 +309,11 @@ def _precision(R: Entries, observed: Array | None, k: int) -> Entries:
     if observed is None:
         return W
     return {(i, j): W[i, j] * (observed[i] if i == j else 1.0) for i, j in _entries(k)}
+
+
+def _once(values: Any) -> Any:
+    """The values, computed once: XLA would repeat them in every sum that reads them."""
+    return jax.lax.optimization_barrier(values)
 
 
 def _row(A: Entries, i: int, k: int) -> list[Array]:
