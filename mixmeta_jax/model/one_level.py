@@ -194,7 +194,7 @@ def _first_pass(units: _Units, Psi: Array) -> tuple[tuple[Array, Array, Array], 
     u = _lower_times(R, units.y)
     Wy = jnp.stack(_transpose_times(R, u))
     pairs = jnp.stack([units.x[a] * units.x[b] for a, b in _entries(len(units.x))])
-    sums = (pairs @ jnp.stack(list(W.values())).T, units.x @ Wy.T, logdet.sum())
+    sums = (pairs @ jnp.stack([W[entry] for entry in _entries(k)]).T, units.x @ Wy.T, logdet.sum())
     return sums, jnp.stack([R[entry] for entry in _entries(k)])
 
 
@@ -229,7 +229,7 @@ def _second_pass(
     if exact and restricted:
         rows["mixed"] = G
         pairs = [units.x[a] * units.x[b] for a, b in _entries(p)]
-        rows["predictors"] = [pair * each for pair in pairs for each in W.values()]
+        rows["predictors"] = [pair * W[entry] for pair in pairs for entry in _entries(k)]
     product = jnp.stack(w) @ jnp.stack([row for part in rows.values() for row in part]).T
     ends = np.cumsum([len(part) for part in rows.values()])
     parts = jnp.split(product, ends[:-1], axis=1)
