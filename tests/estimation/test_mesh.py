@@ -112,7 +112,7 @@ def test_the_page_for_users_runs():
 
 @pytest.fixture
 def several_buckets(monkeypatch):
-    monkeypatch.setattr(layouts, "ONE_BUCKET_UNITS", 0)
+    monkeypatch.setattr(layouts, "FREE_WORK", 0.0)
 
 
 @pytest.mark.usefixtures("several_buckets")
