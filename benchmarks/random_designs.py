@@ -54,6 +54,8 @@ class ShapeClass:
     missing: bool
     blocks: bool
     method: str
+    inside: bool = False
+    """Whether the innermost groups hold several units."""
 
 
 def shape_class(index: int) -> ShapeClass:
@@ -82,21 +84,22 @@ def shape_class(index: int) -> ShapeClass:
     # Nine random effects over three levels and blocks of twenty outcomes cost a hundred times what
     # the others do: they come with few groups.
     heavy = n_levels * k == 9 or (shape.blocks and k > 3)
-    return dataclasses.replace(shape, outer=16) if heavy else shape
+    inside = (n_levels == 1 and shape.blocks) or (
+        n_levels > 1 and not shape.blocks and bool(rng.random() < 0.5)
+    )
+    return dataclasses.replace(shape, outer=16 if heavy else shape.outer, inside=inside)
 
 
 def random_design(index: int, number: int) -> Design:
     """Design ``number`` of a class."""
     shape = shape_class(index)
-    rng = np.random.default_rng([SEED, index, number])
+    rng = np.random.default_rng([SEED + 1, index, number])
     k, n_levels = shape.k, len(shape.q)
     m = int(rng.integers(shape.outer // 2 + 1, shape.outer + 1))
-    # One level without blocks: a unit per group. Else 1 to 4 units per innermost parent.
-    nested = n_levels > 1 or shape.blocks
     codes = [np.arange(m)]
     for _ in range(1, n_levels):
         codes = _split(rng, codes, 4)
-    if nested and (n_levels == 1 or (rng.random() < 0.5 and not shape.blocks)):
+    if shape.inside:
         codes = _split(rng, codes, 4)[:-1]
     n = len(codes[0])
     frame = pd.DataFrame({f"g{level}": code for level, code in enumerate(codes)})

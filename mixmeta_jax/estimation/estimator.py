@@ -138,8 +138,8 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
             other, verdict, more = _search(turned, same, theta, scales, units, method, control)
             # The parameters and their information are reported in the user's order.
             start = _parameters(design, other.Psi)[None]
-            settings = (units, 1, control.gradient_tol)
-            again = maximise(start, tensors, *settings, method=method, exact=True)
+            settings = replace(control, max_iter=1, verbose=False)
+            again = _climb(start, tensors, units, method, settings)
             best, n_iter = _highest(jax.device_get(again)), n_iter + more
             best = replace(best, path=replace(best.path, norm=other.path.norm))
     path = best.path
@@ -167,15 +167,7 @@ def _search(
     control: Control,
 ) -> tuple[Any, Verdict, int]:
     """The highest point found from the starts, its verdict, and the evaluations it took."""
-    climb = functools.partial(
-        maximise,
-        tensors=tensors,
-        units=units,
-        max_iter=control.max_iter,
-        gradient_tol=control.gradient_tol,
-        method=method,
-        verbose=control.verbose,
-    )
+    climb = functools.partial(_climb, tensors=tensors, units=units, method=method, control=control)
     n_iter = 0
     if float(tensors.n_obs) > SEVERAL_SIZE:
         values = np.asarray(values_at(starts, tensors, method=method))
@@ -199,6 +191,30 @@ def _search(
     return best, Verdict(Status.MAX_ITER), n_iter
 
 
+def _climb(
+    starts: np.ndarray,
+    tensors: Tensors,
+    units: np.ndarray,
+    method: str,
+    control: Control,
+    exact: bool = True,
+) -> Any:
+    """The ends of the paths from the starts, a `Maximum`.
+
+    The one call of `maximise`: to JAX the same arguments by position and by name are two programs.
+    """
+    return maximise(
+        starts,
+        tensors,
+        units,
+        control.max_iter,
+        control.gradient_tol,
+        method=method,
+        exact=exact,
+        verbose=control.verbose,
+    )
+
+
 def _restarted(
     design: Design,
     tensors: Tensors,
@@ -211,11 +227,9 @@ def _restarted(
 ) -> np.ndarray | None:
     """Where the best of the restarts ends, if that is higher."""
     highest, theta = _clearly_above(best.path.at.value), None
-    settings = (units, min(control.max_iter, RESTART_ITER), control.gradient_tol)
+    short = replace(control, max_iter=min(control.max_iter, RESTART_ITER))
     for starts in restarts(design, scales, lanes):
-        maximum = maximise(
-            starts, tensors, *settings, method=method, exact=True, verbose=control.verbose
-        )
+        maximum = _climb(starts, tensors, units, method, short)
         found = _highest(jax.device_get(maximum)).path
         if found.at.value > highest:
             highest, theta = found.at.value, found.theta
