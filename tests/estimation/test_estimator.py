@@ -1,14 +1,19 @@
 """Estimation: invariances, several maxima, bounds, verdicts, and how often XLA compiles."""
 
+import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from mixmeta_jax import make_design
 from mixmeta_jax.control import Control
 from mixmeta_jax.data.design import orthonormal_basis, spanning_blocks
 from mixmeta_jax.data.layout import build_layout
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation import restarts
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.newton import maximise
 from mixmeta_jax.model.catalogue import resolve_structures
@@ -20,6 +25,8 @@ SAME = 1e-8
 with a step beyond a gradient of 1e-6, whose error is of the order of its square."""
 
 DEFAULT = Control()
+
+TWO_MAXIMA = Path(__file__).parent / "two_maxima.csv"
 
 
 def assert_same_fit(ours, theirs):
@@ -182,6 +189,26 @@ def test_no_random_start_ends_higher(name, seed):
         start = Control(start=root @ root.T)
         other = fit_design(design, "reml", start, ["level0"])
         assert other.loglik <= fit.loglik + 1e-7
+
+
+def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
+    """A design of ``benchmarks/random_designs.py`` whose own starts all lead to the lower one."""
+    data = pd.read_csv(TWO_MAXIMA)
+    S = np.empty((len(data), 3, 3))
+    for i, j in itertools.product(range(3), repeat=2):
+        S[:, i, j] = data[f"S{max(i, j) + 1}{min(i, j) + 1}"]
+    y, X = data[["y1", "y2", "y3"]].to_numpy(), np.column_stack([np.ones(len(data)), data.x])
+    design = make_design(y, X, S)
+    found = fit_design(design, "reml", DEFAULT)
+    monkeypatch.setattr(restarts, "RESTARTS", 0)
+    without = fit_design(design, "reml", DEFAULT)
+    assert found.status is without.status is Status.BOUNDARY
+    assert found.loglik == pytest.approx(without.loglik + 0.3126, abs=0.01)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        root = rng.normal(size=(3, 3)) * np.nanstd(y, axis=0)[:, None]
+        other = fit_design(design, "reml", Control(start=root @ root.T), ["unit"])
+        assert other.loglik <= found.loglik + 1e-7
 
 
 def test_a_null_variance_is_a_bound_and_satisfies_kuhn_and_tucker():
