@@ -207,6 +207,8 @@ def outward_slope(design: Design, Psi: tuple[np.ndarray, ...], method: str) -> f
     eigenvalue. Minus infinity where no level is unstructured.
     """
     worst = -np.inf
+    if all(structure.name != "unstr" for structure in design.structures):
+        return worst
     scales = starting_variances(design)
     for structure, G, scale in zip(
         design.structures, _rises(Psi, arrange(design), method=method), scales, strict=True
@@ -284,8 +286,9 @@ def main() -> None:
         rows = [json.loads(line) for line in options.out.read_text().splitlines()]
     done = {(row["class"], row["number"]) for row in rows}
     jobs = [divmod(job, PER_CLASS) for job in range(options.designs)]
-    # A few designs of every class first, so that a run cut short has seen them all.
-    jobs.sort(key=lambda job: (job[1] >= FIRST_ROUND, job))
+    # A few designs of every class first, so that a run cut short has seen them all; and those of
+    # few levels first, which are the cheapest.
+    jobs.sort(key=lambda job: (job[1] >= FIRST_ROUND, len(shape_class(job[0]).q), job))
     with options.out.open("a") as out:
         for index, number in jobs:
             if (index, number) not in done:
