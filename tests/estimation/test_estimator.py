@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,10 +13,12 @@ from mixmeta_jax import make_design
 from mixmeta_jax.control import Control
 from mixmeta_jax.data.design import orthonormal_basis, spanning_blocks
 from mixmeta_jax.data.layout import build_layout
+from mixmeta_jax.data.sharding import placed
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation import restarts
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.newton import maximise
+from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.model.catalogue import resolve_structures
 from mixmeta_jax.status import Status
 from tests.designs import random_design
@@ -199,7 +202,9 @@ def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
         S[:, i, j] = data[f"S{max(i, j) + 1}{min(i, j) + 1}"]
     y, X = data[["y1", "y2", "y3"]].to_numpy(), np.column_stack([np.ones(len(data)), data.x])
     design = make_design(y, X, S)
+    before = maximise._cache_size()
     found = fit_design(design, "reml", DEFAULT)
+    assert maximise._cache_size() <= before + 1, "restarts are no other program"
     monkeypatch.setattr(restarts, "RESTARTS", 0)
     without = fit_design(design, "reml", DEFAULT)
     assert found.status is without.status is Status.BOUNDARY
@@ -275,3 +280,24 @@ def test_similar_sizes_share_a_compilation():
         design = random_design(seed, k=1, q=(1,), n=n, missing=0.0, codes=[np.arange(n)], p=1)
         fit_design(design, "reml", DEFAULT)
     assert maximise._cache_size() <= 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [
+        ({"k": 3, "q": (1,), "missing": 0.3}, 5),
+        ({"k": 2, "q": (1, 1), "missing": 0.2}, 8),
+        ({"k": 1, "q": (2,), "missing": 0.0, "blocks": True}, 8),
+    ],
+    ids=["missing outcomes", "two levels, ragged groups", "blocks of S of mixed sizes"],
+)
+def test_so_do_ragged_and_incomplete_data(kind, most):
+    """Fifty data sets of each kind; programs of the same arguments as `maximise`, but cheap."""
+    program = jax.jit(lambda starts, tensors, units: tensors.n_obs)
+    with jax.enable_x64(True):
+        for seed, n in enumerate(np.linspace(8, 120, 50).astype(int)):
+            codes = [np.arange(n)] if kind["k"] == 3 else None
+            design = random_design(seed, n=n, codes=codes, **kind)
+            starts = starting_parameters(design, starting_variances(design))
+            program(starts, placed(design, None), natural_units(starts))
+    assert program._cache_size() <= most
