@@ -33,6 +33,12 @@ SEVERAL_SIZE = 2_000
 EXACT_SIZE = 20_000
 """Observations up to which every Newton step forms the observed information."""
 
+MANY_PARAMETERS = 100
+"""Parameters up to which every start is followed, in one order of Λ, until it ends."""
+
+PATIENCE = 30
+"""Evaluations of many parameters after which Λ is turned: those that converge have done so."""
+
 RESTART_ITER = 50
 """Most evaluations of a restarted path: the best one is followed to its end afterwards."""
 
@@ -122,7 +128,10 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     if control.start is not None:
         starts = _given_start(design, control.start, level_names)
     tensors = placed(design, control.mesh)
-    best, verdict, n_iter = _search(design, tensors, starts, scales, units, method, control)
+    first = control
+    if len(units) > MANY_PARAMETERS:
+        first = replace(control, max_iter=min(control.max_iter, PATIENCE))
+    best, verdict, n_iter = _search(design, tensors, starts, scales, units, method, first)
     own_choice = control.start is None and control.n_starts is None
     small = design.mask.sum() <= SEVERAL_SIZE and worth_restarting(design)
     if verdict.status in (Status.BOUNDARY, Status.MAX_ITER) and own_choice and small:
@@ -142,6 +151,10 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
             again = _climb(start, tensors, units, method, settings)
             best, n_iter = _highest(jax.device_get(again)), n_iter + more
             best = replace(best, path=replace(best.path, norm=other.path.norm))
+        elif first.max_iter < control.max_iter:
+            again = best.path.theta[None]
+            best, verdict, more = _search(design, tensors, again, scales, units, method, control)
+            n_iter += more
     path = best.path
     beta, vcov = _to_predictors(design, path.at.beta + best.centre.ravel(), path.at.V)
     return Estimate(
@@ -169,7 +182,7 @@ def _search(
     """The highest point found from the starts, its verdict, and the evaluations it took."""
     climb = functools.partial(_climb, tensors=tensors, units=units, method=method, control=control)
     n_iter = 0
-    if float(tensors.n_obs) > SEVERAL_SIZE:
+    if float(tensors.n_obs) > SEVERAL_SIZE or len(units) > MANY_PARAMETERS:
         values = np.asarray(values_at(starts, tensors, method=method))
         starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
     if float(tensors.n_obs) > EXACT_SIZE and not one_level.covers(tensors):
@@ -253,17 +266,29 @@ def _highest(maximum: Any) -> Any:
 def _reordered(
     design: Design, Psi: Sequence[np.ndarray], scales: Sequence[np.ndarray]
 ) -> Design | None:
-    """The same model with Λ in another order: the largest variances first.
+    """The same model with Λ in another order: each effect has the most left of the rest.
 
-    Where a variance vanishes, a Cholesky factor that begins with it leaves a narrow curved valley
-    in θ; one that ends with it does not. None where no structure has an order to change.
+    Where a variance vanishes, given the effects before it, a Cholesky factor leaves a narrow curved
+    valley in θ; one that ends with it does not. None where no structure has an order to change.
     """
     structures = tuple(
-        structure.ordered(np.argsort(-np.diag(P) / scale, kind="stable"))
+        structure.ordered(_pivots(P / np.sqrt(np.outer(scale, scale))))
         for structure, P, scale in zip(design.structures, Psi, scales, strict=True)
     )
     changed = any(a is not b for a, b in zip(structures, design.structures, strict=True))
     return replace(design, structures=structures) if changed else None
+
+
+def _pivots(Psi: np.ndarray) -> np.ndarray:
+    """The order of Cholesky's elimination with pivoting: largest conditional variance first."""
+    left, order = Psi.copy(), []
+    for _ in range(len(Psi)):
+        free = np.where(np.isin(np.arange(len(Psi)), order), -np.inf, np.diag(left))
+        first = int(np.argmax(free))
+        order.append(first)
+        if free[first] > 0:
+            left = left - np.outer(left[:, first], left[first]) / free[first]
+    return np.array(order)
 
 
 def _parameters(design: Design, Psi: Sequence[np.ndarray]) -> np.ndarray:

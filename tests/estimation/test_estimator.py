@@ -16,7 +16,7 @@ from mixmeta_jax.data.layout import build_layout
 from mixmeta_jax.data.sharding import placed
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation import restarts
-from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.estimation.estimator import _reordered, fit_design
 from mixmeta_jax.estimation.newton import maximise
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.model.catalogue import resolve_structures
@@ -214,6 +214,19 @@ def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
         root = rng.normal(size=(3, 3)) * np.nanstd(y, axis=0)[:, None]
         other = fit_design(design, "reml", Control(start=root @ root.T), ["unit"])
         assert other.loglik <= found.loglik + 1e-7
+
+
+def test_a_turned_factor_ends_with_what_the_other_effects_determine():
+    """Then its last columns vanish, and no valley of equal likelihood is left."""
+    design = random_design(k=4, q=(1,), n=12, codes=[np.arange(12)])
+    Lambda = np.array([[2.0, 0], [-1.0, 0], [0.5, 0.3], [0, 0]])
+    Psi, sizes = Lambda @ Lambda.T, np.array([4.0, 1.0, 0.3, 1.0])
+    turned = _reordered(design, [Psi], [sizes])
+    assert list(turned.structures[0].order) == [2, 0, 1, 3]
+    theta = turned.structures[0].theta(Psi)
+    np.testing.assert_allclose(theta[7:], 0, atol=1e-12)  # the columns beyond the rank
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(turned.Psi(theta)[0], Psi, atol=1e-7)
 
 
 def test_a_null_variance_is_a_bound_and_satisfies_kuhn_and_tucker():
