@@ -281,7 +281,8 @@ def _reordered(
 
 def _pivots(Psi: np.ndarray) -> np.ndarray:
     """The order of Cholesky's elimination with pivoting: largest conditional variance first."""
-    left, order = Psi.copy(), []
+    left = Psi.copy()
+    order: list[int] = []
     for _ in range(len(Psi)):
         free = np.where(np.isin(np.arange(len(Psi)), order), -np.inf, np.diag(left))
         first = int(np.argmax(free))
