@@ -35,6 +35,12 @@ one of its own near the maximum."""
 EXACT_SIZE = 20_000
 """Observations up to which every Newton step forms the observed information."""
 
+MANY_PARAMETERS = 100
+"""Parameters up to which every start is followed, in one order of Λ, until it ends."""
+
+PATIENCE = 30
+"""Evaluations of many parameters after which Λ is turned: those that converge have done so."""
+
 RESTART_ITER = 50
 """Most evaluations of a restarted path: the best one is followed to its end afterwards."""
 
@@ -127,7 +133,10 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     if control.start is not None:
         starts = _given_start(design, control.start, level_names)
     tensors = placed(design, control.mesh)
-    best, verdict, n_iter = _search(design, tensors, starts, scales, units, method, control)
+    first = control
+    if len(units) > MANY_PARAMETERS:
+        first = replace(control, max_iter=min(control.max_iter, PATIENCE))
+    best, verdict, n_iter = _search(design, tensors, starts, scales, units, method, first)
     own_choice = control.start is None and control.n_starts is None
     small = design.mask.sum() <= SEVERAL_SIZE and worth_restarting(design)
     if verdict.status in (Status.BOUNDARY, Status.MAX_ITER) and own_choice and small:
@@ -143,10 +152,14 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
             other, verdict, more = _search(turned, same, theta, scales, units, method, control)
             # The parameters and their information are reported in the user's order.
             start = _parameters(design, other.Psi)[None]
-            settings = (units, 1, control.gradient_tol)
-            again = maximise(start, tensors, *settings, method=method, exact=True)
+            settings = replace(control, max_iter=1, verbose=False)
+            again = _climb(start, tensors, units, method, settings)
             best, n_iter = _highest(jax.device_get(again)), n_iter + more
             best = replace(best, path=replace(best.path, norm=other.path.norm))
+        elif first.max_iter < control.max_iter:
+            again = best.path.theta[None]
+            best, verdict, more = _search(design, tensors, again, scales, units, method, control)
+            n_iter += more
     path = best.path
     beta, vcov = _to_predictors(design, path.at.beta + best.centre.ravel(), path.at.V)
     return Estimate(
@@ -172,17 +185,10 @@ def _search(
     control: Control,
 ) -> tuple[Any, Verdict, int]:
     """The highest point found from the starts, its verdict, and the evaluations it took."""
-    climb = functools.partial(
-        maximise,
-        tensors=tensors,
-        units=units,
-        max_iter=control.max_iter,
-        gradient_tol=control.gradient_tol,
-        method=method,
-        verbose=control.verbose,
-    )
+    climb = functools.partial(_climb, tensors=tensors, units=units, method=method, control=control)
     n_iter = 0
-    if float(tensors.n_obs) > SEVERAL_SIZE and len(starts) > 1:
+    several = float(tensors.n_obs) <= SEVERAL_SIZE and len(units) <= MANY_PARAMETERS
+    if len(starts) > 1 and not several:
         values = np.asarray(values_at(starts, tensors, method=method))
         starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
     if float(tensors.n_obs) > EXACT_SIZE and not one_level.covers(tensors):
@@ -204,6 +210,30 @@ def _search(
     return best, Verdict(Status.MAX_ITER), n_iter
 
 
+def _climb(
+    starts: np.ndarray,
+    tensors: Tensors,
+    units: np.ndarray,
+    method: str,
+    control: Control,
+    exact: bool = True,
+) -> Any:
+    """The ends of the paths from the starts, a `Maximum`.
+
+    The one call of `maximise`: to JAX the same arguments by position and by name are two programs.
+    """
+    return maximise(
+        starts,
+        tensors,
+        units,
+        control.max_iter,
+        control.gradient_tol,
+        method=method,
+        exact=exact,
+        verbose=control.verbose,
+    )
+
+
 def _restarted(
     design: Design,
     tensors: Tensors,
@@ -216,11 +246,9 @@ def _restarted(
 ) -> np.ndarray | None:
     """Where the best of the restarts ends, if that is higher."""
     highest, theta = _clearly_above(best.path.at.value), None
-    settings = (units, min(control.max_iter, RESTART_ITER), control.gradient_tol)
+    short = replace(control, max_iter=min(control.max_iter, RESTART_ITER))
     for starts in restarts(design, scales, lanes):
-        maximum = maximise(
-            starts, tensors, *settings, method=method, exact=True, verbose=control.verbose
-        )
+        maximum = _climb(starts, tensors, units, method, short)
         found = _highest(jax.device_get(maximum)).path
         if found.at.value > highest:
             highest, theta = found.at.value, found.theta
@@ -244,17 +272,30 @@ def _highest(maximum: Any) -> Any:
 def _reordered(
     design: Design, Psi: Sequence[np.ndarray], scales: Sequence[np.ndarray]
 ) -> Design | None:
-    """The same model with Λ in another order: the largest variances first.
+    """The same model with Λ in another order: each effect has the most left of the rest.
 
-    Where a variance vanishes, a Cholesky factor that begins with it leaves a narrow curved valley
-    in θ; one that ends with it does not. None where no structure has an order to change.
+    Where a variance vanishes, given the effects before it, a Cholesky factor leaves a narrow curved
+    valley in θ; one that ends with it does not. None where no structure has an order to change.
     """
     structures = tuple(
-        structure.ordered(np.argsort(-np.diag(P) / scale, kind="stable"))
+        structure.ordered(_pivots(P / np.sqrt(np.outer(scale, scale))))
         for structure, P, scale in zip(design.structures, Psi, scales, strict=True)
     )
     changed = any(a is not b for a, b in zip(structures, design.structures, strict=True))
     return replace(design, structures=structures) if changed else None
+
+
+def _pivots(Psi: np.ndarray) -> np.ndarray:
+    """The order of Cholesky's elimination with pivoting: largest conditional variance first."""
+    left = Psi.copy()
+    order: list[int] = []
+    for _ in range(len(Psi)):
+        free = np.where(np.isin(np.arange(len(Psi)), order), -np.inf, np.diag(left))
+        first = int(np.argmax(free))
+        order.append(first)
+        if free[first] > 0:
+            left = left - np.outer(left[:, first], left[first]) / free[first]
+    return np.array(order)
 
 
 def _parameters(design: Design, Psi: Sequence[np.ndarray]) -> np.ndarray:

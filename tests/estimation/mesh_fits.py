@@ -13,6 +13,8 @@ from mixmeta_jax.control import Control
 from mixmeta_jax.estimation.estimator import fit_design
 from tests.designs import random_design
 
+PACKED = "one level, many units"
+
 CASES = {
     "one level, missing outcomes": (
         "reml",
@@ -27,6 +29,11 @@ CASES = {
         {"seed": 3, "q": (1,), "k": 1, "n": 40, "missing": 0.0, "blocks": True}
         # A structure with arrays of its own, which every device needs whole.
         | {"bscov": "prop", "Psi_fix": [[2.0]]},
+    ),
+    # Enough units on every device for the packed sums, and for the best of the starts only.
+    PACKED: (
+        "reml",
+        {"seed": 4, "q": (1,), "k": 1, "n": 2_400, "missing": 0.0, "codes": [np.arange(2_400)]},
     ),
     # Fewer blocks than devices leave shares empty.
     "fixed effects, three blocks": (

@@ -1,16 +1,24 @@
 """Estimation: invariances, several maxima, bounds, verdicts, and how often XLA compiles."""
 
+import itertools
 from dataclasses import replace
+from pathlib import Path
 
+import jax
 import numpy as np
+import pandas as pd
 import pytest
 
+from mixmeta_jax import make_design
 from mixmeta_jax.control import Control
 from mixmeta_jax.data.design import orthonormal_basis, spanning_blocks
 from mixmeta_jax.data.layout import build_layout
+from mixmeta_jax.data.sharding import placed
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.estimation import restarts
+from mixmeta_jax.estimation.estimator import _reordered, fit_design
 from mixmeta_jax.estimation.newton import maximise
+from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.model.catalogue import resolve_structures
 from mixmeta_jax.status import Status
 from tests.designs import random_design
@@ -20,6 +28,8 @@ SAME = 1e-8
 with a step beyond a gradient of 1e-6, whose error is of the order of its square."""
 
 DEFAULT = Control()
+
+TWO_MAXIMA = Path(__file__).parent / "two_maxima.csv"
 
 
 def assert_same_fit(ours, theirs):
@@ -184,6 +194,41 @@ def test_no_random_start_ends_higher(name, seed):
         assert other.loglik <= fit.loglik + 1e-7
 
 
+def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
+    """A design of ``benchmarks/random_designs.py`` whose own starts all lead to the lower one."""
+    data = pd.read_csv(TWO_MAXIMA)
+    S = np.empty((len(data), 3, 3))
+    for i, j in itertools.product(range(3), repeat=2):
+        S[:, i, j] = data[f"S{max(i, j) + 1}{min(i, j) + 1}"]
+    y, X = data[["y1", "y2", "y3"]].to_numpy(), np.column_stack([np.ones(len(data)), data.x])
+    design = make_design(y, X, S)
+    before = maximise._cache_size()
+    found = fit_design(design, "reml", DEFAULT)
+    assert maximise._cache_size() <= before + 1, "restarts are no other program"
+    monkeypatch.setattr(restarts, "RESTARTS", 0)
+    without = fit_design(design, "reml", DEFAULT)
+    assert found.status is without.status is Status.BOUNDARY
+    assert found.loglik == pytest.approx(without.loglik + 0.3126, abs=0.01)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        root = rng.normal(size=(3, 3)) * np.nanstd(y, axis=0)[:, None]
+        other = fit_design(design, "reml", Control(start=root @ root.T), ["unit"])
+        assert other.loglik <= found.loglik + 1e-7
+
+
+def test_a_turned_factor_ends_with_what_the_other_effects_determine():
+    """Then its last columns vanish, and no valley of equal likelihood is left."""
+    design = random_design(k=4, q=(1,), n=12, codes=[np.arange(12)])
+    Lambda = np.array([[2.0, 0], [-1.0, 0], [0.5, 0.3], [0, 0]])
+    Psi, sizes = Lambda @ Lambda.T, np.array([4.0, 1.0, 0.3, 1.0])
+    turned = _reordered(design, [Psi], [sizes])
+    assert list(turned.structures[0].order) == [2, 0, 1, 3]
+    theta = turned.structures[0].theta(Psi)
+    np.testing.assert_allclose(theta[7:], 0, atol=1e-12)  # the columns beyond the rank
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(turned.Psi(theta)[0], Psi, atol=1e-7)
+
+
 def test_a_null_variance_is_a_bound_and_satisfies_kuhn_and_tucker():
     design = random_design(11, k=1, q=(1,), n=30, missing=0.0, codes=[np.arange(30)])
     small = replace(design, y=design.y * 0.05)
@@ -248,3 +293,24 @@ def test_similar_sizes_share_a_compilation():
         design = random_design(seed, k=1, q=(1,), n=n, missing=0.0, codes=[np.arange(n)], p=1)
         fit_design(design, "reml", DEFAULT)
     assert maximise._cache_size() <= 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [
+        ({"k": 3, "q": (1,), "missing": 0.3}, 5),
+        ({"k": 2, "q": (1, 1), "missing": 0.2}, 8),
+        ({"k": 1, "q": (2,), "missing": 0.0, "blocks": True}, 8),
+    ],
+    ids=["missing outcomes", "two levels, ragged groups", "blocks of S of mixed sizes"],
+)
+def test_so_do_ragged_and_incomplete_data(kind, most):
+    """Fifty data sets of each kind; programs of the same arguments as `maximise`, but cheap."""
+    program = jax.jit(lambda starts, tensors, units: tensors.n_obs)
+    with jax.enable_x64(True):
+        for seed, n in enumerate(np.linspace(8, 120, 50).astype(int)):
+            codes = [np.arange(n)] if kind["k"] == 3 else None
+            design = random_design(seed, n=n, codes=codes, **kind)
+            starts = starting_parameters(design, starting_variances(design))
+            program(starts, placed(design, None), natural_units(starts))
+    assert program._cache_size() <= most

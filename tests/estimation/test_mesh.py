@@ -17,9 +17,10 @@ from mixmeta_jax.control import Control
 from mixmeta_jax.data import layout as layouts
 from mixmeta_jax.data.design import arrange
 from mixmeta_jax.data.shares import deal, split
+from mixmeta_jax.model import one_level
 from mixmeta_jax.model.sweep import upward
 from tests.designs import KINDS, random_design
-from tests.estimation.mesh_fits import CASES, figures
+from tests.estimation.mesh_fits import CASES, PACKED, figures
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "notebooks" / "many_devices.md"
@@ -96,6 +97,13 @@ def test_figures_are_those_of_one_device(case, spread, one_device, request):
     assert found["status"] == expected["status"]
     for figure in ("coef", "vcov", "Psi", "loglik"):
         np.testing.assert_allclose(found[figure], expected[figure], rtol=AGREES, atol=AGREES)
+
+
+@pytest.mark.parametrize("n_devices", [1, 2, 4])
+def test_the_packed_sums_are_among_the_cases(n_devices):
+    _, case = CASES[PACKED]
+    for share in split(random_design(**case), n_devices):
+        assert one_level.covers(arrange(share))
 
 
 def test_the_page_for_users_runs():

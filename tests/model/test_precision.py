@@ -1,14 +1,18 @@
 """The likelihood in double precision against 50 digits, where numbers differ by many orders."""
 
+import functools
 import itertools
 from dataclasses import replace
 
 import jax
+import mpmath
 import numpy as np
 import pytest
 
 from mixmeta_jax.data.design import arrange
-from mixmeta_jax.model.likelihood import log_likelihood_at
+from mixmeta_jax.estimation import newton
+from mixmeta_jax.model import one_level
+from mixmeta_jax.model.likelihood import centred, constant, log_likelihood_at
 from tests import exact_model
 from tests.designs import random_design
 
@@ -23,7 +27,24 @@ KINDS = {
     "blocks of S": {"k": 1, "q": (2,), "n": 14, "blocks": True, "missing": 0.0},
 }
 
+GRADIENT = 1e-10
+"""Relative error of a gradient where S and Psi are of one size."""
+
 value_at = jax.jit(log_likelihood_at, static_argnames="method")
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def packed_at(theta, tensors, method):
+    """Value and gradient by the packed sums of one level, as Newton's method asks for them."""
+    data, _ = centred(tensors)
+    assert one_level.covers(data)
+    at = newton.evaluate(theta, data, method == "reml", False)
+    return at.value + constant(tensors, method == "reml"), at.gradient
+
+
+@pytest.fixture(autouse=True)
+def packed_from_the_first_unit(monkeypatch):
+    monkeypatch.setattr(one_level, "FEWEST", 1)
 
 
 def matrix(d, shape):
@@ -53,9 +74,17 @@ def generated(design, Psi, seed):
 
 
 def error(design, Psi, method):
+    """The largest of the ways that the library has to the value."""
+    parts = [s.theta(np.asarray(P)) for s, P in zip(design.structures, Psi, strict=True)]
+    theta = np.concatenate(parts)
     with jax.enable_x64(True):
-        value = value_at(tuple(Psi), arrange(design), method=method)
-    return exact_model.relative_error(value, exact_model.log_likelihood(Psi, design, method))
+        tensors = arrange(design)
+        Psi = jax.device_get(tensors.Psi(theta))
+        values = [value_at(Psi, tensors, method=method)]
+        if one_level.covers(tensors):
+            values.append(packed_at(theta, tensors, method=method)[0])
+    exact = exact_model.log_likelihood(Psi, design, method)
+    return max(exact_model.relative_error(value, exact) for value in values)
 
 
 @pytest.mark.parametrize("method", ["ml", "reml"])
@@ -82,3 +111,24 @@ def test_ill_conditioned_S(kind, method):
             Psi = [0.3 * matrix(d, shape) for d in base.dims]
             found = error(generated(design, Psi, 2), Psi, method)
             assert found <= bound, (spread, shape)
+
+
+@pytest.mark.parametrize("method", ["ml", "reml"])
+def test_gradient_of_the_packed_sums(method):
+    """Against differences in 50 digits, which are good to more than 20."""
+    design = random_design(3, **KINDS["one level, three outcomes"])
+    theta = design.structures[0].theta(matrix(3, "inside"))
+    with jax.enable_x64(True):
+        _, gradient = packed_at(theta, arrange(design), method=method)
+
+    def exact_value(theta):
+        factor = np.full((3, 3), mpmath.mpf(0))
+        factor.T[np.triu_indices(3)] = theta
+        return exact_model.log_likelihood([factor @ factor.T], design, method)
+
+    with mpmath.workdps(exact_model.DIGITS):
+        step = mpmath.mpf(10) ** -12
+        for a, found in enumerate(np.asarray(gradient)):
+            move = np.where(np.arange(len(theta)) == a, step, mpmath.mpf(0))
+            slope = (exact_value(theta + move) - exact_value(theta - move)) / (2 * step)
+            assert exact_model.relative_error(found, slope) <= GRADIENT
