@@ -120,7 +120,7 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     units = natural_units(own)
     starts = own if control.n_starts is None else own[: control.n_starts]
     if control.start is not None:
-        starts = _given_start(design, control.start, level_names)
+        starts = given_start(design, control.start, level_names)
     tensors = placed(design, control.mesh)
     best, verdict, n_iter = _search(design, tensors, starts, scales, units, method, control)
     own_choice = control.start is None and control.n_starts is None
@@ -263,7 +263,8 @@ def _leave(theta: np.ndarray, ascent: np.ndarray, n_starts: int) -> np.ndarray:
     return theta + np.outer(steps, ascent)
 
 
-def _given_start(design: Design, start: Any, level_names: Sequence[str]) -> np.ndarray:
+def given_start(design: Design, start: Any, level_names: Sequence[str]) -> np.ndarray:
+    """θ of a Ψ per level, or of one Ψ for all of them, shape (1, n_θ)."""
     matrices = start
     if not isinstance(start, Mapping):
         matrices = dict(zip(level_names, [start] * len(level_names), strict=True))
