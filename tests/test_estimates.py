@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 
 import mixmeta_jax as mx
+from mixmeta_jax.data.design import arrange
+from mixmeta_jax.estimation.newton import evaluate
+from mixmeta_jax.model import one_level
+from mixmeta_jax.model.likelihood import centred
 from tests.designs import random_design
 from tests.reference import calls
 
@@ -197,6 +201,27 @@ def test_what_the_data_identify_moves_beside_what_they_do_not(any_of):
     expected = difference(lambda t: moved(t, 0, mask)[0], 1e-3)
     assert float(derivative[1]) == pytest.approx(float(expected[1]), rel=1e-5)
     assert np.isfinite(derivative).all()
+
+
+def test_the_rule_is_the_same_through_long_data(monkeypatch):
+    # From `one_level.FEWEST` units on, the gradient that the rule moves has formulas of its own.
+    design = random_design(seed=3, k=2, n=20, codes=[np.arange(20)])
+    theta, weights = jnp.array([0.8, 0.3, 0.6]), jnp.array([1.0, -0.4, 0.7])
+
+    def slopes():
+        def slope(y, S, X):
+            data, _ = centred(arrange(replace(design, y=y, S=S, X=X)))
+            return evaluate(theta, data, restricted=True, exact=True).gradient @ weights
+
+        return jax.jit(jax.grad(slope, (0, 1, 2)))(design.y, design.S, design.X)
+
+    swept = slopes()
+    monkeypatch.setattr(one_level, "FEWEST", 1)
+    assert one_level.covers(arrange(design))
+    for ours, theirs in zip(slopes(), swept, strict=True):
+        # An entry of S counts with its mirror image.
+        symmetric = [g + g.swapaxes(1, 2) if g.ndim == 3 else g for g in (ours, theirs)]
+        np.testing.assert_allclose(*symmetric, rtol=1e-8, atol=1e-10)
 
 
 @pytest.fixture(scope="module")
