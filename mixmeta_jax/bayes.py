@@ -6,7 +6,9 @@ logarithms of the standard deviations, then atanh of the partial correlations of
 random effects before j, by column. In these coordinates the prior is a product: half-t for each
 standard deviation and, for the correlation matrix, the distribution of Lewandowski, Kurowicka and
 Joe (2009, Journal of Multivariate Analysis 100:1989-2001), whose partial correlations are
-independent Beta variables on (−1, 1). The Jacobian of η → Ψ is part of the density.
+independent Beta variables on (−1, 1). Structures with one correlation take a Beta prior stretched
+over its range, symmetric, and atanh of its place between the bounds −1 and 1. The Jacobian of
+η → Ψ is part of the density.
 """
 
 from __future__ import annotations
@@ -22,12 +24,21 @@ from jax.scipy.special import betaln, gammaln
 from mixmeta_jax.data.design import Design, arrange, parameters_by_level
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.functional import require_float64
+from mixmeta_jax.model.autoregressive import AR1, HeterogeneousAR1
 from mixmeta_jax.model.likelihood import LOG_2PI
 from mixmeta_jax.model.structure import Structure
-from mixmeta_jax.model.structures import Diagonal, Identity, Unstructured
+from mixmeta_jax.model.structures import (
+    CompoundSymmetry,
+    Diagonal,
+    HeterogeneousCompoundSymmetry,
+    Identity,
+    Unstructured,
+)
 from mixmeta_jax.model.sweep import upward
 
 LOG_2 = 0.6931471805599453
+ONE_SD = (Identity, CompoundSymmetry, AR1)
+ONE_CORRELATION = (CompoundSymmetry, AR1, HeterogeneousCompoundSymmetry, HeterogeneousAR1)
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,8 @@ class Priors:
         Scale, in units of the outcome, and degrees of freedom of the half-t of each standard
         deviation.
     concentration
-        Of the LKJ prior: 1 is uniform over correlation matrices.
+        Of the LKJ prior: 1 is uniform over correlation matrices. Where a structure has one
+        correlation, both parameters of its Beta prior: 1 is uniform over its range.
     beta_scale
         Standard deviation of a normal prior of each coefficient; None for a flat one.
     """
@@ -60,9 +72,12 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
         Coefficients, predictor-major, shape (p·k,).
     eta
         Free parameters of all levels, outer first, shape (n_θ,): per level the log standard
-        deviations (one for "id"), then, for "unstr", atanh of the partial correlations by column.
+        deviations (one for "id", "cs" and "ar1"); then, for "unstr", atanh of the partial
+        correlations by column, and for "cs", "hcs", "ar1" and "har1" atanh of the place of the
+        correlation between its bounds, from −1 to 1.
     design
-        From `make_design`, its structures among "unstr", "diag" and "id".
+        From `make_design`, its structures among "unstr", "diag", "id", "cs", "hcs", "ar1" and
+        "har1".
     priors
         `Priors`; default half-t₃ of scale 1, uniform correlations, flat β.
 
@@ -107,7 +122,7 @@ def log_prior(eta: Array, design: Design, priors: Priors) -> Array:
     """The log prior density of η, normalised."""
     total = jnp.zeros(())
     for structure, part, d in _levels(eta, design):
-        n_sd = 1 if isinstance(structure, Identity) else d
+        n_sd = 1 if isinstance(structure, ONE_SD) else d
         log_sd, u = part[:n_sd], part[n_sd:]
         nu = priors.sd_df
         constant = LOG_2 + gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * jnp.log(nu * jnp.pi)
@@ -116,7 +131,8 @@ def log_prior(eta: Array, design: Design, priors: Priors) -> Array:
         total = total + (density + log_sd).sum()
         if u.size:
             j, _ = np.triu_indices(d, 1)  # by column
-            a = priors.concentration + (d - 2 - j) / 2
+            given = 0.0 if isinstance(structure, ONE_CORRELATION) else (d - 2 - j) / 2
+            a = priors.concentration + given
             rest = -2 * (jnp.logaddexp(u, -u) - LOG_2)  # log(1 − tanh² u)
             total = total + (a * rest - (2 * a - 1) * LOG_2 - betaln(a, a)).sum()
     return total
@@ -124,10 +140,11 @@ def log_prior(eta: Array, design: Design, priors: Priors) -> Array:
 
 def _levels(eta: Array, design: Design) -> list[tuple[Structure, Array, int]]:
     for structure in design.structures:
-        if not isinstance(structure, (Unstructured, Diagonal, Identity)):
+        if not isinstance(structure, (Unstructured, Diagonal, Identity, *ONE_CORRELATION)):
             raise InputError(
-                f"The structure '{structure.name}' has no prior here: choose 'unstr', 'diag' or "
-                "'id', or write the density of its parameters with log_likelihood."
+                f"The structure '{structure.name}' has no prior here: choose 'unstr', 'diag', "
+                "'id', 'cs', 'hcs', 'ar1' or 'har1', or write the density of its parameters with "
+                "log_likelihood."
             )
     eta = jnp.asarray(eta)
     n = sum(design.n_parameters)
@@ -137,11 +154,9 @@ def _levels(eta: Array, design: Design) -> list[tuple[Structure, Array, int]]:
 
 
 def _covariance(structure: Structure, part: Array, d: int) -> Array:
-    if isinstance(structure, Identity):
-        return jnp.exp(2 * part[0]) * jnp.eye(d)
+    if not isinstance(structure, Unstructured):
+        return structure.psi(_parameters(structure, part, d), d)
     sd = jnp.exp(part[:d])
-    if isinstance(structure, Diagonal):
-        return jnp.diag(sd**2)
     columns, rows = np.triu_indices(d, 1)
     partial = jnp.zeros((d, d)).at[rows, columns].set(jnp.tanh(part[d:]))
     left = jnp.zeros((d, d)).at[rows, columns].set(1 / jnp.cosh(part[d:]))
@@ -153,3 +168,15 @@ def _covariance(structure: Structure, part: Array, d: int) -> Array:
         remaining = jnp.where(below, remaining * left[:, j], remaining)
     scaled = sd[:, None] * factor
     return scaled @ scaled.T
+
+
+def _parameters(structure: Structure, part: Array, d: int) -> Array:
+    """θ of a structure with at most one correlation, which lies at tanh u between its bounds."""
+    if not isinstance(structure, ONE_CORRELATION):
+        return jnp.exp(part)
+    log_sd, u = part[:-1], part[-1]
+    if isinstance(structure, CompoundSymmetry):  # roots of σ²(1 − ρ) and σ²(1 + (d − 1)ρ)
+        shares = jax.nn.sigmoid(jnp.stack([-2 * u, 2 * u])) * jnp.array([d / (d - 1), d])
+        return jnp.exp(log_sd) * jnp.sqrt(shares)
+    sizes = jnp.exp(log_sd if isinstance(structure, AR1) else log_sd / 2)
+    return jnp.append(sizes, 2 * jnp.arctan(jnp.tanh(u / 2)))  # the angle whose sine is tanh u

@@ -12,11 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.data.design import Design, arrange
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.estimator import given_start
 from mixmeta_jax.estimation.implicit import optimum
 from mixmeta_jax.estimation.search import Found, Problem
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
@@ -71,7 +73,8 @@ def estimate(
     method
         "reml", "ml" or "fixed".
     control
-        `Control`, or a dict of its fields; ``start`` and ``verbose`` are not read.
+        `Control`, or a dict of its fields; ``start`` maps levels, outer first, to their Ψ where
+        there are several; ``verbose`` and ``mesh`` are not read.
 
     Returns
     -------
@@ -82,10 +85,15 @@ def estimate(
     PrecisionError
         Where float64 is off.
     InputError
-        For an unknown method.
+        For an unknown method, or a ``start`` that does not fit the levels.
 
     Notes
     -----
+    The search is one traced loop: the starts and the way off saddles of `mixmeta`. Where `mixmeta`
+    then goes further, from random starts if a fit ended at a bound (there may be several maxima)
+    and with Λ in another order if it ran out of iterations, this one reports BOUNDARY or MAX_ITER
+    as it stands. ``control={"start": fit.Psi}``, the ``fit`` by `mixmeta`, starts at its maximum.
+
     At a boundary (``status`` BOUNDARY: a zero variance) the derivative is that of the constrained
     optimum: the null variance stays null. Where the likelihood is flat in some parameters
     (NOT_IDENTIFIED), they are held; β̂, Ψ̂ and the rest are right as far as the data identify them.
@@ -134,14 +142,29 @@ def _found(design: Design, tensors: Any, method: str, control: Control) -> Found
     still = jax.lax.stop_gradient(design)
     scales = starting_variances(still)
     own = starting_parameters(still, scales)
+    starts = own[: control.n_starts]
+    if control.start is not None:
+        starts = _given(design, control.start)
     problem = Problem(
-        jnp.asarray(own[: control.n_starts]),
+        jnp.asarray(starts),
         tuple(jnp.asarray(scale) for scale in scales),
         jnp.asarray(natural_units(own)),
         jnp.asarray(control.max_iter),
         jnp.asarray(control.gradient_tol),
     )
     return optimum(tensors, problem, method)
+
+
+def _given(design: Design, start: Any) -> np.ndarray:
+    n_levels = len(design.structures)
+    names = [str(level + 1) for level in range(n_levels)]
+    if isinstance(start, Mapping):
+        if len(start) != n_levels:
+            raise InputError(
+                f"control: start has {len(start)} matrices, but the design has {n_levels} level(s)."
+            )
+        start = dict(zip(names, start.values(), strict=True))
+    return given_start(design, start, names)
 
 
 def predict(fitted: Estimate, X: Any) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.integrate import quad
 
 import mixmeta_jax as mx
@@ -40,6 +41,31 @@ def test_the_prior_is_lkj_times_half_t_with_its_jacobian():
     rng = np.random.default_rng(2)
     gaps = [log_prior(e, design, priors) - shape(e) for e in rng.normal(size=(4, 6))]
     np.testing.assert_allclose(gaps, gaps[0], rtol=1e-10)
+
+
+BOUNDS = {"cs": (-0.5, 1), "hcs": (-0.5, 1), "ar1": (-1, 1), "har1": (-1, 1)}
+
+
+@pytest.mark.parametrize("bscov", BOUNDS)
+def test_one_correlation_has_a_beta_prior_over_its_range(bscov):
+    design = random_design(k=3, n=4, missing=0.0, bscov=bscov)
+    n_sd = sum(design.n_parameters) - 1
+    log_sd, u = np.linspace(-0.4, 0.6, n_sd), 0.7
+    priors = mx.Priors(concentration=2.5, sd_scale=0.7, sd_df=4.0)
+    (Psi,) = mx.covariances(np.append(log_sd, u), design)
+    sd = np.exp(log_sd)
+    np.testing.assert_allclose(np.sqrt(np.diag(Psi)), np.broadcast_to(sd, 3))
+    low, high = BOUNDS[bscov]
+    rho = float(Psi[1, 0] / np.sqrt(Psi[0, 0] * Psi[1, 1]))
+    place = (rho - low) / (high - low)
+    assert 2 * place - 1 == pytest.approx(np.tanh(u))
+    far = rho**2 if "ar1" in bscov else rho
+    assert float(Psi[2, 0] / np.sqrt(Psi[0, 0] * Psi[2, 2])) == pytest.approx(far)
+    # In η: the densities of ρ and the standard deviations times dρ/du and d sd / d log sd.
+    slope = (1 - np.tanh(u) ** 2) / 2
+    expected = stats.beta(2.5, 2.5).logpdf(place) + np.log(slope)
+    expected += (stats.t(4.0, scale=0.7).logpdf(sd) + np.log(2 * sd)).sum()
+    assert float(log_prior(np.append(log_sd, u), design, priors)) == pytest.approx(expected)
 
 
 def test_the_prior_integrates_to_one():
@@ -79,8 +105,8 @@ def test_the_likelihood_is_that_of_the_dense_model():
 
 
 def test_bad_input():
-    design = random_design(k=2, n=6, bscov="cs")
-    with pytest.raises(mx.InputError, match="'cs' has no prior here"):
+    design = random_design(k=2, n=6, bscov="cor", Psi_fix=np.eye(2))
+    with pytest.raises(mx.InputError, match="'cor' has no prior here"):
         mx.log_density(np.zeros(4), np.zeros(2), design)
     design = random_design(k=2, n=6)
     with pytest.raises(mx.InputError, match=r"beta has shape \(3,\).*4 coef"):

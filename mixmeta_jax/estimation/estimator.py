@@ -131,7 +131,7 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     if near is not None:
         starts = near
     if control.start is not None:
-        starts = _given_start(design, control.start, level_names)
+        starts = given_start(design, control.start, level_names)
     tensors = placed(design, control.mesh)
     first = control
     if len(units) > MANY_PARAMETERS:
@@ -309,7 +309,8 @@ def _leave(theta: np.ndarray, ascent: np.ndarray, n_starts: int) -> np.ndarray:
     return theta + np.outer(steps, ascent)
 
 
-def _given_start(design: Design, start: Any, level_names: Sequence[str]) -> np.ndarray:
+def given_start(design: Design, start: Any, level_names: Sequence[str]) -> np.ndarray:
+    """θ of a Ψ per level, or of one Ψ for all of them, shape (1, n_θ)."""
     matrices = start
     if not isinstance(start, Mapping):
         matrices = dict(zip(level_names, [start] * len(level_names), strict=True))
