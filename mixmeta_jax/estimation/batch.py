@@ -29,8 +29,8 @@ from mixmeta_jax.estimation.lane_verdict import judge_lanes
 from mixmeta_jax.estimation.lanes import RUNNING, climb, departure, slopes_at, solve
 from mixmeta_jax.status import Status
 
-CACHE_BYTES = 2**22
-"""What the whitened columns of a chunk may take: a few times the cache of one core."""
+CACHE_BYTES = 2**20
+"""What the whitened columns of a chunk may take: an evaluation holds several times as much."""
 
 MOST_LANES, FEWEST_LANES = 4096, 8
 
