@@ -53,6 +53,7 @@ def unit_columns(Sigma: Array, block: BlockTensors, n_inside: int) -> tuple[Unit
     else:
         root, logdets = whitener(Sigma)
         W = matmul(transpose(root), root)
+    W = jnp.broadcast_to(W, (k, *block.y.shape[1:]))
     predictors = [part[:, 0] for part in (*block.z[n_inside:], block.x)]
     widths = [max(sizes) for sizes in zip(*(part.shape[1:] for part in predictors), strict=True)]
     predictors = [jnp.broadcast_to(part, (len(part), *widths)) for part in predictors]
