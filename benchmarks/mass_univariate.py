@@ -71,7 +71,7 @@ def main(share: float) -> None:
             f"{first:.2f} s), peak {peak:.2f} GB, {fits}",
             flush=True,
         )
-        small = min(B, 2_000)
+        small = min(B, 20_000)
         theirs = pymare(y[:small], v[:small]) if k == 1 else None
         if theirs is not None:
             away = np.abs(fits.Psi[:small, 0, 0] - theirs[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class ManyModel:
         Names of the coefficients, of the levels, and of the random effects of each level.
     random
         As the user gave it.
+    offset
+        What was subtracted from the outcomes, shape (1 or B, n or 1, k or 1).
     """
 
     many: ManyData
@@ -43,6 +45,7 @@ class ManyModel:
     level_names: list[str]
     random_names: list[list[str]]
     random: Any
+    offset: np.ndarray = field(default_factory=lambda: np.zeros((1, 1, 1)))
 
 
 def many_model(
@@ -70,7 +73,8 @@ def many_model(
     levels = random_levels(random, None if data is None else table, n)
     dims = [k * level.Z.shape[1] for level in levels]
     structures = resolve_structures(bscov, Psi_fix, [level.name for level in levels], dims)
-    values = values - _shift(offset, table, B, n, k)
+    shift = _shift(offset, table, B, n, k)
+    values = values - shift
     seen = ~np.isnan(values)
     same = bool((seen == seen[:1]).all())
     ever = seen.any(0)
@@ -110,6 +114,7 @@ def many_model(
         [level.name for level in levels],
         [_crossed(names, level.z_names) for level in levels],
         random,
+        shift,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,9 +15,10 @@ import pandas as pd
 from mixmeta_jax.checks import LIKELIHOOD_METHODS, check_method
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.batch import fit_lanes
+from mixmeta_jax.estimation.batch import chunk_size, fit_lanes
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.lane_data import ManyData
+from mixmeta_jax.estimation.lane_outputs import lane_blups, lane_Q
 from mixmeta_jax.estimation.moments import moment_estimate
 from mixmeta_jax.many_checks import sound_members
 from mixmeta_jax.many_data import ManyModel, many_model
@@ -35,6 +36,9 @@ RETURNS = (
     "theta",
     "gradient_norm",
     "reason",
+    "blup",
+    "Q",
+    "I2",
 )
 """What ``returns`` may name."""
 
@@ -71,6 +75,12 @@ class ManyFits:
         Scale-free norm of the gradient, shape (B,).
     reason
         Why a data set was not fitted, in words, empty where it was; shape (B,).
+    blup
+        Outcomes predicted with the effects of all levels, as `Fit.blup`, observed or not, shape
+        (B, n, k).
+    Q, I2
+        Cochran's Q of all outcomes together and I² in percent, as ``Fit.qtest().loc["overall"]``,
+        shape (B,).
     coef_names, level_names, random_names
         Names of the coefficients, of the levels, and of the random effects of each level.
     """
@@ -86,6 +96,9 @@ class ManyFits:
     theta: np.ndarray | None
     gradient_norm: np.ndarray | None
     reason: np.ndarray | None
+    blup: np.ndarray | None
+    Q: np.ndarray | None
+    I2: np.ndarray | None
     coef_names: tuple[str, ...]
     level_names: tuple[str, ...]
     random_names: tuple[tuple[str, ...], ...]
@@ -164,7 +177,8 @@ def fit_many(
         Column name, or values of shape (n,), (n, k) or per data set (B, n, k), subtracted from y.
     returns
         Names of what to keep, so that memory stays bounded: "coef", "vcov", "Psi", "loglik",
-        "converged", "status", "n_iter", "se", "theta", "gradient_norm", "reason".
+        "converged", "status", "n_iter", "se", "theta", "gradient_norm", "reason", "blup", "Q",
+        "I2". Arrays of several numbers per data set that are not named are never made.
     batch_size
         Data sets in one chunk; None for as many as fit the cache of a core.
     progress
@@ -203,12 +217,13 @@ def fit_model(
     if method == "fixed":
         many = replace(many, design=many.design.without_levels(), Z=None)
     members, status, reason = sound_members(many, method)
+    wanted = {*returns, "Psi"} if "blup" in returns else returns
     with _bar(len(many.y), progress) as tick:
         tick(len(many.y) - len(members))
         if method in LIKELIHOOD_METHODS:
-            found = fit_lanes(many, members, method, control, batch_size, tick)
+            found = fit_lanes(many, members, method, control, batch_size, tick, wanted)
         else:
-            found = _moments(many, members, method, control, tick)
+            found = _moments(many, members, method, control, tick, wanted)
     unsound = status >= 0
     found.status[unsound] = status[unsound]
     open_ends = int((found.status == Status.INTERRUPTED).sum())
@@ -218,21 +233,60 @@ def fit_model(
             "INTERRUPTED and NaN estimates.",
             stacklevel=3,
         )
-    return _result(model, found, reason, method, returns)
+    more = {}
+    try:
+        if "blup" in returns:
+            more["blup"] = _blups(model, many, found, batch_size)
+        if "Q" in returns or "I2" in returns:
+            more |= _heterogeneity(many, members, batch_size)
+    except KeyboardInterrupt:
+        warnings.warn(
+            "The run was interrupted before the BLUPs and Q were there: what is missing of them "
+            "is None.",
+            stacklevel=3,
+        )
+    return _result(model, found, {"reason": reason, **more}, method, returns)
+
+
+def _blups(
+    model: ManyModel, many: ManyData, found: ManyEstimates, batch_size: int | None
+) -> np.ndarray:
+    fitted = np.flatnonzero(np.isfinite(found.beta).all(1))
+    values = np.full(many.y.shape, np.nan)
+    Psi = found.Psi or ()
+    size = chunk_size(many, batch_size, len(fitted))
+    for part, predicted in lane_blups(many, fitted, found.beta, Psi, size):
+        values[part] = predicted
+    return values + model.offset
+
+
+def _heterogeneity(
+    many: ManyData, members: np.ndarray, batch_size: int | None
+) -> dict[str, np.ndarray]:
+    Q, I2 = np.full((2, len(many.y)), np.nan)
+    size = chunk_size(many, batch_size, len(members))
+    for part, own, df in lane_Q(many, members, size):
+        excess = np.maximum(0.0, own - df)
+        share = np.divide(excess, own, out=np.zeros_like(own), where=excess > 0)
+        Q[part] = own
+        I2[part] = np.where(df > 0, 100 * share, np.nan)
+    return {"Q": Q, "I2": I2}
 
 
 def _result(
-    model: ManyModel, found: ManyEstimates, reason: np.ndarray, method: str, returns: Sequence[str]
+    model: ManyModel,
+    found: ManyEstimates,
+    more: Mapping[str, np.ndarray],
+    method: str,
+    returns: Sequence[str],
 ) -> ManyFits:
     Psi: Any = None
     levels: tuple[str, ...] = () if method == "fixed" else tuple(model.level_names)
-    if levels:
+    if levels and found.Psi is not None:
         Psi = found.Psi[0] if len(levels) == 1 else dict(zip(levels, found.Psi, strict=True))
-    with np.errstate(invalid="ignore"):
-        se = np.sqrt(np.diagonal(found.vcov, axis1=1, axis2=2))
     values = {
         "coef": found.beta,
-        "se": se,
+        "se": found.se,
         "vcov": found.vcov,
         "Psi": Psi,
         "loglik": found.loglik,
@@ -241,10 +295,10 @@ def _result(
         "n_iter": found.n_iter,
         "theta": found.theta,
         "gradient_norm": found.gradient_norm,
-        "reason": reason,
+        **more,
     }
     return ManyFits(
-        **{name: values[name] if name in returns else None for name in RETURNS},
+        **{name: values.get(name) if name in returns else None for name in RETURNS},
         coef_names=tuple(model.coef_names),
         level_names=levels,
         random_names=tuple(map(tuple, model.random_names)) if levels else (),
@@ -279,9 +333,10 @@ def _moments(
     method: str,
     control: Control,
     tick: Callable[[int], None],
+    wanted: Collection[str],
 ) -> ManyEstimates:
     """The moment estimators, one data set after the other."""
-    found = ManyEstimates.empty(many)
+    found = ManyEstimates.empty(many, wanted)
     structure = many.design.structures[0]
     try:
         for member in members:
@@ -299,9 +354,8 @@ def _moments(
             except InputError:
                 found.status[member] = Status.NOT_IDENTIFIED
                 continue
-            found.beta[member], found.vcov[member] = one.beta, one.vcov
-            found.Psi[0][member], found.n_iter[member] = one.Psi, one.n_iter
-            found.theta[member] = structure.theta(one.Psi)
+            found.keep(member, one.beta, one.vcov, structure.theta(one.Psi), [one.Psi])
+            found.n_iter[member] = one.n_iter
             ended = Status.BOUNDARY if one.clipped else Status.CONVERGED
             found.status[member] = ended if one.converged else Status.MAX_ITER
             tick(1)

@@ -1,5 +1,6 @@
 """Many fits in one call are the single fits, whatever stands beside them."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import mixmeta_jax as mx
 from mixmeta_jax.estimation import batch, lanes
+from mixmeta_jax.many_fits import DEFAULT_RETURNS
 from mixmeta_jax.status import Status
 
 SAME = 1e-10
@@ -71,7 +73,7 @@ def both(k, n, missing=0.0, per_set=False, **model):
     y = outcomes(B, n, k, missing=missing, groups=model.get("data", GROUPS).g.to_numpy()[:n])
     S = np.stack([errors(n, k, seed=b) for b in range(B)]) if per_set else errors(n, k)
     fits = mx.fit_many(y, S, **model)
-    one = {name: value for name, value in model.items() if name != "formula"}
+    one = {name: value for name, value in model.items() if name not in ("formula", "returns")}
     singles = []
     for b in range(B):
         own = S[b] if per_set else S
@@ -82,11 +84,63 @@ def both(k, n, missing=0.0, per_set=False, **model):
     return fits, singles
 
 
+@functools.cache
+def fitted(name):
+    """The fits of a class, which several tests look at."""
+    return both(**CLASSES[name], returns=(*DEFAULT_RETURNS, "blup", "Q", "I2"))
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_batch_is_a_loop(name):
-    fits, singles = both(**CLASSES[name])
+    fits, singles = fitted(name)
     for b, fit in enumerate(singles):
         agree(fits, b, fit)
+
+
+@pytest.mark.parametrize("name", ["two outcomes, some missing", "two levels, cs"])
+def test_predictions_and_heterogeneity(name):
+    fits, singles = fitted(name)
+    for b in range(2):
+        follows(fits, b, singles[b])
+
+
+def follows(fits, b, fit):
+    rows = fit.frame.index.to_numpy()
+    blup = fit.blup(level=None).to_numpy().reshape(len(rows), -1)
+    assert np.allclose(fits.blup[b, rows], blup, rtol=1e-8, atol=1e-8)
+    overall = fit.qtest().loc["overall"]
+    assert np.isclose(fits.Q[b], overall.Q, rtol=1e-12)
+    assert np.isclose(fits.I2[b], overall.I2, rtol=1e-10)
+
+
+def test_predictions_hold_the_offset_and_need_no_levels():
+    y = outcomes(3, 12)
+    fits = mx.fit_many(y, np.full(12, 0.3), offset=np.arange(12.0), returns=("coef", "blup"))
+    shifted = mx.fit_many(y - np.arange(12.0)[:, None], np.full(12, 0.3), returns="blup")
+    assert np.allclose(fits.blup, shifted.blup + np.arange(12.0)[:, None])
+    fixed = mx.fit_many(y, np.full(12, 0.3), method="fixed", returns=("coef", "blup"))
+    assert np.allclose(fixed.blup, fixed.coef[:, None])
+    moments = mx.fit_many(y, np.full(12, 0.3), method="dl", returns="blup")
+    single = mx.mixmeta(y[1], np.full(12, 0.3), method="dl")
+    assert np.allclose(moments.blup[1, :, 0], single.blup().to_numpy().ravel())
+
+
+def test_what_is_not_asked_for_is_never_made(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        batch.ManyEstimates, "empty", classmethod(recorded(batch.ManyEstimates.empty, made))
+    )
+    fits = mx.fit_many(outcomes(3, 12), np.full(12, 0.3), returns=("coef", "se"))
+    assert made[0].vcov is None and made[0].Psi is None and made[0].theta is None
+    assert np.isfinite(fits.se).all()
+
+
+def recorded(empty, made):
+    def wrapper(cls, many, wanted):
+        made.append(empty(many, wanted))
+        return made[-1]
+
+    return wrapper
 
 
 def test_what_is_not_identified_says_so():
@@ -146,7 +200,7 @@ def test_broken_data_sets_disturb_no_other():
     y[30, 2:] = np.nan
     S[55, 0] = np.nan
     S[80, 1] = -1.0
-    fits = mx.fit_many(y, S, returns=(*mx.many_fits.DEFAULT_RETURNS, "reason"))
+    fits = mx.fit_many(y, S, returns=(*DEFAULT_RETURNS, "reason"))
     broken = [3, 17, 30, 55, 80]
     rest = np.setdiff1d(np.arange(B), broken)
     assert [Status(int(s)).name for s in fits.status[broken]] == [

@@ -142,14 +142,14 @@ class BlockTensors:
     S
         Shape (n_b, k, n_b, k, N); missing outcomes and empty places have variance 1.
     parent, same
-        As in `data.layout.Bucket`.
+        As in `data.layout.Bucket`; ``parent`` may be `data.layout.EqualGroups`.
     """
 
     y: Array
     x: Array
     z: tuple[Array, ...]
     S: Array
-    parent: Array | None
+    parent: Any
     same: tuple[Array | None, ...]
 
 

@@ -42,6 +42,23 @@ def padded_length(n: int) -> int:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
+class EqualGroups:
+    """In the place of the groups of children that stand in order, ``size`` in each group."""
+
+    size: int = field(metadata={"static": True})
+
+
+def in_order(parent: np.ndarray | None, n_groups: int) -> np.ndarray | EqualGroups | None:
+    """`EqualGroups` where the groups of the children are so, which sums without scattering."""
+    if parent is None or len(parent) % n_groups:
+        return parent
+    size = len(parent) // n_groups
+    even = (parent == np.repeat(np.arange(n_groups), size)).all()
+    return EqualGroups(size) if even else parent
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Bucket:
     """Blocks of at most n_b units.
 

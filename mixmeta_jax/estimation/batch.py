@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -22,15 +22,15 @@ import numpy as np
 from mixmeta_jax.control import Control
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import ESCAPES, fit_design
-from mixmeta_jax.estimation.jobs import Job, ManyEstimates, full_chunk, joined, ready
+from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, full_chunk, joined, ready
 from mixmeta_jax.estimation.lane_data import ManyData, lane_arrays, shared_tensors
 from mixmeta_jax.estimation.lane_starts import lane_parameters, lane_scales, lane_units
 from mixmeta_jax.estimation.lane_verdict import judge_lanes
 from mixmeta_jax.estimation.lanes import RUNNING, climb, departure, slopes_at, solve
 from mixmeta_jax.status import Status
 
-CACHE_BYTES = 2**22
-"""What the whitened columns of a chunk may take: a few times the cache of one core."""
+CACHE_BYTES = 2**20
+"""What the whitened columns of a chunk may take: an evaluation holds several times as much."""
 
 MOST_LANES, FEWEST_LANES = 4096, 8
 
@@ -42,6 +42,7 @@ def fit_lanes(
     control: Control,
     batch_size: int | None = None,
     tick: Callable[[int], None] = lambda count: None,
+    wanted: Collection[str] = LARGE,
 ) -> ManyEstimates:
     """Estimate the members, all of them sound, by fixed effects, ML or REML.
 
@@ -59,9 +60,11 @@ def fit_lanes(
         Lanes in a chunk; None for as many as fit a core's cache.
     tick
         Called with the number of data sets that are done since.
+    wanted
+        Which of the `LARGE` estimates to keep.
     """
-    size = _chunk(many, batch_size, len(members))
-    run = _Run(many, method, control, size)
+    size = chunk_size(many, batch_size, len(members))
+    run = _Run(many, method, control, size, wanted)
     try:
         if method == "fixed" or sum(many.design.n_parameters) == 0:
             run.solve_all(members, tick)
@@ -73,7 +76,8 @@ def fit_lanes(
     return run.found
 
 
-def _chunk(many: ManyData, batch_size: int | None, B: int) -> int:
+def chunk_size(many: ManyData, batch_size: int | None, B: int) -> int:
+    """Data sets in a chunk: ``batch_size``, or as many as fit a core's cache."""
     if batch_size is not None:
         return max(1, min(batch_size, B))
     columns = 1 + many.n_coefficients + sum(many.design.dims)
@@ -88,9 +92,11 @@ def _chunk(many: ManyData, batch_size: int | None, B: int) -> int:
 class _Run:
     """The state of one call: results, devices and what all lanes share."""
 
-    def __init__(self, many: ManyData, method: str, control: Control, size: int):
+    def __init__(
+        self, many: ManyData, method: str, control: Control, size: int, wanted: Collection[str]
+    ):
         self.many, self.method, self.control, self.size = many, method, control, size
-        self.found = ManyEstimates.empty(many)
+        self.found = ManyEstimates.empty(many, wanted)
         self.devices = jax.local_devices()
         with jax.enable_x64(True):
             shared = shared_tensors(many)
@@ -129,27 +135,30 @@ class _Run:
                 keep = np.arange(len(part))
                 finite = np.isfinite(value[keep])
                 status = np.where(finite, Status.CONVERGED, Status.NOT_FINITE)
-                self._store(part, value[keep], beta[:, keep], V[..., keep], status)
-                for own, P in zip(self.found.Psi, Psi, strict=True):
-                    own[part] = np.moveaxis(P[..., keep], -1, 0)
+                self._store(part, keep, value, beta, V, theta, Psi, np.resize(status, self.size))
                 self.found.gradient_norm[part] = 0.0
                 tick(len(part))
 
     def _store(
         self,
         members: np.ndarray,
+        keep: np.ndarray,
         value: np.ndarray,
         beta: np.ndarray,
         V: np.ndarray,
+        theta: np.ndarray,
+        Psi: Sequence[np.ndarray],
         status: np.ndarray,
     ) -> None:
+        """The lanes ``keep`` are the estimates of ``members``."""
         basis = np.kron(self.many.design.basis, np.eye(self.many.design.k))
-        found = self.found
-        found.loglik[members] = value
-        found.beta[members] = beta.T @ basis.T
-        vcov = basis @ np.moveaxis(V, -1, 0) @ basis.T
-        found.vcov[members] = 0.5 * (vcov + np.swapaxes(vcov, 1, 2))
-        found.status[members] = status
+        vcov = basis @ np.moveaxis(V[..., keep], -1, 0) @ basis.T
+        vcov = 0.5 * (vcov + np.swapaxes(vcov, 1, 2))
+        matrices = [np.moveaxis(P[..., keep], -1, 0) for P in Psi]
+        coefficients = beta[:, keep].T @ basis.T
+        self.found.keep(members, coefficients, vcov, theta[:, keep].T, matrices)
+        self.found.loglik[members] = value[keep]
+        self.found.status[members] = status[keep]
 
     # Climbing
 
@@ -269,11 +278,9 @@ class _Run:
         keep = np.flatnonzero(higher & best)
         kept = members[keep]
         beta = lanes.at.beta + stop.centre
-        self._store(kept, value[keep], beta[:, keep], lanes.at.V[..., keep], verdict.status[keep])
-        self.found.theta[kept] = lanes.theta[:, keep].T
+        V = lanes.at.V
+        self._store(kept, keep, value, beta, V, lanes.theta, stop.Psi, verdict.status)
         self.found.gradient_norm[kept] = lanes.norm[keep]
-        for own, P in zip(self.found.Psi, stop.Psi, strict=True):
-            own[kept] = np.moveaxis(P[..., keep], -1, 0)
         if attempt == 0:
             tick(len(members))
         troubled.extend(kept[verdict.status[keep] == Status.MAX_ITER].tolist())
@@ -318,12 +325,12 @@ class _Run:
         found.n_iter[member] += estimate.n_iter
         if not estimate.loglik > found.loglik[member] - 1e-9 * (1 + abs(estimate.loglik)):
             return
-        found.beta[member], found.vcov[member] = estimate.beta, estimate.vcov
-        found.theta[member], found.loglik[member] = estimate.theta, estimate.loglik
-        found.gradient_norm[member] = estimate.gradient_norm
+        found.keep(member, estimate.beta, estimate.vcov, estimate.theta, estimate.Psi or ())
+        found.loglik[member], found.gradient_norm[member] = (
+            estimate.loglik,
+            estimate.gradient_norm,
+        )
         found.status[member] = estimate.status
-        for own, P in zip(found.Psi, estimate.Psi or (), strict=True):
-            own[member] = P
 
 
 class _Pool(ThreadPoolExecutor):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,20 @@ import numpy as np
 from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.status import Status
 
+LARGE = ("se", "vcov", "theta", "Psi")
+"""Estimates with several numbers per data set, beside the coefficients."""
+
 
 @dataclass
 class ManyEstimates:
     """Estimates of B data sets, as `estimator.Estimate` with a leading B.
 
+    The larger ones are None where they are not wanted: they take no memory then.
+
     Attributes
     ----------
-    beta, vcov
-        Shape (B, P) and (B, P, P), in the user's predictors.
+    beta, se, vcov
+        Shape (B, P), (B, P) and (B, P, P), in the user's predictors.
     theta, Psi
         Shape (B, n_θ), and (B, d, d) per level, outer first.
     loglik, gradient_norm
@@ -30,30 +35,53 @@ class ManyEstimates:
     """
 
     beta: np.ndarray
-    vcov: np.ndarray
-    theta: np.ndarray
-    Psi: tuple[np.ndarray, ...]
+    se: np.ndarray | None
+    vcov: np.ndarray | None
+    theta: np.ndarray | None
+    Psi: tuple[np.ndarray, ...] | None
     loglik: np.ndarray
     gradient_norm: np.ndarray
     n_iter: np.ndarray
     status: np.ndarray
 
     @classmethod
-    def empty(cls, many: ManyData) -> ManyEstimates:
-        """Nothing estimated yet."""
+    def empty(cls, many: ManyData, wanted: Collection[str] = LARGE) -> ManyEstimates:
+        """Nothing estimated yet; ``wanted`` names those of `LARGE` that shall be kept."""
         B, P = len(many.y), many.n_coefficients
         n_theta = sum(many.design.n_parameters)
         nan = np.nan
         return cls(
             np.full((B, P), nan),
-            np.full((B, P, P), nan),
-            np.full((B, n_theta), nan),
-            tuple(np.full((B, d, d), nan) for d in many.design.dims),
+            np.full((B, P), nan) if "se" in wanted else None,
+            np.full((B, P, P), nan) if "vcov" in wanted else None,
+            np.full((B, n_theta), nan) if "theta" in wanted else None,
+            tuple(np.full((B, d, d), nan) for d in many.design.dims) if "Psi" in wanted else None,
             np.full(B, nan),
             np.full(B, nan),
             np.zeros(B, int),
             np.full(B, int(Status.INTERRUPTED)),
         )
+
+    def keep(
+        self,
+        members: Any,
+        beta: np.ndarray,
+        vcov: np.ndarray,
+        theta: np.ndarray,
+        Psi: Sequence[np.ndarray],
+    ) -> None:
+        """Store what is wanted of some data sets, or of one."""
+        self.beta[members] = beta
+        if self.vcov is not None:
+            self.vcov[members] = vcov
+        if self.se is not None:
+            with np.errstate(invalid="ignore"):
+                self.se[members] = np.sqrt(np.diagonal(vcov, axis1=-2, axis2=-1))
+        if self.theta is not None:
+            self.theta[members] = theta
+        if self.Psi is not None:
+            for own, P in zip(self.Psi, Psi, strict=True):
+                own[members] = P
 
 
 @dataclass

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixmeta_jax.data.design import BlockTensors, Design, Tensors
+from mixmeta_jax.data.layout import in_order
 from mixmeta_jax.estimation.start import error_variances
 
 
@@ -79,14 +80,14 @@ def shared_tensors(many: ManyData) -> Tensors:
                 for level in (*design.layout.inside, *design.layout.absorbed)
             ),
             S=_shared_errors(many, b) if many.S is None else np.zeros(0),
-            parent=bucket.parent,
+            parent=in_order(bucket.parent, (design.layout.n_groups or (1,))[0]),
             same=tuple(None if same is None else same[..., None] for same in bucket.same),
         )
         for b, bucket in enumerate(design.layout.buckets)
     )
     return Tensors(
         blocks,
-        design.layout.parents,
+        tuple(map(in_order, design.layout.parents, design.layout.n_groups[1:])),
         design.basis,
         np.asarray(design.mask).sum() * np.ones(1),
         design.structures,

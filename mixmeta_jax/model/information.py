@@ -9,6 +9,7 @@ is twice the average less the expected.
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import jax.numpy as jnp
@@ -16,8 +17,9 @@ import numpy as np
 from jax import Array
 
 from mixmeta_jax.data.design import BlockTensors, Tensors
-from mixmeta_jax.model.small import matmul, root_product, transpose
+from mixmeta_jax.model.small import matmul, root_product, sum_over, transpose
 from mixmeta_jax.model.sweep import Downward, Upward, gram_of_all, sum_by
+from mixmeta_jax.model.units import UnitColumns, unit_products
 
 Slopes = tuple[Array, ...]
 """∂Ψ/∂θ of each level in its own parameters, outermost first, shape (d, d, n_θ of the level)."""
@@ -65,7 +67,7 @@ def average_information(
             parent, n_groups = tensors.parents[a], tensors.n_groups[a + 1]
             cross, within = sum_by(parent, cross, n_groups), sum_by(parent, within, n_groups)
         else:
-            cross, within = cross.sum(2, keepdims=True), within.sum(2, keepdims=True)
+            cross, within = sum_over(cross, 2)[:, :, None], sum_over(within, 2)[:, :, None]
     assert cross is not None and within is not None
     cross, within = tensors.total((cross, within))
     at_root = cross[:, :, 0]
@@ -107,7 +109,14 @@ def _block_columns(
             _effects_along(z, same, e, slopes[level])
             for z, same, level in zip(block.z, block.same, tensors.inside, strict=False)
         ]
-        whitened = jnp.swapaxes(matmul(R, jnp.concatenate(parts, 1)), 0, 1)  # (n_θ, s, N)
+        f = jnp.concatenate(parts, 1)
+        if isinstance(H, UnitColumns):
+            by_group = functools.partial(sum_by, block.parent, n_groups=tensors.n_groups[0])
+            cross, within = unit_products(H, f, by_group)
+            crosses.append(cross)
+            withins.append(within)
+            continue
+        whitened = jnp.swapaxes(matmul(R, f), 0, 1)  # (n_θ, s, N)
         H = H[:-1]
         if block.parent is None:
             crosses.append(gram_of_all(H, whitened)[:, :, None])
@@ -128,7 +137,7 @@ def _effects_along(z: Array, same: Array | None, e: Array, slope: Array) -> Arra
     rows = []
     for u in range(n_b):
         member = scores if same is None else scores * same[u][None, :, None]
-        weights = _weights(slope, member.sum(1).reshape(q * k, *rest))
+        weights = _weights(slope, sum_over(member, 1).reshape(q * k, *rest))
         weights = weights.reshape(q, k, slope.shape[2], *rest)
         rows.append(sum(z[a, u][:, None] * weights[a] for a in range(q)))
     return jnp.stack(rows).reshape(n_b * k, slope.shape[2], *rest)

@@ -12,6 +12,8 @@ to any order.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -27,6 +29,9 @@ BY_HALVES = 128
 
 BY_TERM = 15
 """Most terms of a product that are written out; longer ones go to the matrix-product routine."""
+
+SLICES = 16
+"""Most slices of a sum that are written out."""
 
 
 def matmul(A: Array, B: Array) -> Array:
@@ -50,6 +55,29 @@ def root_product(A: Array, B: Array) -> Array:
 def transpose(A: Array) -> Array:
     """Transposes of a stack of matrices."""
     return jnp.swapaxes(A, 0, 1)
+
+
+def sum_over(values: Array, axis: int) -> Array:
+    """Sum over one axis, by slices where it is not the last.
+
+    XLA's reduction along an inner axis goes number by number on a CPU, and computes what it sums
+    once more for each; sums of slices run along the last axis like everything else here.
+    """
+    if axis == values.ndim - 1:
+        return values.sum(axis)
+    n = values.shape[axis]
+    if n == 0:
+        return values.sum(axis)
+    at = functools.partial(jax.lax.index_in_dim, values, axis=axis, keepdims=False)
+    if n <= SLICES:
+        terms = [at(i) for i in range(n)]
+    else:
+        step = n // SLICES
+        part = functools.partial(jax.lax.slice_in_dim, values, axis=axis)
+        pieces = [part(i * step, (i + 1) * step) for i in range(SLICES)]
+        first = sum_over(sum(pieces[1:], start=pieces[0]), axis)
+        terms = [first, *(at(i) for i in range(SLICES * step, n))]
+    return sum(terms[1:], start=terms[0])
 
 
 def trace_product(A: Array, B: Array) -> Array:
@@ -171,7 +199,7 @@ def semidefinite_factor(Psi: Array) -> Array:
     tolerance = 4 * d * jnp.finfo(Psi.dtype).eps * jnp.einsum("ii...->i...", Psi)
     rows = jnp.arange(d).reshape(d, *(1,) * (Psi.ndim - 2))
 
-    def eliminate(j: Array, state: tuple) -> tuple:
+    def eliminate(j: Array | int, state: tuple) -> tuple:
         A, factor = state
         pivot = A[j, j]
         positive = pivot > tolerance[j]
@@ -179,7 +207,12 @@ def semidefinite_factor(Psi: Array) -> Array:
         column = jnp.where(rows >= j, A[:, j] * scale, 0.0)
         return A - column[:, None] * column[None], factor.at[:, j].set(column)
 
-    return jax.lax.fori_loop(0, d, eliminate, (Psi, jnp.zeros_like(Psi)))[1]
+    state = (Psi, jnp.zeros_like(Psi))
+    if Psi.ndim > 2 and d <= UNROLL:
+        for j in range(d):
+            state = eliminate(j, state)
+        return state[1]
+    return jax.lax.fori_loop(0, d, eliminate, state)[1]
 
 
 @jax.custom_jvp

@@ -18,15 +18,19 @@ or Z is a pair (predictor, outcome), outcome fastest.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax.data.design import BlockTensors, Tensors
-from mixmeta_jax.model.small import BY_TERM, absorb, matmul, transpose, whitener
+from mixmeta_jax.data.layout import EqualGroups
+from mixmeta_jax.model.small import BY_TERM, absorb, matmul, sum_over, transpose, whitener
+from mixmeta_jax.model.units import UnitColumns, unit_columns, unit_gram, unit_projection
 
 
 @jax.tree_util.register_dataclass
@@ -57,7 +61,8 @@ class Upward:
     whiteners
         Per bucket: inverse Cholesky factors R of the blocks, shape (s, s, N).
     columns
-        Per bucket: whitened columns R[Z, X, y], shape (r, s, N).
+        Per bucket: whitened columns R[Z, X, y], shape (r, s, N); `UnitColumns` for single units of
+        several data sets in groups, which have no R.
     levels
         The absorbed levels, finest first.
     A, b, c
@@ -66,8 +71,8 @@ class Upward:
         Σ log|Σ_i|.
     """
 
-    whiteners: tuple[Array, ...]
-    columns: tuple[Array, ...]
+    whiteners: tuple[Any, ...]
+    columns: tuple[Any, ...]
     levels: tuple[AbsorbedLevel, ...]
     A: Array
     b: Array
@@ -172,7 +177,7 @@ def gram_of_all(left: Array, right: Array) -> Array:
     """
     if left.ndim == 3:
         return left.reshape(len(left), -1) @ right.reshape(len(right), -1).T
-    return matmul(left, jnp.swapaxes(right, 0, 1)).sum(2)
+    return sum_over(matmul(left, jnp.swapaxes(right, 0, 1)), 2)
 
 
 def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
@@ -191,15 +196,23 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
     logdet = jnp.zeros(())
     totals: list[Array] = []
     for block in tensors.blocks:
-        R, logdets = whitener(block_covariance(block, inner))
-        H = whitened(R, block, n_inside)
+        Sigma = block_covariance(block, inner)
+        R: Any = None
+        H: Any = None
+        if block.y.ndim == 4 and block.y.shape[0] == 1 and block.parent is not None:
+            H, logdets = unit_columns(Sigma, block, n_inside)
+        else:
+            R, logdets = whitener(Sigma)
+            H = whitened(R, block, n_inside)
         whiteners.append(R)
         columns.append(H)
-        logdet = logdet + logdets.sum(0)
+        logdet = logdet + sum_over(logdets, 0)
         if block.parent is None:
             M = gram_of_all(H, H)[:, :, None]
         else:
-            M = sum_by(block.parent, gram(H), tensors.n_groups[0])
+            by_group = functools.partial(sum_by, block.parent, n_groups=tensors.n_groups[0])
+            single = isinstance(H, UnitColumns)
+            M = unit_gram(H, by_group) if single else by_group(gram(H))
         totals.append(M)
     total = sum(totals[1:], start=totals[0])
     levels = []
@@ -208,11 +221,11 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
         d = P.shape[0]
         remaining, K, logdets = absorb(P, total)
         levels.append(AbsorbedLevel(total[:d, :d], total[:d, d:], K))
-        logdet = logdet + logdets.sum(0)
+        logdet = logdet + sum_over(logdets, 0)
         if a < len(tensors.parents):
             total = sum_by(tensors.parents[a], remaining, tensors.n_groups[a + 1])
         else:
-            total = remaining.sum(2, keepdims=True)
+            total = sum_over(remaining, 2)[:, :, None]
     total, logdet = tensors.total((total, logdet))
     root = total[:, :, 0]
     return Upward(
@@ -226,10 +239,20 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
     )
 
 
-def sum_by(parent: Array, values: Array, n_groups: int) -> Array:
+def sum_by(parent: Array | EqualGroups, values: Array, n_groups: int) -> Array:
     """Sums over the children of each group along the third axis."""
+    if isinstance(parent, EqualGroups):
+        shape = (*values.shape[:2], n_groups, parent.size, *values.shape[3:])
+        return sum_over(values.reshape(shape), 3)
     zeros = jnp.zeros((*values.shape[:2], n_groups, *values.shape[3:]), values.dtype)
     return zeros.at[:, :, parent].add(values, mode="promise_in_bounds")
+
+
+def at_children(parent: Array | EqualGroups, values: Array, axis: int) -> Array:
+    """What the group of each child has, along an axis of the groups."""
+    if isinstance(parent, EqualGroups):
+        return jnp.repeat(values, parent.size, axis)
+    return values[:, parent] if axis == 1 else values[:, :, parent]
 
 
 def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downward:
@@ -259,20 +282,22 @@ def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downwar
         level = up.levels[a]
         if a < len(tensors.parents):
             parent = tensors.parents[a]
-            c, omega = c[:, parent], omega[:, :, parent]
+            c, omega = at_children(parent, c, 1), at_children(parent, omega, 2)
         s, T, c, omega = _hand_down(level, c, omega)
-        traces[tensors.absorbed[a]] = T.sum(2)
+        traces[tensors.absorbed[a]] = sum_over(T, 2)
         products[tensors.absorbed[a]] = gram_of_all(s[:, None], s[:, None])
         scores.append(s)
         states.append((c, omega))
     residuals, precisions = [], []
     n_inside = len(tensors.inside)
     for block, R, H in zip(tensors.blocks, up.whiteners, up.columns, strict=True):
-        if block.parent is None:
-            c_block, omega_block = c, omega
+        if isinstance(H, UnitColumns):
+            e, P = unit_projection(H, c, omega, block.parent)
+        elif block.parent is None:
+            e, P = _block_projection(R, H, c, omega)
         else:
-            c_block, omega_block = c[:, block.parent], omega[:, :, block.parent]
-        e, P = _block_projection(R, H, c_block, omega_block)
+            own = at_children(block.parent, c, 1), at_children(block.parent, omega, 2)
+            e, P = _block_projection(R, H, *own)
         residuals.append(e)
         precisions.append(P)
         for z, same, index in zip(block.z[:n_inside], block.same, tensors.inside, strict=True):
@@ -328,7 +353,7 @@ def _by_effect(z: Array, same: Array | None, Q: Array) -> Array:
         Q = Q * same[:, None, :, None]
     rows = []
     for a in range(q):
-        left = (z[a][:, :, None, None] * Q).sum(0)
-        rows.append([(left * z[b][None]).sum(1).sum(2) for b in range(q)])
+        left = sum_over(z[a][:, :, None, None] * Q, 0)
+        rows.append([sum_over(sum_over(left * z[b][None], 1), 2) for b in range(q)])
     total = jnp.swapaxes(jnp.stack([jnp.stack(row) for row in rows]), 1, 2)
     return total.reshape(q * k, q * k, *total.shape[4:])
