@@ -12,11 +12,11 @@ from mixmeta_jax.data.collinearity import refuse_collinear
 from mixmeta_jax.data.columns import missing_rows, refuse_infinite, row_label
 from mixmeta_jax.data.design import Design, orthonormal_basis, spanning_blocks
 from mixmeta_jax.data.formula import columns_of
-from mixmeta_jax.data.frame import random_levels
+from mixmeta_jax.data.frame import crossed, random_levels
 from mixmeta_jax.data.grouping import parse_random
 from mixmeta_jax.data.layout import build_layout
 from mixmeta_jax.data.matrices import correlations, triangle_size, xpnd
-from mixmeta_jax.data.model_matrix import INTERCEPT, build_matrix
+from mixmeta_jax.data.model_matrix import build_matrix
 from mixmeta_jax.data.rows import as_pandas, offset_values
 from mixmeta_jax.data.within_study import within_study
 from mixmeta_jax.errors import InputError
@@ -110,20 +110,12 @@ def many_model(
     )
     return ManyModel(
         ManyData(design, values, own, same),
-        _crossed(names, fixed.names),
+        crossed(names, fixed.names),
         [level.name for level in levels],
-        [_crossed(names, level.z_names) for level in levels],
+        [crossed(names, level.z_names) for level in levels],
         random,
         shift,
     )
-
-
-def _crossed(outcomes: list[str], predictors: list[str]) -> list[str]:
-    if len(outcomes) == 1:
-        return list(predictors)
-    if predictors == [INTERCEPT]:
-        return list(outcomes)
-    return [f"{outcome}.{predictor}" for predictor in predictors for outcome in outcomes]
 
 
 def _outcomes(y: Any) -> np.ndarray:

@@ -152,14 +152,15 @@ class ModelFrame:
 
     def coef_names(self) -> list[str]:
         """Names of the p·k coefficients, predictor-major."""
-        return _crossed(self.outcome_names, self.x_names)
+        return crossed(self.outcome_names, self.x_names)
 
     def random_names(self, level: int) -> list[str]:
         """Names of the random effects of a level (0 the outermost), outcome fastest."""
-        return _crossed(self.outcome_names, self.levels[level].z_names)
+        return crossed(self.outcome_names, self.levels[level].z_names)
 
 
-def _crossed(outcomes: list[str], predictors: list[str]) -> list[str]:
+def crossed(outcomes: list[str], predictors: list[str]) -> list[str]:
+    """Names for every predictor and outcome, outcome fastest, the shortest that tell apart."""
     if len(outcomes) == 1:
         return list(predictors)
     if predictors == [INTERCEPT]:
