@@ -164,7 +164,7 @@ def best_of_random_starts(
 ) -> tuple[float, np.ndarray]:
     """Highest log-likelihood from random starts, and the evaluations of each path."""
     rng = np.random.default_rng(seed)
-    own = starting_parameters(design, starting_variances(design))
+    own = starting_parameters(design.structures, starting_variances(design))
     units = natural_units(own)
     tensors = arrange(design)
     values, steps = [], []

@@ -141,7 +141,7 @@ def _found(design: Design, tensors: Any, method: str, control: Control) -> Found
         return Found(jnp.zeros(0), zero + int(Status.CONVERGED), zero, jnp.zeros(()))
     still = jax.lax.stop_gradient(design)
     scales = starting_variances(still)
-    own = starting_parameters(still, scales)
+    own = starting_parameters(still.structures, scales)
     starts = own[: control.n_starts]
     if control.start is not None:
         starts = _given(design, control.start)

@@ -24,7 +24,7 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import ESCAPES, fit_design
 from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, full_chunk, joined, ready
 from mixmeta_jax.estimation.lane_data import ManyData, lane_arrays, shared_tensors
-from mixmeta_jax.estimation.lane_starts import lane_parameters, lane_scales, lane_units
+from mixmeta_jax.estimation.lane_starts import lane_starts
 from mixmeta_jax.estimation.lane_verdict import judge_lanes
 from mixmeta_jax.estimation.lanes import RUNNING, climb, departure, slopes_at, solve
 from mixmeta_jax.status import Status
@@ -187,10 +187,9 @@ class _Run:
 
     def _begin(self, part: np.ndarray) -> Callable[[], Job]:
         def make() -> Job:
-            scales = lane_scales(self.many, part)
-            starts = lane_parameters(self.many.design, scales)
+            scales, starts, units = lane_starts(self.many, part, self.size)
             lanes = departure(starts[0], self.many.n_coefficients)
-            return Job(part, lanes, lane_units(starts), scales)
+            return Job(part, lanes, units, scales)
 
         return make
 
@@ -298,7 +297,7 @@ class _Run:
             bound = np.flatnonzero(verdict.status == Status.BOUNDARY)
             if len(bound):
                 part = ended.taken(bound)
-                starts = lane_parameters(self.many.design, part.scales)
+                _, starts, _ = lane_starts(self.many, part.members, self.size)
                 for theta in starts[1 : self.control.n_starts]:
                     fresh = departure(theta, self.many.n_coefficients)
                     jobs.append(Job(part.members, fresh, part.units, part.scales))

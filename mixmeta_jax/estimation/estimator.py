@@ -124,7 +124,7 @@ def _at(design: Design, theta: np.ndarray, method: str, control: Control) -> Est
 
 def _maximum(design: Design, method: str, control: Control, level_names: Sequence[str]) -> Estimate:
     scales = starting_variances(design)
-    own = starting_parameters(design, scales)
+    own = starting_parameters(design.structures, scales)
     units = natural_units(own)
     starts = own if control.n_starts is None else own[: control.n_starts]
     near = covariance_start(design, scales) if design.mask.sum() > SEVERAL_SIZE else None

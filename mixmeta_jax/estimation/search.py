@@ -18,6 +18,7 @@ from mixmeta_jax.data.design import Tensors
 from mixmeta_jax.estimation.convergence import ASCENT, FLAT, FLOOR
 from mixmeta_jax.estimation.estimator import ESCAPES, EXACT_SIZE, SEVERAL_SIZE
 from mixmeta_jax.estimation.newton import maximise, values_at
+from mixmeta_jax.model import one_level
 from mixmeta_jax.status import Status
 
 
@@ -83,7 +84,7 @@ def search(tensors: Tensors, problem: Problem, method: str) -> Found:
     if size > SEVERAL_SIZE and len(starts) > 1:
         values = values_at(starts, tensors, method=method)
         starts = starts[jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))][None]
-    if size > EXACT_SIZE:
+    if size > EXACT_SIZE and not one_level.covers(tensors):
         path = climb(starts, exact=False).path
         starts, n_iter = path.theta, path.n_iter[0]
     zero = jnp.zeros((), int)

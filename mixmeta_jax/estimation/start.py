@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from mixmeta_jax.data.design import Array, Design
-from mixmeta_jax.model.structure import namespace
+from mixmeta_jax.model.structure import Structure, namespace
 
 SMALL = 0.03
 """Part of the moment estimate from which a level starts that may hold next to no variance."""
@@ -26,34 +26,50 @@ def starting_variances(design: Design) -> list[Array]:
     Numpy's arrays give numpy's; a design with arrays of JAX, which may be traced, gives JAX's.
     """
     xp = namespace(*jax.tree_util.tree_leaves(design))
+    X = xp.asarray(design.X) @ design.basis
     with np.errstate(over="ignore", invalid="ignore"):  # such a fit ends as NOT_FINITE
-        variances = _heterogeneity(xp, design)
+        excess = heterogeneity(design.y, design.mask, error_variances(design), X)
+    return shared_among(excess, design.Z)
+
+
+def shared_among(variances: Array, Z: Sequence[Array]) -> list[Array]:
+    """Variances of the k outcomes shared among levels and predictors, shape (k·q,) per level."""
+    xp = namespace(variances, *Z)
     shared = []
-    for Z in design.Z:
-        size = xp.mean(xp.asarray(Z) ** 2, axis=0)
+    for predictors in Z:
+        size = xp.mean(xp.asarray(predictors) ** 2, axis=0)
         size = xp.where(size > 0, size, 1.0)
         per_predictor = variances[None, :] / size[:, None]
-        shared.append(per_predictor.ravel() / (len(design.Z) * Z.shape[1]))
+        shared.append(per_predictor.ravel() / (len(Z) * predictors.shape[1]))
     return shared
 
 
-def _heterogeneity(xp: ModuleType, design: Design) -> Array:
-    """The excess of each outcome's residual sum of squares, as a variance, shape (k,)."""
-    seen = xp.asarray(design.mask)
-    w = xp.where(seen, 1 / xp.where(seen, error_variances(design), 1.0), 0.0)
+def heterogeneity(y: Array, mask: Array, variances: Array, X: Array) -> Array:
+    """The excess of each outcome's residual sum of squares, as a variance, shape (k,).
+
+    Parameters
+    ----------
+    y, mask, variances
+        Outcomes, which of them are observed, and their error variances, shape (n, k).
+    X
+        Predictors, shape (n, p).
+    """
+    xp = namespace(y, mask, variances, X)
+    p = X.shape[1]
+    seen = xp.asarray(mask)
+    w = xp.where(seen, 1 / xp.where(seen, variances, 1.0), 0.0)
     root = xp.sqrt(w)
-    X = xp.asarray(design.X) @ design.basis
-    columns = [X[:, a, None] * root for a in range(design.p)]
-    C = xp.stack([*columns, xp.where(seen, design.y, 0.0) * root])  # (p + 1, n, k)
+    columns = [X[:, a, None] * root for a in range(p)]
+    C = xp.stack([*columns, xp.where(seen, y, 0.0) * root])  # (p + 1, n, k)
     length = xp.sqrt((C**2).sum(1))
-    for a in range(design.p):  # Gram and Schmidt, modified: what the predictors leave of y
+    for a in range(p):  # Gram and Schmidt, modified: what the predictors leave of y
         left = xp.sqrt((C[a] ** 2).sum(0))
         adds = left > COLLINEAR * length[a]
         unit = C[a] * xp.where(adds, 1 / xp.where(adds, left, 1.0), 0.0)
         C = C - unit * (unit * C).sum(1)[:, None]
     n, total = seen.sum(0), w.sum(0)
     spread = total - (w**2).sum(0) / xp.where(total > 0, total, 1.0)
-    excess = (C[-1] ** 2).sum(0) - xp.maximum(n - design.p, 0)
+    excess = (C[-1] ** 2).sum(0) - xp.maximum(n - p, 0)
     excess = xp.where(spread > 0, excess / xp.where(spread > 0, spread, 1.0), 0.0)
     return xp.maximum(excess, 0.05 * n / xp.where(total > 0, total, 1.0))
 
@@ -75,14 +91,14 @@ def error_variances(design: Design) -> Array:
     return xp.concatenate(diagonals)[order]
 
 
-def starting_parameters(design: Design, variances: list[Array]) -> Array:
+def starting_parameters(structures: Sequence[Structure], variances: Sequence[Array]) -> Array:
     """Parameters θ to start from, the best guess first, shape (n_starts, n_θ).
 
     Every level takes each of its structure's own starts (several correlations, where it has one)
     at the moment estimate; then the levels are made small, one at a time and all together.
     """
     xp = namespace(*variances)
-    own = [s.starts(v) for s, v in zip(design.structures, variances, strict=True)]
+    own = [s.starts(v) for s, v in zip(structures, variances, strict=True)]
     n_own = max(len(candidates) for candidates in own)
     starts = [
         xp.concatenate([candidates[min(c, len(candidates) - 1)] for candidates in own])
@@ -91,7 +107,7 @@ def starting_parameters(design: Design, variances: list[Array]) -> Array:
     for shares in _shares(len(own)):
         parts = [
             s.starts(v * share)[0]
-            for s, v, share in zip(design.structures, variances, shares, strict=True)
+            for s, v, share in zip(structures, variances, shares, strict=True)
         ]
         starts.append(xp.concatenate(parts))
     return xp.stack(starts)

@@ -311,6 +311,6 @@ def test_so_do_ragged_and_incomplete_data(kind, most):
         for seed, n in enumerate(np.linspace(8, 120, 50).astype(int)):
             codes = [np.arange(n)] if kind["k"] == 3 else None
             design = random_design(seed, n=n, codes=codes, **kind)
-            starts = starting_parameters(design, starting_variances(design))
+            starts = starting_parameters(design.structures, starting_variances(design))
             program(starts, placed(design, None), natural_units(starts))
     assert program._cache_size() <= most

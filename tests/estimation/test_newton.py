@@ -22,7 +22,7 @@ def one_level(seed, name="unstr", n=9):
 def test_the_log_likelihood_never_falls_along_a_path(name):
     """The path of at most i evaluations is the beginning of the path of i + 1."""
     design = one_level(0, name)
-    own = starting_parameters(design, starting_variances(design))
+    own = starting_parameters(design.structures, starting_variances(design))
     units = natural_units(own)
     far = np.random.default_rng(1).normal(size=own.shape) * 5 * units
     for starts in (own, far):

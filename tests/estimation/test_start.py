@@ -15,7 +15,7 @@ from tests.model.test_structures import instance
 
 
 def begin(design):
-    starts = starting_parameters(design, starting_variances(design))
+    starts = starting_parameters(design.structures, starting_variances(design))
     return starts, natural_units(starts)
 
 
