@@ -32,7 +32,8 @@ from mixmeta_jax.status import Status
 CACHE_BYTES = 2**20
 """What the whitened columns of a chunk may take: an evaluation holds several times as much."""
 
-MOST_LANES, FEWEST_LANES = 4096, 8
+MOST_LANES, FEWEST_LANES = 4096, 32
+"""Lanes of a chunk, whatever fits: with fewer than these the calls cost more than the numbers."""
 
 
 def fit_lanes(
@@ -222,17 +223,18 @@ class _Run:
                     if running.any():
                         left.append(job.taken(np.flatnonzero(running)))
                     if not running.all():
-                        sink(job.taken(np.flatnonzero(~running)))
+                        sink(job.taken(np.flatnonzero(~running)) if running.any() else job)
 
     def _round(self, maker: Callable[[], Job], few: int) -> Job:
         """One call of the compiled loop."""
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             job = maker()
             b = len(job.members)
-            place = np.resize(np.arange(b), self.size)
-            padded = job.taken(place)
-            # Lanes that only fill the chunk have ended before they begin.
-            padded.lanes.phase[b:] = -1
+            padded = job
+            if b < self.size:
+                padded = job.taken(np.resize(np.arange(b), self.size))
+                # Lanes that only fill the chunk have ended before they begin.
+                padded.lanes.phase[b:] = -1
             where = self.next_device()
             data = jax.device_put(
                 (padded.lanes, lane_arrays(self.many, padded.members), padded.units),
@@ -247,7 +249,9 @@ class _Run:
                 min(few, b // 2),
                 restricted=self.method == "reml",
             )
-            stop = jax.tree.map(lambda leaf: leaf[..., :b], jax.device_get(stop))
+            stop = jax.device_get(stop)
+            if b < self.size:
+                stop = jax.tree.map(lambda leaf: leaf[..., :b], stop)
             return Job(job.members, stop.lanes, job.units, job.scales, stop)
 
     def _conclude(
