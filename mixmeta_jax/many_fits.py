@@ -159,8 +159,9 @@ def fit_many(
     INTERRUPTED.
 
     Every data set climbs from the best start of `mixmeta`; one that ends at a bound of several
-    parameters also from the others, and the highest end is kept (`mixmeta` follows all starts
-    of every small data set).
+    parameters also from the others, one whose likelihood would be higher without the variance of a
+    level also from there, and the highest end is kept (`mixmeta` follows all starts of every small
+    data set).
 
     Parameters
     ----------

@@ -156,14 +156,42 @@ def test_what_is_not_identified_says_so():
     assert (fits.status == Status.NOT_IDENTIFIED).any()
 
 
-@pytest.mark.parametrize(
-    "structure", [{"bscov": name} for name in ("id",)], ids=lambda s: s["bscov"]
-)
-def test_structures(structure):
+STRUCTURES = {
+    **{name: {"bscov": name} for name in ("id", "cs", "hcs", "ar1", "har1")},
+    "car1": {"bscov": mx.ContinuousAR1(times=[0.0, 1.5])},
+    "hcar1": {"bscov": mx.HeterogeneousContinuousAR1(times=[0.0, 1.5])},
+    "prop": {"bscov": "prop", "Psi_fix": np.array([[1.0, 0.3], [0.3, 2.0]])},
+    "cor": {"bscov": "cor", "Psi_fix": np.array([[1.0, 0.4], [0.4, 1.0]])},
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_structures(name):
     y, S = outcomes(4, 14, 2), errors(14, 2)
-    fits = mx.fit_many(y, S, **structure)
+    fits = mx.fit_many(y, S, **STRUCTURES[name])
     for b in range(2):
-        agree(fits, b, mx.mixmeta(y[b], S, **structure))
+        agree(fits, b, mx.mixmeta(y[b], S, **STRUCTURES[name]))
+
+
+def test_the_higher_of_two_maxima_where_one_has_no_variance():
+    """Ten of a million simulated cohorts, rounded: a maximum inside, and a higher one at zero."""
+    y = np.array([0.43, 0.39, -0.14, 0.4, 0.41, 0.68, -0.74, 1.12, 0.68, -0.09])
+    v = np.array([0.082, 0.027, 0.286, 0.032, 0.216, 0.124, 0.151, 0.169, 0.234, 0.299])
+
+    def reml(tau2):
+        w = 1 / (v + tau2)
+        r = y - w @ y / w.sum()
+        return -0.5 * (np.log(v + tau2).sum() + np.log(w.sum()) + w @ r**2)
+
+    grid = np.linspace(0, 1, 20_001)
+    values = np.array([reml(tau2) for tau2 in grid])
+    inside = 1 + np.flatnonzero((values[1:-1] > values[:-2]) & (values[1:-1] > values[2:]))
+    assert len(inside) == 1 and values.argmax() == 0
+    first = mx.fit_many(y[None], v, control={"n_starts": 1})
+    assert first.Psi[0, 0, 0] == pytest.approx(grid[inside[0]], abs=1e-4)
+    fits = mx.fit_many(y[None], v)
+    assert fits.Psi[0, 0, 0] == pytest.approx(0, abs=1e-12)
+    assert fits.status[0] == Status.BOUNDARY
 
 
 def test_parts_of_a_study_join():
@@ -270,6 +298,28 @@ def test_interrupted(monkeypatch):
     assert np.isnan(fits.coef[left]).all()
     assert np.isfinite(fits.coef[~left]).all()
     assert not fits.converged[left].any()
+
+
+def test_interrupted_where_other_starts_are_followed(monkeypatch):
+    """Ends at a bound are judged when the other starts have been followed, and not before."""
+    y, S = outcomes(24, 10, 2, seed=3), errors(10, 2)
+    whole = mx.fit_many(y, S, batch_size=8)
+    bound = whole.status == Status.BOUNDARY
+    assert 0 < bound.sum() < 24
+    follow, waves = batch._Run._follow, []
+
+    def interrupted(self, *args):
+        waves.append(1)
+        if len(waves) > 1:
+            raise KeyboardInterrupt
+        follow(self, *args)
+
+    monkeypatch.setattr(batch._Run, "_follow", interrupted)
+    with pytest.warns(UserWarning, match=f"{bound.sum()} of 24"):
+        fits = mx.fit_many(y, S, batch_size=8)
+    assert (fits.status[bound] == Status.INTERRUPTED).all()
+    assert np.isnan(fits.coef[bound]).all() and np.isnan(fits.Psi[bound]).all()
+    assert np.allclose(fits.coef[~bound], whole.coef[~bound], rtol=SAME)
 
 
 def test_four_devices():

@@ -72,7 +72,8 @@ def fit_lanes(
         else:
             run.climb_all(members, tick)
     except KeyboardInterrupt:
-        # What has been stored is done; the rest has the status INTERRUPTED.
+        # What has been stored is done, unless more of it was to be followed.
+        run.found.withdraw(np.flatnonzero(run.open > 0))
         return run.found
     return run.found
 
@@ -104,6 +105,8 @@ class _Run:
             self.shared = [jax.device_put(shared, device) for device in self.devices]
         self.workers = max(len(self.devices), os.cpu_count() or 1)
         self.turn = 0
+        # Paths of each data set that are still to be followed, beside its first.
+        self.open = np.zeros(len(many.y), int)
         self.lock = threading.Lock()
 
     def chunks(self, members: np.ndarray) -> Iterator[np.ndarray]:
@@ -185,6 +188,7 @@ class _Run:
             self._follow((ready(piece) for piece in pieces), later)
         for member in sorted({*troubled, *(m for job in again for m in job.members.tolist())}):
             self._alone(member)
+            self.open[member] = 0
 
     def _begin(self, part: np.ndarray) -> Callable[[], Job]:
         def make() -> Job:
@@ -259,6 +263,8 @@ class _Run:
     ) -> list[Job]:
         """Keep what is higher than before; the jobs that go on from there."""
         stop, members = ended.stop, ended.members
+        if attempt > 0:
+            np.subtract.at(self.open, members, 1)
         lanes = ended.lanes
         value = lanes.at.value + stop.constant
         verdict = judge_lanes(
@@ -286,7 +292,9 @@ class _Run:
         self.found.gradient_norm[kept] = lanes.norm[keep]
         if attempt == 0:
             tick(len(members))
-        troubled.extend(kept[verdict.status[keep] == Status.MAX_ITER].tolist())
+        lost = kept[verdict.status[keep] == Status.MAX_ITER]
+        troubled.extend(lost.tolist())
+        self.open[lost] += 1
         jobs = []
         saddle = keep[verdict.rising[keep]]
         if len(saddle) and attempt <= ESCAPES:
@@ -297,14 +305,35 @@ class _Run:
                 )
                 fresh = departure(theta, self.many.n_coefficients)
                 jobs.append(Job(part.members, fresh, part.units, part.scales))
-        if attempt == 0 and len(ended.units) > 1 and self.control.n_starts != 1:
-            bound = np.flatnonzero(verdict.status == Status.BOUNDARY)
-            if len(bound):
-                part = ended.taken(bound)
-                _, starts, _ = lane_starts(self.many, part.members, self.size)
-                for theta in starts[1 : self.control.n_starts]:
-                    fresh = departure(theta, self.many.n_coefficients)
-                    jobs.append(Job(part.members, fresh, part.units, part.scales))
+        if attempt == 0 and self.control.n_starts != 1:
+            jobs += self._other_starts(ended, verdict.status)
+        for job in jobs:
+            np.add.at(self.open, job.members, 1)
+        return jobs
+
+    def _other_starts(self, ended: Job, status: np.ndarray) -> list[Job]:
+        """Ends that may not be the highest, from the other starts.
+
+        At a bound of several parameters from all of them; elsewhere from those that begin with
+        small variances, where the likelihood is higher without them.
+        """
+        value = ended.lanes.at.value
+        with np.errstate(invalid="ignore"):
+            higher = ended.stop.without > value + 1e-9 * (1 + np.abs(value))
+        several = (status == Status.BOUNDARY) & (len(ended.units) > 1)
+        chosen = np.flatnonzero(several | higher.any(0))
+        if not len(chosen):
+            return []
+        part = ended.taken(chosen)
+        _, starts, _ = lane_starts(self.many, part.members, self.size)
+        follow = np.tile(several[chosen], (len(starts), 1))
+        follow[-len(higher) :] |= higher[:, chosen]
+        jobs = []
+        for theta, lanes in list(zip(starts, follow, strict=True))[1 : self.control.n_starts]:
+            if lanes.any():
+                own = part.taken(np.flatnonzero(lanes))
+                fresh = departure(theta[:, lanes], self.many.n_coefficients)
+                jobs.append(Job(own.members, fresh, own.units, own.scales))
         return jobs
 
     def _slopes(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:

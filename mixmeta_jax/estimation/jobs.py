@@ -83,6 +83,14 @@ class ManyEstimates:
             for own, P in zip(self.Psi, Psi, strict=True):
                 own[members] = P
 
+    def withdraw(self, members: np.ndarray) -> None:
+        """Take back estimates that further work might have changed."""
+        for values in (self.beta, self.se, self.vcov, self.theta, *(self.Psi or ())):
+            if values is not None:
+                values[members] = np.nan
+        self.loglik[members] = self.gradient_norm[members] = np.nan
+        self.status[members] = int(Status.INTERRUPTED)
+
 
 @dataclass
 class Job:

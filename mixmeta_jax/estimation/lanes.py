@@ -166,12 +166,16 @@ class Stop:
         Coefficients that were taken out to centre the data, shape (P, B).
     constant
         What the log-likelihood has beside the values of the lanes, shape (B,).
+    without
+        Value of each lane with no variance at one level after the other, outer first, then at none
+        (`start` begins with small variances there), shape (1 or L + 1, B).
     """
 
     lanes: Lanes
     Psi: tuple[Array, ...]
     centre: Array
     constant: Array
+    without: Array
 
 
 @functools.partial(jax.jit, static_argnames="restricted")
@@ -217,7 +221,24 @@ def climb(
     Psi = jax.vmap(data.Psi, in_axes=-1, out_axes=-1)(lanes.theta)
     B = lanes.theta.shape[1]
     rest = jnp.broadcast_to(constant(tensors, restricted), (B,))
-    return Stop(lanes, Psi, centre.reshape(-1, B), rest)
+    without = jax.lax.map(
+        lambda kept: _value_at(lanes.theta * kept[:, None], data, restricted),
+        _kept_parameters(tuple(s.n_parameters(d) for s, d in zip(data.structures, data.dims))),
+    )
+    return Stop(lanes, Psi, centre.reshape(-1, B), rest, without)
+
+
+def _value_at(theta: Array, data: Tensors, restricted: bool) -> Array:
+    """Log-likelihood of every lane without its constant terms, shape (B,)."""
+    solution = profile(upward(jax.vmap(data.Psi, in_axes=-1, out_axes=-1)(theta), data))
+    return -0.5 * (solution.deviance + (solution.logdet_A if restricted else 0.0))
+
+
+def _kept_parameters(counts: tuple[int, ...]) -> np.ndarray:
+    """1 for the parameters of the levels that stay, as in `Stop.without`; θ = 0 is Ψ = 0."""
+    level = np.repeat(np.arange(len(counts)), counts)
+    each = [level != lost for lost in range(len(counts))] if len(counts) > 1 else []
+    return np.array([*each, np.zeros(len(level), bool)], float)
 
 
 @functools.partial(jax.jit, static_argnames="method")
