@@ -192,8 +192,8 @@ def _refuse_traced(data: Any, Psi_fix: Any) -> None:
 
 
 def _concrete(values: Any) -> Any:
-    """Traced arrays as they are, everything else as numpy's float64."""
-    return values if isinstance(values, Tracer) else np.asarray(values, np.float64)
+    """Traced arrays as they are but for their precision, everything else as numpy's float64."""
+    return values.astype(float) if isinstance(values, Tracer) else np.asarray(values, np.float64)
 
 
 def _xp(values: Any) -> Any:
@@ -225,15 +225,15 @@ def _checked_errors(
 
 def _traced_errors(S: Any, rho: Any, n: int, k: int) -> Array:
     """S of every row from traced arrays, shape (n, k, k)."""
-    S = jnp.asarray(S)
+    S = jnp.asarray(S, float)
     S = S[:, None] if S.ndim == 1 else S
     if S.shape == (n, k):
         if not isinstance(rho, Tracer):
             R: Any = correlations(rho, n, k)
         elif rho.ndim == 2:
-            R = rho
+            R = rho.astype(float)
         else:
-            R = jnp.where(jnp.eye(k, dtype=bool), 1.0, rho)
+            R = jnp.where(jnp.eye(k, dtype=bool), 1.0, rho.astype(float))
         sd = jnp.sqrt(S)
         return sd[:, :, None] * sd[:, None, :] * R
     if S.ndim == 2 and triangle_size(S.shape[1]) == k:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 import mixmeta_jax as mx
 from mixmeta_jax.data.design import arrange
@@ -266,6 +267,14 @@ def test_two_orders_forward_and_reverse(pooled):
     two_orders(lambda a: f(y + a[0] * dy, s + a[1] * ds), jnp.zeros(2))
 
 
+def test_jax_own_check_of_both_modes_to_second_order(pooled):
+    f, y, s = pooled
+    # Along the mean of the outcomes and the scale of their errors: two numbers cost little.
+    value = jax.jit(lambda shift, scale: f(y * (1 + shift), s * jnp.exp(scale)))
+    at = (jnp.asarray(0.1), jnp.asarray(0.2))
+    check_grads(value, at, order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5, eps=1e-4)
+
+
 def test_two_orders_in_a_correlation_and_an_offset():
     rng = np.random.default_rng(5)
     y, S = rng.normal(size=(20, 2)) * [1.0, 2.0], rng.uniform(0.2, 1.0, (20, 2))
@@ -282,6 +291,9 @@ def test_a_thousand_gradients_in_a_batch(pooled):
     f, y, s = pooled
     many = y + 0.1 * np.random.default_rng(1).normal(size=(1000, 13))
     batch = jax.jit(jax.vmap(jax.grad(f), (0, None)))(many, s)
+    single = jax.jit(jax.grad(f))
+    for lane in (0, 500, 999):
+        np.testing.assert_allclose(batch[lane], single(many[lane], s), rtol=1e-8, atol=1e-12)
     # A batch's gradient is the batch of gradients.
     total = jax.jit(jax.grad(lambda many: jax.vmap(f, (0, None))(many, s).sum()))(many)
     np.testing.assert_allclose(total, batch, rtol=1e-8, atol=1e-12)

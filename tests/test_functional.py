@@ -118,3 +118,16 @@ def test_theta_of_the_wrong_length(bcg, float64):
     design = mx.make_design(bcg.logor, S=bcg.logorvar)
     with pytest.raises(mx.InputError, match=r"theta has shape \(2,\).*1 parameter"):
         mx.log_likelihood(np.zeros(2), design)
+
+
+def test_traced_data_in_single_precision_are_computed_with_in_double(bcg, float64):
+    y, v = jnp.asarray(bcg.logor, jnp.float32), jnp.asarray(bcg.logorvar, jnp.float32)
+
+    @jax.jit
+    def coefficient(y, v):
+        return mx.estimate(mx.make_design(y, S=v)).beta[0]
+
+    found = coefficient(y, v)
+    assert found.dtype == jnp.float64
+    fit = mx.mixmeta(np.asarray(y, float), S=np.asarray(v, float))
+    assert float(found) == pytest.approx(fit.coef.iloc[0], rel=1e-9)
