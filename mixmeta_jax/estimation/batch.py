@@ -25,8 +25,7 @@ from mixmeta_jax.estimation.estimator import ESCAPES, fit_design
 from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, full_chunk, joined, ready
 from mixmeta_jax.estimation.lane_data import ManyData, lane_arrays, shared_tensors
 from mixmeta_jax.estimation.lane_starts import lane_starts
-from mixmeta_jax.estimation.lane_verdict import judge_lanes
-from mixmeta_jax.estimation.lanes import RUNNING, climb, departure, slopes_at, solve
+from mixmeta_jax.estimation.lanes import RUNNING, climb, departure, solve
 from mixmeta_jax.status import Status
 
 CACHE_BYTES = 2**20
@@ -241,7 +240,12 @@ class _Run:
                 padded.lanes.phase[b:] = -1
             where = self.next_device()
             data = jax.device_put(
-                (padded.lanes, lane_arrays(self.many, padded.members), padded.units),
+                (
+                    padded.lanes,
+                    lane_arrays(self.many, padded.members),
+                    padded.units,
+                    [scale.T for scale in padded.scales],
+                ),
                 self.devices[where],
             )
             stop = climb(
@@ -249,7 +253,9 @@ class _Run:
                 self.shared[where],
                 data[1],
                 data[2],
+                data[3],
                 self.control.max_iter,
+                self.control.gradient_tol,
                 min(few, b // 2),
                 restricted=self.method == "reml",
             )
@@ -267,15 +273,7 @@ class _Run:
             np.subtract.at(self.open, members, 1)
         lanes = ended.lanes
         value = lanes.at.value + stop.constant
-        verdict = judge_lanes(
-            self.many.design.structures,
-            lanes,
-            stop.Psi,
-            ended.scales,
-            ended.units,
-            self.control.gradient_tol,
-            self._slopes,
-        )
+        verdict = stop.verdict
         before = self.found.loglik[members]
         self.found.n_iter[members] += lanes.n_iter
         with np.errstate(invalid="ignore"):
@@ -335,17 +333,6 @@ class _Run:
                 fresh = departure(theta[:, lanes], self.many.n_coefficients)
                 jobs.append(Job(own.members, fresh, own.units, own.scales))
         return jobs
-
-    def _slopes(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Slopes of few lanes, in chunks of one length."""
-        parts = []
-        with jax.enable_x64(True):
-            for first in range(0, theta.shape[1], self.size):
-                piece = theta[:, first : first + self.size]
-                padded = piece[:, np.resize(np.arange(piece.shape[1]), self.size)]
-                slopes = jax.device_get(slopes_at(padded, self.shared[0]))
-                parts.append([slope[..., : piece.shape[1]] for slope in slopes])
-        return tuple(np.concatenate(level, -1) for level in zip(*parts, strict=True))
 
     def _alone(self, member: int) -> None:
         """One data set by the estimator of single fits."""

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
-from scipy import linalg
 
-from mixmeta_jax.data.design import Design
+from mixmeta_jax.model.structure import Structure, namespace
 from mixmeta_jax.status import Status
 
 ASCENT = 1e-5
@@ -28,29 +28,57 @@ FLAT = 1e-7
 FLOOR = 1e-6
 """Information on a parameter, in its natural unit, below which it counts as none."""
 
+MOVES = 1e-4
+"""Change of Ψ, in units of the scales, that counts as one."""
 
+
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Verdict:
-    """The status of a stop, and a direction in θ in which the likelihood still rises (or None).
+    """What a stop is.
 
-    The status is that of the point itself; it stands if there turns out to be no way up.
+    Attributes
+    ----------
+    status
+        Code of the `Status` of the point itself; it stands if there turns out to be no way up.
+    rising
+        Whether the likelihood still rises.
+    ascent
+        The direction in θ in which it does, its largest component one natural unit, shape (n_θ,).
     """
 
-    status: Status
-    ascent: np.ndarray | None = None
+    status: Any
+    rising: Any
+    ascent: Any
 
 
 def judge(
-    design: Design, best: Any, scales: Sequence[np.ndarray], units: np.ndarray, gradient_tol: float
+    structures: Sequence[Structure],
+    value: Any,
+    norm: Any,
+    information: Any,
+    guide: Any,
+    Psi: Sequence[Any],
+    slopes: Sequence[Any],
+    scales: Sequence[Any],
+    units: Any,
+    gradient_tol: Any,
 ) -> Verdict:
-    """Judge a stop of the optimiser.
+    """Judge a stop of the optimiser; numpy's arrays give numpy's, JAX's may be traced.
 
     Parameters
     ----------
-    design
-        The model.
-    best
-        The end of one path: a `newton.Maximum` of numpy arrays without the axis of the starts.
+    structures
+        Of each level, outer first.
+    value, norm
+        Log-likelihood and scale-free norm of its gradient.
+    information
+        Observed information, or a matrix that equals it along the directions in which Ψ does not
+        move, where alone a false zero can lie; shape (n_θ, n_θ).
+    guide
+        The positive definite matrix that scales it, shape (n_θ, n_θ).
+    Psi, slopes
+        Per level: Ψ, shape (d, d), and ∂Ψ/∂θ in its own parameters, shape (d, d, n_θ of the level).
     scales
         Per level: the variance of each random effect that counts as one unit of size.
     units
@@ -58,38 +86,41 @@ def judge(
     gradient_tol
         Norm at which the gradient counts as zero.
     """
-    path = best.path
-    information, norm = path.at.observed, float(path.norm)
-    finite = np.isfinite(path.at.value) and np.isfinite(norm) and np.isfinite(information).all()
-    if not finite:
-        return Verdict(Status.NOT_FINITE)
-    if norm > 10 * gradient_tol:
-        return Verdict(Status.MAX_ITER)
-    root = np.sqrt(np.maximum(np.diag(path.at.guide), FLOOR / units**2))
-    curvature, directions = np.linalg.eigh(information / np.outer(root, root))
-    natural, axes = np.linalg.eigh(information * np.outer(units, units))
-    flat = axes[:, np.abs(natural) < FLAT] * units[:, None]
-    at_bound = any(
-        structure.at_bound(Psi, scale)
-        for structure, Psi, scale in zip(design.structures, best.Psi, scales, strict=True)
-    )
-    if _moves(best, scales, flat, units):
-        status = Status.NOT_IDENTIFIED
-    else:
-        status = Status.BOUNDARY if at_bound else Status.CONVERGED
-    if curvature[0] >= -ASCENT:
-        return Verdict(status)
+    xp = namespace(value, norm, information, *Psi)
+    finite = xp.isfinite(value) & xp.isfinite(norm) & xp.isfinite(information).all()
+    n = len(units)
+    information = xp.where(finite, information, np.eye(n))
+    size = xp.where(finite, xp.diagonal(guide), 1.0)
+    root = xp.sqrt(xp.maximum(size, FLOOR / units**2))
+    curvature, directions = xp.linalg.eigh(information / (root[:, None] * root))
+    stationary = norm <= 10 * gradient_tol
+    at_bound = xp.zeros((), bool)
+    for structure, P, scale in zip(structures, Psi, scales, strict=True):
+        at_bound = at_bound | structure.at_bound(xp.where(finite, P, np.eye(len(scale))), scale)
+    status = xp.where(at_bound, int(Status.BOUNDARY), int(Status.CONVERGED))
+    moved = _moved_where_flat(information, slopes, scales, units) > MOVES
+    status = xp.where(moved, int(Status.NOT_IDENTIFIED), status)
+    status = xp.where(stationary, status, int(Status.MAX_ITER))
+    status = xp.where(finite, status, int(Status.NOT_FINITE))
     ascent = directions[:, 0] / root
-    return Verdict(status, ascent / np.abs(ascent / units).max())
+    rising = finite & stationary & (curvature[0] < -ASCENT)
+    return Verdict(status, rising, ascent / xp.abs(ascent / units).max())
 
 
-def _moves(best: Any, scales: Sequence[np.ndarray], flat: np.ndarray, units: np.ndarray) -> bool:
-    """Whether Ψ changes along a direction in which the likelihood does not."""
-    if not flat.size:
-        return False
-    entries = [
-        (slope / np.sqrt(np.outer(scale, scale))[:, :, None]).reshape(-1, slope.shape[2])
-        for slope, scale in zip(best.slopes, scales, strict=True)
-    ]
-    flat = flat / np.abs(flat / units[:, None]).max(0)
-    return bool(np.abs(linalg.block_diag(*entries) @ flat).max() > 1e-4)
+def _moved_where_flat(
+    information: Any, slopes: Sequence[Any], scales: Sequence[Any], units: Any
+) -> Any:
+    """How far Ψ moves along a direction in which the likelihood does not; 0 where there is none."""
+    xp = namespace(information)
+    natural, axes = xp.linalg.eigh(information * (units[:, None] * units))
+    flat = axes * units[:, None] * (xp.abs(natural) < FLAT)
+    length = xp.abs(flat / units[:, None]).max(0)
+    flat = flat / xp.where(length > 0, length, 1.0)
+    furthest, first = xp.zeros(()), 0
+    for slope, scale in zip(slopes, scales, strict=True):
+        own = flat[first : first + slope.shape[2]]
+        entries = slope / xp.sqrt(scale[:, None] * scale)[:, :, None]
+        moved = xp.abs(entries.reshape(-1, slope.shape[2]) @ own)
+        furthest = xp.maximum(furthest, moved.max(initial=0.0))
+        first += slope.shape[2]
+    return furthest

@@ -15,7 +15,7 @@ from mixmeta_jax.control import Control
 from mixmeta_jax.data.design import Design, Tensors
 from mixmeta_jax.data.sharding import placed
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.convergence import Verdict, judge
+from mixmeta_jax.estimation.convergence import judge
 from mixmeta_jax.estimation.newton import maximise, values_at
 from mixmeta_jax.estimation.restarts import restarts, worth_restarting
 from mixmeta_jax.estimation.start import (
@@ -136,20 +136,20 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     first = control
     if len(units) > MANY_PARAMETERS:
         first = replace(control, max_iter=min(control.max_iter, PATIENCE))
-    best, verdict, n_iter = _search(design, tensors, starts, scales, units, method, first)
+    best, status, n_iter = _search(design, tensors, starts, scales, units, method, first)
     own_choice = control.start is None and control.n_starts is None
     small = design.mask.sum() <= SEVERAL_SIZE and worth_restarting(design)
-    if verdict.status in (Status.BOUNDARY, Status.MAX_ITER) and own_choice and small:
+    if status in (Status.BOUNDARY, Status.MAX_ITER) and own_choice and small:
         theta = _restarted(design, tensors, best, len(starts), scales, units, method, control)
         if theta is not None:
             again = np.tile(theta, (len(starts), 1))
-            best, verdict, n_iter = _search(design, tensors, again, scales, units, method, control)
-    if verdict.status is Status.MAX_ITER:
+            best, status, n_iter = _search(design, tensors, again, scales, units, method, control)
+    if status is Status.MAX_ITER:
         turned = _reordered(design, best.Psi, scales)
         if turned is not None:
             theta = _parameters(turned, best.Psi)[None]
             same = replace(tensors, structures=turned.structures)
-            other, verdict, more = _search(turned, same, theta, scales, units, method, control)
+            other, status, more = _search(turned, same, theta, scales, units, method, control)
             # The parameters and their information are reported in the user's order.
             start = _parameters(design, other.Psi)[None]
             settings = replace(control, max_iter=1, verbose=False)
@@ -158,7 +158,7 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
             best = replace(best, path=replace(best.path, norm=other.path.norm))
         elif first.max_iter < control.max_iter:
             again = best.path.theta[None]
-            best, verdict, more = _search(design, tensors, again, scales, units, method, control)
+            best, status, more = _search(design, tensors, again, scales, units, method, control)
             n_iter += more
     path = best.path
     beta, vcov = _to_predictors(design, path.at.beta + best.centre.ravel(), path.at.V)
@@ -170,7 +170,7 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
         float(path.at.value + best.constant),
         n_iter,
         float(path.norm),
-        verdict.status,
+        status,
         path.at.observed,
     )
 
@@ -183,8 +183,8 @@ def _search(
     units: np.ndarray,
     method: str,
     control: Control,
-) -> tuple[Any, Verdict, int]:
-    """The highest point found from the starts, its verdict, and the evaluations it took."""
+) -> tuple[Any, Status, int]:
+    """The highest point found from the starts, its status, and the evaluations it took."""
     climb = functools.partial(_climb, tensors=tensors, units=units, method=method, control=control)
     n_iter = 0
     several = float(tensors.n_obs) <= SEVERAL_SIZE and len(units) <= MANY_PARAMETERS
@@ -196,18 +196,31 @@ def _search(
         maximum = climb(starts, exact=False)
         starts = np.asarray(maximum.path.theta)
         n_iter = int(maximum.path.n_iter[0])
-    best, verdict = None, Verdict(Status.MAX_ITER)
+    best, status = None, Status.MAX_ITER
     for _ in range(ESCAPES + 1):
         maximum = climb(starts, exact=True)
         found = _highest(jax.device_get(maximum))
         n_iter += int(found.path.n_iter)
         if best is not None and not found.path.at.value > _clearly_above(best.path.at.value):
-            return best, Verdict(verdict.status), n_iter
-        best, verdict = found, judge(design, found, scales, units, control.gradient_tol)
-        if verdict.ascent is None:
-            return best, verdict, n_iter
+            return best, status, n_iter
+        best, at = found, found.path.at
+        verdict = judge(
+            design.structures,
+            at.value,
+            found.path.norm,
+            at.observed,
+            at.guide,
+            found.Psi,
+            found.slopes,
+            scales,
+            units,
+            control.gradient_tol,
+        )
+        status = Status(int(verdict.status))
+        if not verdict.rising:
+            return best, status, n_iter
         starts = _leave(best.path.theta, verdict.ascent, len(starts))
-    return best, Verdict(Status.MAX_ITER), n_iter
+    return best, Status.MAX_ITER, n_iter
 
 
 def _climb(

@@ -23,6 +23,7 @@ import numpy as np
 from jax import Array
 
 from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.estimation.convergence import Verdict, judge
 from mixmeta_jax.estimation.lane_data import complete_tensors
 from mixmeta_jax.estimation.newton import NO_INFORMATION
 from mixmeta_jax.model.information import (
@@ -166,6 +167,9 @@ class Stop:
         Coefficients that were taken out to centre the data, shape (P, B).
     constant
         What the log-likelihood has beside the values of the lanes, shape (B,).
+    verdict
+        What the stops are, shape (B,), and (n_θ, B) for the ascent. Along the directions in which Ψ
+        does not move, the information that leads a lane is the observed one.
     without
         Value of each lane with no variance at one level after the other, outer first, then at none
         (`start` begins with small variances there), shape (1 or L + 1, B).
@@ -175,6 +179,7 @@ class Stop:
     Psi: tuple[Array, ...]
     centre: Array
     constant: Array
+    verdict: Verdict
     without: Array
 
 
@@ -184,7 +189,9 @@ def climb(
     shared: Tensors,
     parts: list[dict[str, Array]],
     units: Array,
+    scales: list[Array],
     max_iter: Array,
+    gradient_tol: Array,
     few: Array,
     *,
     restricted: bool,
@@ -199,8 +206,12 @@ def climb(
         The data, as in `lane_data`.
     units
         Natural size of each parameter, shape (n_θ, B).
+    scales
+        Per level: the variance that counts as one unit of size, shape (d, B).
     max_iter
         Largest number of evaluations of a lane.
+    gradient_tol
+        Norm at which the verdict takes the gradient for zero.
     few
         Number of running lanes at which to return.
     restricted
@@ -225,7 +236,25 @@ def climb(
         lambda kept: _value_at(lanes.theta * kept[:, None], data, restricted),
         _kept_parameters(tuple(s.n_parameters(d) for s, d in zip(data.structures, data.dims))),
     )
-    return Stop(lanes, Psi, centre.reshape(-1, B), rest, without)
+    verdict = _judged(lanes, Psi, data, units, scales, gradient_tol)
+    return Stop(lanes, Psi, centre.reshape(-1, B), rest, verdict, without)
+
+
+def _judged(
+    lanes: Lanes,
+    Psi: tuple[Array, ...],
+    data: Tensors,
+    units: Array,
+    scales: list[Array],
+    gradient_tol: Array,
+) -> Verdict:
+    by_lane = functools.partial(jax.vmap, in_axes=-1, out_axes=-1)
+
+    value = jnp.where(lanes.phase == NOWHERE, jnp.nan, lanes.at.value)
+    slopes = by_lane(data.slopes)(lanes.theta)
+    at = lanes.at
+    one = functools.partial(judge, data.structures, gradient_tol=gradient_tol)
+    return by_lane(one)(value, lanes.norm, at.information, at.guide, Psi, slopes, scales, units)
 
 
 def _value_at(theta: Array, data: Tensors, restricted: bool) -> Array:
@@ -255,12 +284,6 @@ def solve(
     B = theta.shape[1]
     beta = solution.beta + centre.reshape(-1, B)
     return value + constant(tensors, restricted), beta, solution.V, Psi
-
-
-@jax.jit
-def slopes_at(theta: Array, shared: Tensors) -> tuple[Array, ...]:
-    """∂Ψ/∂θ of each level in its own parameters, shape (d, d, n_θ of the level, B)."""
-    return jax.vmap(shared.slopes, in_axes=-1, out_axes=-1)(theta)
 
 
 def _step(lanes: Lanes, data: Tensors, units: Array, max_iter: Array, restricted: bool) -> Lanes:

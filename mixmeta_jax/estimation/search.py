@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax.data.design import Tensors
-from mixmeta_jax.estimation.convergence import ASCENT, FLAT, FLOOR
+from mixmeta_jax.estimation.convergence import judge
 from mixmeta_jax.estimation.estimator import ESCAPES, EXACT_SIZE, SEVERAL_SIZE
 from mixmeta_jax.estimation.newton import maximise, values_at
 from mixmeta_jax.model import one_level
@@ -100,7 +99,19 @@ def search(tensors: Tensors, problem: Problem, method: str) -> Found:
         path, Psi, slopes = jax.tree.map(
             lambda leaf: leaf[lane], (maximum.path, maximum.Psi, maximum.slopes)
         )
-        status, rising, ascent = _verdict(tensors, problem, path, Psi, slopes)
+        verdict = judge(
+            tensors.structures,
+            path.at.value,
+            path.norm,
+            path.at.observed,
+            path.at.guide,
+            Psi,
+            slopes,
+            problem.scales,
+            problem.units,
+            problem.gradient_tol,
+        )
+        status, rising = verdict.status, verdict.rising
         gain = path.at.value - value
         better = (rounds == 0) | (gain > 1e-9 * (1 + jnp.abs(value)))
         rising = rising & better
@@ -109,7 +120,13 @@ def search(tensors: Tensors, problem: Problem, method: str) -> Found:
         kept = Found(best.theta, best.status, new.n_iter, best.norm)
         best = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, kept)
         value = jnp.where(better, path.at.value, value)
-        return best.theta + jnp.outer(_steps(len(starts)), ascent), value, best, rising, rounds + 1
+        return (
+            best.theta + jnp.outer(_steps(len(starts)), verdict.ascent),
+            value,
+            best,
+            rising,
+            rounds + 1,
+        )
 
     def unfinished(state: tuple) -> Array:
         *_, rising, rounds = state
@@ -122,34 +139,3 @@ def search(tensors: Tensors, problem: Problem, method: str) -> Found:
 def _steps(n_starts: int) -> Array:
     """Both sides of a saddle, ever further."""
     return jnp.asarray([(-1) ** lane * 0.1 * 2.0 ** (lane // 2) for lane in range(n_starts)])
-
-
-def _verdict(
-    tensors: Tensors, problem: Problem, path: Any, Psi: tuple[Array, ...], slopes: tuple[Array, ...]
-) -> tuple[Array, Array, Array]:
-    """Status, whether the likelihood still rises, and where to: `convergence.judge`, traced."""
-    units, scales, at = problem.units, problem.scales, path.at
-    finite = jnp.isfinite(at.value) & jnp.isfinite(path.norm) & jnp.isfinite(at.observed).all()
-    information = jnp.where(finite, at.observed, jnp.eye(len(units)))
-    root = jnp.sqrt(jnp.maximum(jnp.diagonal(at.guide), FLOOR / units**2))
-    root = jnp.where(jnp.isfinite(root), root, 1.0)
-    curvature, directions = jnp.linalg.eigh(information / jnp.outer(root, root))
-    natural, axes = jnp.linalg.eigh(information * jnp.outer(units, units))
-    flat = axes * units[:, None] * (jnp.abs(natural) < FLAT)
-    length = jnp.abs(flat / units[:, None]).max(0)
-    entries = [
-        (slope / jnp.sqrt(jnp.outer(scale, scale))[:, :, None]).reshape(-1, slope.shape[2])
-        for slope, scale in zip(slopes, scales, strict=True)
-    ]
-    moved = jax.scipy.linalg.block_diag(*entries) @ (flat / jnp.where(length > 0, length, 1.0))
-    at_bound = jnp.zeros((), bool)
-    for structure, P, scale in zip(tensors.structures, Psi, scales, strict=True):
-        at_bound = at_bound | structure.at_bound(P, scale)
-    stationary = path.norm <= 10 * problem.gradient_tol
-    status = jnp.where(at_bound, int(Status.BOUNDARY), int(Status.CONVERGED))
-    status = jnp.where(jnp.abs(moved).max(initial=0.0) > 1e-4, int(Status.NOT_IDENTIFIED), status)
-    status = jnp.where(stationary, status, int(Status.MAX_ITER))
-    status = jnp.where(finite, status, int(Status.NOT_FINITE))
-    ascent = directions[:, 0] / root
-    ascent = ascent / jnp.abs(ascent / units).max()
-    return status, finite & stationary & (curvature[0] < -ASCENT), ascent
