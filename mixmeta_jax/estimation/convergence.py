@@ -98,7 +98,9 @@ def judge(
     for structure, P, scale in zip(structures, Psi, scales, strict=True):
         at_bound = at_bound | structure.at_bound(xp.where(finite, P, np.eye(len(scale))), scale)
     status = xp.where(at_bound, int(Status.BOUNDARY), int(Status.CONVERGED))
-    moved = _moved_where_flat(information, slopes, scales, units) > MOVES
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        # A stop that is not finite is judged by that, whatever comes out here.
+        moved = _moved_where_flat(information, slopes, scales, units) > MOVES
     status = xp.where(moved, int(Status.NOT_IDENTIFIED), status)
     status = xp.where(stationary, status, int(Status.MAX_ITER))
     status = xp.where(finite, status, int(Status.NOT_FINITE))
@@ -120,7 +122,7 @@ def _moved_where_flat(
     for slope, scale in zip(slopes, scales, strict=True):
         own = flat[first : first + slope.shape[2]]
         entries = slope / xp.sqrt(scale[:, None] * scale)[:, :, None]
-        moved = xp.abs(entries.reshape(-1, slope.shape[2]) @ own)
+        moved = xp.abs(entries.reshape(len(scale) ** 2, slope.shape[2]) @ own)
         furthest = xp.maximum(furthest, moved.max(initial=0.0))
         first += slope.shape[2]
     return furthest
