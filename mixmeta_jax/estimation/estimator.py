@@ -138,8 +138,8 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
         first = replace(control, max_iter=min(control.max_iter, PATIENCE))
     best, status, n_iter = _search(design, tensors, starts, scales, units, method, first)
     own_choice = control.start is None and control.n_starts is None
-    small = design.mask.sum() <= SEVERAL_SIZE and worth_restarting(design)
-    if status in (Status.BOUNDARY, Status.MAX_ITER) and own_choice and small:
+    small = design.mask.sum() <= SEVERAL_SIZE
+    if own_choice and small and worth_restarting(design, status):
         theta = _restarted(design, tensors, best, len(starts), scales, units, method, control)
         if theta is not None:
             again = np.tile(theta, (len(starts), 1))

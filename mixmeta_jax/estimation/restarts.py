@@ -1,4 +1,4 @@
-"""Further starts for fits that end at a bound, where the likelihood often has several maxima.
+"""Further starts where the likelihood often has several maxima: for most fits that end at a bound.
 
 Which of the variances vanish is a discrete choice: a path that has let one go does not come back
 for another. Starts from the moment estimate all lead to the same choice more often than not, so the
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixmeta_jax.data.design import Design
+from mixmeta_jax.status import Status
 
 RESTARTS = 24
 """Least number of further starts."""
@@ -24,9 +25,17 @@ DROPPED, SMALLER = 0.01, 0.03
 """Factors of a variance that starts as good as null, and of all variances of a small level."""
 
 
-def worth_restarting(design: Design) -> bool:
-    """Whether a fit at a bound may have missed a higher maximum."""
-    return 2 <= sum(design.n_parameters) <= MOST_PARAMETERS and max(design.dims) > 1
+def worth_restarting(design: Design, status: Status) -> bool:
+    """Whether a fit that ended so may have missed a higher maximum.
+
+    At a bound, or where the steps ran out; and inside too where one correlation ties three or more
+    variances, any of which may vanish instead (``Structure.rugged``).
+    """
+    if not 2 <= sum(design.n_parameters) <= MOST_PARAMETERS or max(design.dims) == 1:
+        return False
+    pairs = zip(design.structures, design.dims, strict=True)
+    rugged = any(structure.rugged and d > 2 for structure, d in pairs)
+    return rugged or status in (Status.BOUNDARY, Status.MAX_ITER)
 
 
 def restarts(design: Design, scales: Sequence[np.ndarray], lanes: int) -> list[np.ndarray]:

@@ -59,6 +59,7 @@ class HeterogeneousAR1(Structure):
     name = "har1"
     label = "Heterogeneous first-order autoregressive"
     min_dim = 2
+    rugged = True
 
     def n_parameters(self, d: int) -> int:
         return d + 1
@@ -164,6 +165,7 @@ class HeterogeneousContinuousAR1(ContinuousAR1):
 
     name = "hcar1"
     label = "Heterogeneous continuous first-order autoregressive"
+    rugged = True
 
     def n_parameters(self, d: int) -> int:
         return d + 1

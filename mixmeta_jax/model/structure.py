@@ -42,11 +42,14 @@ class Structure:
         Short name, as in ``bscov="unstr"``.
     label
         The structure in words, for printing; the name where it is not given.
+    rugged
+        Whether the likelihood often has several maxima away from the bounds too.
     """
 
     name: ClassVar[str]
     label: ClassVar[str]
     min_dim: ClassVar[int] = 1
+    rugged: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

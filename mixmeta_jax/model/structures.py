@@ -171,6 +171,7 @@ class HeterogeneousCompoundSymmetry(Structure):
     name = "hcs"
     label = "Heterogeneous compound symmetry"
     min_dim = 2
+    rugged = True
 
     def n_parameters(self, d: int) -> int:
         return d + 1
