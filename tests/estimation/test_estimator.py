@@ -2,11 +2,9 @@
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import numpy as np
-import pandas as pd
 import pytest
 
 from mixmeta_jax import make_design
@@ -20,16 +18,16 @@ from mixmeta_jax.estimation.estimator import _reordered, fit_design
 from mixmeta_jax.estimation.newton import maximise
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.model.catalogue import resolve_structures
+from mixmeta_jax.model.dense import dense_log_likelihood
 from mixmeta_jax.status import Status
 from tests.designs import random_design
+from tests.estimation.two_maxima import two_maxima
 
 SAME = 1e-8
 """Relative agreement of estimates that take different paths to one maximum: Newton's method ends
 with a step beyond a gradient of 1e-6, whose error is of the order of its square."""
 
 DEFAULT = Control()
-
-TWO_MAXIMA = Path(__file__).parent / "two_maxima.csv"
 
 
 def assert_same_fit(ours, theirs):
@@ -196,7 +194,7 @@ def test_no_random_start_ends_higher(name, seed):
 
 def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
     """A design of ``benchmarks/random_designs.py`` whose own starts all lead to the lower one."""
-    data = pd.read_csv(TWO_MAXIMA)
+    data = two_maxima()
     S = np.empty((len(data), 3, 3))
     for i, j in itertools.product(range(3), repeat=2):
         S[:, i, j] = data[f"S{max(i, j) + 1}{min(i, j) + 1}"]
@@ -214,6 +212,28 @@ def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
         root = rng.normal(size=(3, 3)) * np.nanstd(y, axis=0)[:, None]
         other = fit_design(design, "reml", Control(start=root @ root.T), ["unit"])
         assert other.loglik <= found.loglik + 1e-7
+
+
+def test_restarts_find_a_maximum_at_a_bound_from_one_inside(monkeypatch):
+    """One correlation ties four variances: where one of them vanishes the others may agree better."""
+    codes = [np.repeat(np.arange(15), 2), np.arange(30)]
+    structures = ("id", "har1")
+    design = random_design(4, k=2, q=(1, 2), n=30, missing=0, bscov=structures, codes=codes, p=1)
+    rng = np.random.default_rng(104)
+    sd = 10 ** rng.uniform(-1, 0.3, (2, 2))
+    outer, inner = rng.normal(size=(15, 2)), rng.normal(size=(30, 2, 2)) * sd
+    y = design.y + outer[codes[0]] + np.einsum("nq,nqk->nk", design.Z[1], inner)
+    design = replace(design, y=y)
+    found = fit_design(design, "ml", DEFAULT)
+    monkeypatch.setattr(restarts, "RESTARTS", 0)
+    without = fit_design(design, "ml", DEFAULT)
+    assert without.status is Status.CONVERGED
+    assert found.status is Status.BOUNDARY
+    assert found.loglik > without.loglik + 0.1
+    # The likelihood itself, by dense algebra, at the two ends.
+    with jax.enable_x64(True):
+        ends = [dense_log_likelihood(fit.Psi, design, "ml") for fit in (found, without)]
+    np.testing.assert_allclose(ends, [found.loglik, without.loglik], rtol=1e-10)
 
 
 def test_a_turned_factor_ends_with_what_the_other_effects_determine():

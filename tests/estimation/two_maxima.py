@@ -1,3 +1,14 @@
+"""A simulated design whose own starts all lead to the lower of two maxima at bounds.
+
+Class 19, design 126 of the first generator of ``benchmarks/random_designs.py``: sixteen units of
+three outcomes and one predictor, S as its lower triangle, rounded to four digits.
+"""
+
+import io
+
+import pandas as pd
+
+TWO_MAXIMA = """\
 x,y1,y2,y3,S11,S21,S22,S31,S32,S33
 -0.7011,,0.2617,0.00263,0,0,0.003618,0,4.685e-05,2.495e-06
 -0.206,-0.7946,0.1625,-0.07266,0.438,-0.009409,0.000409,0.0167,-0.0006661,0.001899
@@ -15,3 +26,8 @@ x,y1,y2,y3,S11,S21,S22,S31,S32,S33
 -0.3805,-2.443,0.6254,-0.07227,1.413,-0.3509,0.4625,0.0147,-0.1026,0.02822
 0.2097,-0.8288,-0.3981,-0.01813,3.279,-0.06611,0.003094,0.02096,0.000116,0.0003749
 -0.1832,1.017,-0.322,-0.03113,5.432,-0.00244,2.174e-06,-0.004294,8.112e-06,0.001222
+"""
+
+
+def two_maxima() -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(TWO_MAXIMA))
