@@ -80,12 +80,20 @@ def _checked_piece(
     if S.shape[1] == 1:
         return S
     mirrored = S.transpose(0, 2, 1)
+    if not (mirrored == S).all():
+        S = _symmetric(S, mirrored, first, where)
+    _refuse_indefinite(S, pair, variances, first, where)
+    return S
+
+
+def _symmetric(
+    S: np.ndarray, mirrored: np.ndarray, first: int, where: Callable[[int], str]
+) -> np.ndarray:
+    """The matrices without the rounding by which they differ from their transposes."""
     skew = np.abs(S - mirrored).max((1, 2), initial=0) > ASYMMETRY * np.abs(S).max((1, 2))
     if skew.any():
         raise InputError(f"S is not symmetric in {where(first + int(np.argmax(skew)))}.")
-    S = (S + mirrored) / 2
-    _refuse_indefinite(S, pair, variances, first, where)
-    return S
+    return (S + mirrored) / 2
 
 
 def _refuse_indefinite(

@@ -215,7 +215,7 @@ def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
 
 
 def test_restarts_find_a_maximum_at_a_bound_from_one_inside(monkeypatch):
-    """One correlation ties four variances: where one of them vanishes the others may agree better."""
+    """One correlation ties four variances: where one vanishes the others may agree better."""
     codes = [np.repeat(np.arange(15), 2), np.arange(30)]
     structures = ("id", "har1")
     design = random_design(4, k=2, q=(1, 2), n=30, missing=0, bscov=structures, codes=codes, p=1)
