@@ -21,11 +21,12 @@ import numpy as np
 
 from mixmeta_jax.control import Control
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.estimator import ESCAPES, fit_design
+from mixmeta_jax.estimation.estimator import ESCAPES, SEVERAL_SIZE, fit_design
 from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, full_chunk, joined, ready
 from mixmeta_jax.estimation.lane_data import ManyData, lane_arrays, shared_tensors
-from mixmeta_jax.estimation.lane_starts import lane_starts
-from mixmeta_jax.estimation.lanes import RUNNING, climb, departure, solve
+from mixmeta_jax.estimation.lane_starts import lane_restarts, lane_starts
+from mixmeta_jax.estimation.lanes import JOINED, RUNNING, climb, departure, solve
+from mixmeta_jax.estimation.restarts import worth_restarting
 from mixmeta_jax.status import Status
 
 CACHE_BYTES = 2**20
@@ -33,6 +34,9 @@ CACHE_BYTES = 2**20
 
 MOST_LANES, FEWEST_LANES = 4096, 32
 """Lanes of a chunk, whatever fits: with fewer than these the calls cost more than the numbers."""
+
+RESTARTED_AT_ONCE = 4096
+"""Data sets that climb together where each of them is restarted a few dozen times."""
 
 
 def fit_lanes(
@@ -65,6 +69,8 @@ def fit_lanes(
     """
     size = chunk_size(many, batch_size, len(members))
     run = _Run(many, method, control, size, wanted)
+    if not len(members):
+        return run.found
     try:
         if method == "fixed" or sum(many.design.n_parameters) == 0:
             run.solve_all(members, tick)
@@ -107,6 +113,10 @@ class _Run:
         # Paths of each data set that are still to be followed, beside its first.
         self.open = np.zeros(len(many.y), int)
         self.lock = threading.Lock()
+        own_choice = control.start is None and control.n_starts is None
+        small = np.asarray(many.design.mask).sum() <= SEVERAL_SIZE
+        # Single fits of such models are restarted inside too.
+        self.restarted = own_choice and small and worth_restarting(many.design, Status.CONVERGED)
 
     def chunks(self, members: np.ndarray) -> Iterator[np.ndarray]:
         """The members, a chunk at a time."""
@@ -166,7 +176,13 @@ class _Run:
     # Climbing
 
     def climb_all(self, members: np.ndarray, tick: Callable[[int], None]) -> None:
-        """Every member from its first start, then those that need more."""
+        """Every member, as many at a time as their further paths leave memory for."""
+        step = RESTARTED_AT_ONCE if self.restarted else len(members)
+        for first in range(0, len(members), max(1, step)):
+            self._climb_some(members[first : first + step], tick)
+
+    def _climb_some(self, members: np.ndarray, tick: Callable[[int], None]) -> None:
+        """Members from their first starts, then those that need more."""
         again: list[Job] = []
         troubled: list[int] = []
 
@@ -185,7 +201,7 @@ class _Run:
                 again.extend(self._conclude(ended, tick, troubled, attempt))
 
             self._follow((ready(piece) for piece in pieces), later)
-        for member in sorted({*troubled, *(m for job in again for m in job.members.tolist())}):
+        for member in sorted(set(troubled)):
             self._alone(member)
             self.open[member] = 0
 
@@ -193,9 +209,12 @@ class _Run:
         def make() -> Job:
             scales, starts, units = lane_starts(self.many, part, self.size)
             lanes = departure(starts[0], self.many.n_coefficients)
-            return Job(part, lanes, units, scales)
+            return Job(part, lanes, units, scales, self._nothing_known(len(part)))
 
         return make
+
+    def _nothing_known(self, b: int) -> list[np.ndarray]:
+        return [np.full((d, d, b), np.nan) for d in self.many.design.dims]
 
     def _follow(self, makers: Iterable[Callable[[], Job]], sink: Callable[[Job], None]) -> None:
         """Run jobs to their ends, compacting what is left between rounds."""
@@ -245,6 +264,7 @@ class _Run:
                     lane_arrays(self.many, padded.members),
                     padded.units,
                     [scale.T for scale in padded.scales],
+                    padded.known,
                 ),
                 self.devices[where],
             )
@@ -254,6 +274,7 @@ class _Run:
                 data[1],
                 data[2],
                 data[3],
+                data[4],
                 self.control.max_iter,
                 self.control.gradient_tol,
                 min(few, b // 2),
@@ -262,7 +283,7 @@ class _Run:
             stop = jax.device_get(stop)
             if b < self.size:
                 stop = jax.tree.map(lambda leaf: leaf[..., :b], stop)
-            return Job(job.members, stop.lanes, job.units, job.scales, stop)
+            return Job(job.members, stop.lanes, job.units, job.scales, job.known, stop)
 
     def _conclude(
         self, ended: Job, tick: Callable[[int], None], troubled: list[int], attempt: int
@@ -272,10 +293,11 @@ class _Run:
         if attempt > 0:
             np.subtract.at(self.open, members, 1)
         lanes = ended.lanes
-        value = lanes.at.value + stop.constant
+        # A path that has joined a maximum ends below it.
+        value = np.where(lanes.phase == JOINED, -np.inf, lanes.at.value + stop.constant)
         verdict = stop.verdict
         before = self.found.loglik[members]
-        self.found.n_iter[members] += lanes.n_iter
+        np.add.at(self.found.n_iter, members, lanes.n_iter)  # several paths of one data set
         with np.errstate(invalid="ignore"):
             higher = np.isnan(before) | (value > before + 1e-9 * (1 + np.abs(before)))
         order = np.lexsort((value, members))
@@ -295,14 +317,19 @@ class _Run:
         self.open[lost] += 1
         jobs = []
         saddle = keep[verdict.rising[keep]]
-        if len(saddle) and attempt <= ESCAPES:
+        if len(saddle) and attempt > ESCAPES:
+            self.found.status[members[saddle]] = Status.MAX_ITER
+            troubled.extend(members[saddle].tolist())
+            self.open[members[saddle]] += 1
+        elif len(saddle):
             part = ended.taken(saddle)
             for side in (1.0, -1.0):
                 theta = (
                     lanes.theta[:, saddle] + side * 0.1 * 2.0**attempt * verdict.ascent[:, saddle]
                 )
                 fresh = departure(theta, self.many.n_coefficients)
-                jobs.append(Job(part.members, fresh, part.units, part.scales))
+                unknown = self._nothing_known(len(saddle))
+                jobs.append(Job(part.members, fresh, part.units, part.scales, unknown))
         if attempt == 0 and self.control.n_starts != 1:
             jobs += self._other_starts(ended, verdict.status)
         for job in jobs:
@@ -313,25 +340,37 @@ class _Run:
         """Ends that may not be the highest, from the other starts.
 
         At a bound of several parameters from all of them; elsewhere from those that begin with
-        small variances, where the likelihood is higher without them.
+        small variances, where the likelihood is higher without them. Where single fits are
+        restarted wherever they end, so are these.
         """
         value = ended.lanes.at.value
         with np.errstate(invalid="ignore"):
             higher = ended.stop.without > value + 1e-9 * (1 + np.abs(value))
         several = (status == Status.BOUNDARY) & (len(ended.units) > 1)
+        if self.restarted:
+            several |= np.isfinite(value)
         chosen = np.flatnonzero(several | higher.any(0))
         if not len(chosen):
             return []
         part = ended.taken(chosen)
-        _, starts, _ = lane_starts(self.many, part.members, self.size)
+        scales, starts, _ = lane_starts(self.many, part.members, self.size)
         follow = np.tile(several[chosen], (len(starts), 1))
         follow[-len(higher) :] |= higher[:, chosen]
+        departures = list(zip(starts, follow, strict=True))[1 : self.control.n_starts]
+        if self.restarted:
+            more = lane_restarts(self.many, scales, len(starts), self.size)
+            departures += [(theta, several[chosen]) for theta in more]
         jobs = []
-        for theta, lanes in list(zip(starts, follow, strict=True))[1 : self.control.n_starts]:
+        for theta, lanes in departures:
             if lanes.any():
                 own = part.taken(np.flatnonzero(lanes))
                 fresh = departure(theta[:, lanes], self.many.n_coefficients)
-                jobs.append(Job(own.members, fresh, own.units, own.scales))
+                # Ends that are no maximum are none to join.
+                known = [
+                    np.where(own.stop.verdict.status <= Status.BOUNDARY, P, np.nan)
+                    for P in own.stop.Psi
+                ]
+                jobs.append(Job(own.members, fresh, own.units, own.scales, known))
         return jobs
 
     def _alone(self, member: int) -> None:

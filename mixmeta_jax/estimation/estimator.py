@@ -260,7 +260,7 @@ def _restarted(
     """Where the best of the restarts ends, if that is higher."""
     highest, theta = _clearly_above(best.path.at.value), None
     short = replace(control, max_iter=min(control.max_iter, RESTART_ITER))
-    for starts in restarts(design, scales, lanes):
+    for starts in restarts(design.structures, scales, lanes):
         maximum = _climb(starts, tensors, units, method, short)
         found = _highest(jax.device_get(maximum)).path
         if found.at.value > highest:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mixmeta_jax.estimation.lane_data import ManyData
+from mixmeta_jax.estimation.restarts import restarts
 from mixmeta_jax.estimation.start import (
     heterogeneity,
     natural_units,
@@ -58,6 +61,28 @@ def lane_starts(
         found = jax.device_get(_starts(data, design.structures))
     scales, starts, units = jax.tree.map(lambda leaf: leaf[..., :b], found)
     return [scale.T for scale in scales], starts, units
+
+
+def lane_restarts(
+    many: ManyData, scales: list[np.ndarray], lanes: int, size: int
+) -> list[np.ndarray]:
+    """`restarts.restarts` of each data set, as many as with ``lanes`` at a time; (n_θ, b) each.
+
+    ``scales`` are those of `lane_starts`, of at most ``size`` data sets.
+    """
+    b = len(scales[0])
+    padded = [np.resize(scale, (size, scale.shape[1])) for scale in scales]
+    with jax.enable_x64(True):
+        found = jax.device_get(_restarts(padded, many.design.structures, lanes=lanes))
+    return list(found[..., :b])
+
+
+@functools.partial(jax.jit, static_argnames="lanes")
+def _restarts(scales: list[Any], structures: Sequence[Structure], lanes: int) -> Any:
+    def one(scales: list[Any]) -> Any:
+        return jnp.concatenate(restarts(structures, scales, lanes))
+
+    return jax.vmap(one, out_axes=-1)(scales)
 
 
 @jax.jit

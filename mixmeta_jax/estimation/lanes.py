@@ -14,7 +14,7 @@ places: the slowest data set does not hold the rest.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -35,8 +35,9 @@ from mixmeta_jax.model.likelihood import centred, constant, profile
 from mixmeta_jax.model.small import matmul, transpose, whitener
 from mixmeta_jax.model.sweep import downward, upward
 
-RUNNING, ARRIVED, GIVEN_UP, NOWHERE = 0, 1, 2, 3
-"""Phases of a lane; NOWHERE: the likelihood was not finite where it began."""
+RUNNING, ARRIVED, GIVEN_UP, NOWHERE, JOINED = range(5)
+"""Phases of a lane; NOWHERE: the likelihood was not finite where it began; JOINED: it has come to
+a maximum that is known."""
 
 GRADIENT = 1e-10
 """Scale-free gradient norm at which a lane has arrived."""
@@ -46,6 +47,9 @@ CLOSE = 0.3
 
 ROUNDING = 1e-6
 """Norm below which a gradient that has stopped falling is rounding."""
+
+JOINS, JOINS_NORM = 0.01, 0.1
+"""Distance of Ψ from a known maximum, in units of the scales, and norm: a lane joins it below."""
 
 STALLED = 4
 """Evaluations without progress after which the gradient counts as rounding."""
@@ -190,6 +194,7 @@ def climb(
     parts: list[dict[str, Array]],
     units: Array,
     scales: list[Array],
+    known: list[Array],
     max_iter: Array,
     gradient_tol: Array,
     few: Array,
@@ -208,6 +213,8 @@ def climb(
         Natural size of each parameter, shape (n_θ, B).
     scales
         Per level: the variance that counts as one unit of size, shape (d, B).
+    known
+        Per level: Ψ at a maximum that was found before, shape (d, d, B), or NaN.
     max_iter
         Largest number of evaluations of a lane.
     gradient_tol
@@ -225,6 +232,8 @@ def climb(
 
     def body(lanes: Lanes) -> Lanes:
         new = _step(lanes, data, units, max_iter, restricted)
+        joins = (new.phase == RUNNING) & _at_known(new, data, scales, known)
+        new = replace(new, phase=jnp.where(joins, JOINED, new.phase))
         frozen = lanes.phase != RUNNING
         return jax.tree.map(lambda old, moved: jnp.where(frozen, old, moved), lanes, new)
 
@@ -238,6 +247,17 @@ def climb(
     )
     verdict = _judged(lanes, Psi, data, units, scales, gradient_tol)
     return Stop(lanes, Psi, centre.reshape(-1, B), rest, verdict, without)
+
+
+def _at_known(lanes: Lanes, data: Tensors, scales: list[Array], known: list[Array]) -> Array:
+    """Which lanes are next to a maximum that is known: theirs can be no other."""
+    Psi = jax.vmap(data.Psi, in_axes=-1, out_axes=-1)(lanes.theta)
+    away = [
+        (jnp.abs(P - K) / jnp.sqrt(scale[:, None] * scale)).max((0, 1), initial=0.0)
+        for P, K, scale in zip(Psi, known, scales, strict=True)
+    ]
+    furthest = functools.reduce(jnp.maximum, away)  # NaN where nothing is known
+    return (furthest < JOINS) & (lanes.norm < JOINS_NORM)
 
 
 def _judged(

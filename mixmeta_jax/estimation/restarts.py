@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixmeta_jax.data.design import Design
+from mixmeta_jax.data.design import Array, Design
+from mixmeta_jax.model.structure import Structure, namespace
 from mixmeta_jax.status import Status
 
 RESTARTS = 24
@@ -38,20 +39,27 @@ def worth_restarting(design: Design, status: Status) -> bool:
     return rugged or status in (Status.BOUNDARY, Status.MAX_ITER)
 
 
-def restarts(design: Design, scales: Sequence[np.ndarray], lanes: int) -> list[np.ndarray]:
+def restarts(structures: Sequence[Structure], scales: Sequence[Array], lanes: int) -> list[Array]:
     """Starts of θ in batches of ``lanes``, shape (lanes, n_θ) each.
 
     Every level takes one of its structure's own starts at variances of the given scale, of which
-    some are drawn to be small, and random signs, which turn correlations around.
+    some are drawn to be small, and random signs, which turn correlations around. The draws do not
+    depend on the data. Scales of numpy give numpy's arrays, those of JAX may be traced.
     """
+    xp = namespace(*scales)
     rng = np.random.default_rng(0)
     batches = -(-RESTARTS // lanes)
-    return [np.stack([_draw(design, scales, rng) for _ in range(lanes)]) for _ in range(batches)]
+    return [
+        xp.stack([_draw(structures, scales, rng) for _ in range(lanes)]) for _ in range(batches)
+    ]
 
 
-def _draw(design: Design, scales: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+def _draw(
+    structures: Sequence[Structure], scales: Sequence[Array], rng: np.random.Generator
+) -> Array:
+    xp = namespace(*scales)
     parts = []
-    for structure, scale in zip(design.structures, scales, strict=True):
+    for structure, scale in zip(structures, scales, strict=True):
         kept = np.where(rng.random(len(scale)) < 0.4, DROPPED, 1.0)
         level = SMALLER if rng.random() < 0.2 else 1.0
         candidates = structure.starts(
@@ -59,4 +67,4 @@ def _draw(design: Design, scales: Sequence[np.ndarray], rng: np.random.Generator
         )
         theta = candidates[rng.integers(len(candidates))]
         parts.append(theta * rng.choice([-1.0, 1.0], len(theta)))
-    return np.concatenate(parts)
+    return xp.concatenate(parts)

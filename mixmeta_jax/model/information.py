@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from mixmeta_jax.data.design import BlockTensors, Tensors
-from mixmeta_jax.model.small import matmul, root_product, sum_over, transpose
+from mixmeta_jax.model.small import matmul, root_product, sum_blocks, sum_over, transpose
 from mixmeta_jax.model.sweep import Downward, Upward, gram_of_all, sum_by
 from mixmeta_jax.model.units import UnitColumns, unit_products
 
@@ -67,7 +67,7 @@ def average_information(
             parent, n_groups = tensors.parents[a], tensors.n_groups[a + 1]
             cross, within = sum_by(parent, cross, n_groups), sum_by(parent, within, n_groups)
         else:
-            cross, within = sum_over(cross, 2)[:, :, None], sum_over(within, 2)[:, :, None]
+            cross, within = sum_blocks(cross)[:, :, None], sum_blocks(within)[:, :, None]
     assert cross is not None and within is not None
     cross, within = tensors.total((cross, within))
     at_root = cross[:, :, 0]

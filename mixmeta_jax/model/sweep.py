@@ -29,7 +29,15 @@ from jax import Array
 
 from mixmeta_jax.data.design import BlockTensors, Tensors
 from mixmeta_jax.data.layout import EqualGroups
-from mixmeta_jax.model.small import BY_TERM, absorb, matmul, sum_over, transpose, whitener
+from mixmeta_jax.model.small import (
+    BY_TERM,
+    absorb,
+    matmul,
+    sum_blocks,
+    sum_over,
+    transpose,
+    whitener,
+)
 from mixmeta_jax.model.units import UnitColumns, unit_columns, unit_gram, unit_projection
 
 
@@ -173,11 +181,11 @@ def gram(columns: Array) -> Array:
 def gram_of_all(left: Array, right: Array) -> Array:
     """Products of columns summed over all blocks: (r, s, N) and (t, s, N) to (r, t).
 
-    One matrix product; for several data sets, shape (r, t, B), a sum along the blocks instead.
+    One matrix product; for several data sets, shape (r, t, B), the products block by block.
     """
     if left.ndim == 3:
         return left.reshape(len(left), -1) @ right.reshape(len(right), -1).T
-    return sum_over(matmul(left, jnp.swapaxes(right, 0, 1)), 2)
+    return sum_blocks(matmul(left, jnp.swapaxes(right, 0, 1)))
 
 
 def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
@@ -225,7 +233,7 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
         if a < len(tensors.parents):
             total = sum_by(tensors.parents[a], remaining, tensors.n_groups[a + 1])
         else:
-            total = sum_over(remaining, 2)[:, :, None]
+            total = sum_blocks(remaining)[:, :, None]
     total, logdet = tensors.total((total, logdet))
     root = total[:, :, 0]
     return Upward(
@@ -284,7 +292,7 @@ def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downwar
             parent = tensors.parents[a]
             c, omega = at_children(parent, c, 1), at_children(parent, omega, 2)
         s, T, c, omega = _hand_down(level, c, omega)
-        traces[tensors.absorbed[a]] = sum_over(T, 2)
+        traces[tensors.absorbed[a]] = sum_blocks(T)
         products[tensors.absorbed[a]] = gram_of_all(s[:, None], s[:, None])
         scores.append(s)
         states.append((c, omega))
@@ -354,6 +362,6 @@ def _by_effect(z: Array, same: Array | None, Q: Array) -> Array:
     rows = []
     for a in range(q):
         left = sum_over(z[a][:, :, None, None] * Q, 0)
-        rows.append([sum_over(sum_over(left * z[b][None], 1), 2) for b in range(q)])
+        rows.append([sum_blocks(sum_over(left * z[b][None], 1)) for b in range(q)])
     total = jnp.swapaxes(jnp.stack([jnp.stack(row) for row in rows]), 1, 2)
     return total.reshape(q * k, q * k, *total.shape[4:])
