@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.moments import moment_estimate
-from mixmeta_jax.estimation.univariate import hedges, paule_mandel
+from mixmeta_jax.estimation.univariate import hedges
 
 ROOT = Path(__file__).parents[2]
 R = json.loads((ROOT / "tests" / "reference" / "r_mixmeta.json").read_text())
