@@ -11,6 +11,11 @@ from typing import Any
 
 import numpy as np
 
+OUT_OF_RANGE = (
+    "The moments are not finite: the scales of the outcomes and of S go beyond double precision; "
+    "rescale them."
+)
+
 
 class Unidentified(Exception):
     """Some data sets do not identify the model: the others can be estimated without them.

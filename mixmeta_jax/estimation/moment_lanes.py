@@ -53,15 +53,16 @@ def fit_moment_lanes(
                 vc_adjust=control.vc_adjust,
                 max_iter=control.max_iter,
             )
+            fitted = reason[part] == ""
             theta = np.full((len(part), sum(design.n_parameters)), np.nan)
             if found.theta is not None:
-                for b in np.flatnonzero(reason[part] == ""):
+                for b in np.flatnonzero(fitted):
                     theta[b] = design.structures[0].theta(estimates.Psi[b])
             found.keep(part, estimates.beta, estimates.vcov, theta, [estimates.Psi])
             found.n_iter[part] = estimates.n_iter
             ended = np.where(estimates.clipped, Status.BOUNDARY, Status.CONVERGED)
             ended = np.where(estimates.converged, ended, Status.MAX_ITER)
-            found.status[part] = np.where(reason[part] == "", ended, Status.NOT_IDENTIFIED)
+            found.status[part] = np.where(fitted, ended, Status.NOT_IDENTIFIED)
             tick(len(part))
     except KeyboardInterrupt:
         found.withdraw(np.flatnonzero(found.status == Status.INTERRUPTED))

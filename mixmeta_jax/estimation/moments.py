@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.moment_data import MomentData, Unidentified, prepare, transposed
+from mixmeta_jax.estimation.moment_data import (
+    OUT_OF_RANGE,
+    MomentData,
+    Unidentified,
+    prepare,
+    transposed,
+)
 from mixmeta_jax.estimation.multivariate import berkey, clip, gls, jackson
 from mixmeta_jax.estimation.univariate import UNIVARIATE
-
-OUT_OF_RANGE = (
-    "The moments are not finite: the scales of the outcomes and of S go beyond double precision; "
-    "rescale them."
-)
 
 
 @dataclass(frozen=True)
@@ -175,13 +176,12 @@ def _estimate(
     n_iter, converged = np.zeros(B, int), np.ones(B, bool)
     if method in UNIVARIATE:
         tau2, n_iter, converged = UNIVARIATE[method](data, max_iter)
-        Psi, clipped = clip(tau2[:, None, None])
+        Psi, clipped = clip(data, tau2[:, None, None])
     elif method == "vc":
         Psi, clipped, n_iter, converged = berkey(data, vc_adjust, vc_count, max_iter)
     else:
-        Psi, clipped = clip(jackson(data))
+        Psi, clipped = clip(data, jackson(data))
     _, beta, vcov, _ = gls(data, Psi)
     back = (basis[:, :, None, :, None] * np.eye(k)[:, None]).reshape(vcov.shape)
     beta = (back @ beta[:, :, None])[:, :, 0]
-    data.refuse(~np.isfinite(beta).all(1), OUT_OF_RANGE)
     return MomentEstimate(Psi, beta, back @ vcov @ transposed(back), n_iter, clipped, converged)

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from mixmeta_jax.estimation.moment_data import (
+    OUT_OF_RANGE,
     MomentData,
     at_units,
     diagonals,
@@ -109,7 +110,8 @@ def berkey(
         less = counts - (0 if adjust else data.X.shape[2])
         data.refuse((less <= 0).any((1, 2)), partial(_too_few, less))
         errors = (data.S * used[:, :, None, None]).sum(1)
-        new, clipped[left] = clip(transposed(residuals) @ residuals / less - errors / counts)
+        new = transposed(residuals) @ residuals / less - errors / counts
+        new, clipped[left] = clip(data, new)
         change = np.linalg.norm(new - Psi[left], axis=(1, 2))
         Psi[left] = new
         ended = change <= RELATIVE_CHANGE * np.linalg.norm(new, axis=(1, 2))
@@ -204,8 +206,9 @@ def _marginal(data: MomentData, Psi: np.ndarray) -> np.ndarray:
     return np.where(pairs(data.seen), data.S + Psi[:, None], np.eye(Psi.shape[1]))
 
 
-def clip(Psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ψ with its negative eigenvalues set to zero, and whether it had any."""
+def clip(data: MomentData, Psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ψ with its negative eigenvalues set to zero, (B, k, k), and whether it had any, (B,)."""
+    data.refuse(~np.isfinite(Psi).all((1, 2)), OUT_OF_RANGE)
     Psi = (Psi + transposed(Psi)) / 2
     values, vectors = np.linalg.eigh(Psi)
     clipped = values[:, 0] < 0

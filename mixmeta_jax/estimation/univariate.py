@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mixmeta_jax.estimation.moment_data import MomentData, diagonals, transposed
+from mixmeta_jax.estimation.moment_data import OUT_OF_RANGE, MomentData, diagonals, transposed
 
 RELATIVE_CHANGE = 1.5e-8
 """``pm`` stops when an iteration changes τ² by less than this part of it."""
@@ -63,6 +63,7 @@ def paule_mandel(data: MomentData, max_iter: int = 1000) -> Found:
         w = _inverse(data, tau2[left, None])
         e, _ = weighted_residuals(data, w)
         excess = (w * e**2).sum(1) - df
+        data.refuse(~np.isfinite(excess), OUT_OF_RANGE)
         below = (tau2[left] == 0) & (excess <= 0)
         step = excess / np.where(below, w.sum(1), (w**2 * e**2).sum(1))
         tau2[left] += step
