@@ -156,8 +156,9 @@ def fit_many(
     All data sets share the predictors and the groups. They are fitted side by side, over all cores
     and devices; each has its own status, and none disturbs another: a data set with an infinite
     value, without outcomes, or whose observed rows do not identify the model gets NaN and a status.
-    Interrupted by Ctrl-C, the call returns what is done, with a warning; the rest has the status
-    INTERRUPTED.
+    Moment estimators take the data sets side by side too, a chunk at a time on one core; where one
+    does not identify the model, its ``reason`` is what `mixmeta` would say. Interrupted by Ctrl-C,
+    the call returns what is done, with a warning; the rest has the status INTERRUPTED.
 
     Every data set climbs from the best start of `mixmeta`; one that ends at a bound of several
     parameters also from the others, one whose likelihood would be higher without the variance of a

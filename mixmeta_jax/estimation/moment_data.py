@@ -39,9 +39,8 @@ class MomentData:
     ----------
     y, S
         Outcomes (B, n, k) and error covariances (B, n, k, k), 0 where missing.
-    X, xx
-        Predictors (B, n, p), orthonormal over the units with an outcome and 0 for the others, and
-        their products x xᵀ (B, n, p·p).
+    X
+        Predictors, orthonormal over the units with an outcome and 0 for the others, (B, n, p).
     seen
         Which outcomes are observed, shape (B, n, k).
     lane
@@ -51,7 +50,6 @@ class MomentData:
     y: np.ndarray
     S: np.ndarray
     X: np.ndarray
-    xx: np.ndarray
     seen: np.ndarray
     lane: np.ndarray
 
@@ -82,8 +80,7 @@ def prepare(
     n, p = X.shape[1:]
     X = np.where(there[:, :, None], X, 0.0)
     Q, R = np.linalg.qr(X)
-    xx = (Q[:, :, :, None] * Q[:, :, None]).reshape(len(y), n, -1)
-    data = MomentData(np.where(seen, y, 0.0), np.where(pairs(seen), S, 0.0), Q, xx, seen, lane)
+    data = MomentData(np.where(seen, y, 0.0), np.where(pairs(seen), S, 0.0), Q, seen, lane)
     dependent = np.full(len(y), n < p)
     if n >= p:
         dependent = (np.abs(diagonals(R)) <= 1e-11 * np.sqrt((X**2).sum(1))).any(1)
@@ -112,18 +109,19 @@ def transposed(matrices: np.ndarray) -> np.ndarray:
     return np.swapaxes(matrices, -2, -1)
 
 
-def over_units(xx: np.ndarray, M: np.ndarray) -> np.ndarray:
+def over_units(X: np.ndarray, M: np.ndarray) -> np.ndarray:
     """Σ X_iᵀ M_i X_i for M of shape (B, n, k, k): (B, p·k, p·k)."""
-    B, n, k, _ = M.shape
-    p = round(xx.shape[2] ** 0.5)
-    sums = transposed(xx) @ M.reshape(B, n, k * k)
+    B, n, p = X.shape
+    k = M.shape[2]
+    weighted = (X[..., None] * M.reshape(B, n, 1, k * k)).reshape(B, n, -1)
+    sums = transposed(X) @ weighted
     return sums.reshape(B, p, p, k, k).transpose(0, 1, 3, 2, 4).reshape(B, p * k, p * k)
 
 
-def at_units(xx: np.ndarray, V: np.ndarray) -> np.ndarray:
+def at_units(X: np.ndarray, V: np.ndarray) -> np.ndarray:
     """X_i V X_iᵀ for V of shape (B, p·k, p·k): (B, n, k, k)."""
-    B, n, pp = xx.shape
-    p = round(pp**0.5)
+    B, n, p = X.shape
     k = V.shape[1] // p
-    by_outcome = V.reshape(B, p, k, p, k).transpose(0, 1, 3, 2, 4).reshape(B, pp, k * k)
-    return (xx @ by_outcome).reshape(B, n, k, k)
+    by_predictor = V.reshape(B, p, k, p, k).transpose(0, 1, 3, 2, 4).reshape(B, p, -1)
+    left = (X @ by_predictor).reshape(B, n, p, k, k)
+    return (X[..., None, None] * left).sum(2)

@@ -38,7 +38,7 @@ def fit_moment_lanes(
     found = ManyEstimates.empty(many, wanted)
     design = many.design
     n, k, p = design.n, design.k, design.p
-    numbers = max(n * (k**4 + p**2), p**2 * k**4)
+    numbers = max(n * (k**4 + p**2 + p * k**2), p**2 * k**4)
     size = batch_size or max(1, CHUNK_NUMBERS // numbers)
     try:
         for first in range(0, len(members), size):

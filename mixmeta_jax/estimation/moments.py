@@ -119,7 +119,7 @@ def moment_estimates(
     the reason, shape (B,), is the sentence that `moment_estimate` would raise; it is empty
     elsewhere. No data set disturbs another.
     """
-    B, n, k = y.shape
+    B, _, k = y.shape
     if method not in ("mm", "vc", "dl", *UNIVARIATE):
         known = ", ".join(["mm", "vc", "dl", *UNIVARIATE])
         raise InputError(f"No moment estimator is called {method!r}; there are {known}.")

@@ -51,10 +51,11 @@ def jackson(data: MomentData) -> np.ndarray:
     chunk = max(1, CHUNK_NUMBERS // (B * k**4))
     for start in range(0, n, chunk):
         rows = slice(start, start + chunk)
-        xx, w, r = data.xx[:, rows], W[:, rows], R[:, rows]
+        x, w, r = data.X[:, rows], W[:, rows], R[:, rows]
         m = r.shape[1]
+        xx = (x[..., None] * x[:, :, None]).reshape(B, m, p * p)
         flat = w.reshape(B, m, k * k)
-        spread = at_units(xx, G)
+        spread = at_units(x, G)
         UGU = w @ spread @ w
         VGU = r[..., None] * (spread @ w)
         free = transposed(r) @ (flat - UGU.reshape(flat.shape))
@@ -62,8 +63,8 @@ def jackson(data: MomentData) -> np.ndarray:
         leverage = transposed(VGU.reshape(flat.shape)) @ flat
         once -= leverage.reshape(B, k, k, k, k).swapaxes(2, 3)
         trace += r.sum(1)[:, :, None] * eye - transposed(VGU.sum(1))
-        VU += transposed(xx) @ (r[..., None] * flat[:, :, None]).reshape(B, m, -1)
-        UU += transposed(xx) @ (flat[..., None] * flat[:, :, None]).reshape(B, m, -1)
+        VU += transposed(xx) @ (r[..., None] * flat[:, :, None]).reshape(B, m, k**3)
+        UU += transposed(xx) @ (flat[..., None] * flat[:, :, None]).reshape(B, m, k**4)
     G = G.reshape(B, p, k, p, k)
     twice = np.einsum(
         "zuvacf,zuawe,zvfsg,zwsbedg->zacbd",
@@ -149,7 +150,7 @@ def _unleveraged(
     L (I - K)^(-1/2) L⁻¹. A unit that alone determines a coefficient has none: it says nothing
     on Ψ, and gets zero.
     """
-    spread = np.where(pairs(data.seen), at_units(data.xx, vcov), 0.0)
+    spread = np.where(pairs(data.seen), at_units(data.X, vcov), 0.0)
     L = np.linalg.cholesky(_marginal(data, Psi))
     half = np.linalg.solve(L, spread)
     K = np.linalg.solve(L, transposed(half))
@@ -174,7 +175,7 @@ def gls(data: MomentData, Psi: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 
 def _inverse_information(data: MomentData, W: np.ndarray) -> np.ndarray:
     """(Σ X_iᵀ W_i X_i)⁻¹, predictor-major, shape (B, P, P)."""
-    information = over_units(data.xx, W)
+    information = over_units(data.X, W)
     # scaled to a unit diagonal, so that outcomes of different scales cannot hide a deficiency
     scale = np.sqrt(diagonals(information))
     outer = scale[:, :, None] * scale[:, None]
