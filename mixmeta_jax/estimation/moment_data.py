@@ -124,4 +124,4 @@ def at_units(X: np.ndarray, V: np.ndarray) -> np.ndarray:
     k = V.shape[1] // p
     by_predictor = V.reshape(B, p, k, p, k).transpose(0, 1, 3, 2, 4).reshape(B, p, -1)
     left = (X @ by_predictor).reshape(B, n, p, k, k)
-    return (X[..., None, None] * left).sum(2)
+    return np.einsum("bnv,bnvol->bnol", X, left)
