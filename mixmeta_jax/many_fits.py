@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,9 +19,10 @@ from mixmeta_jax.estimation.batch import chunk_size, fit_lanes
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.estimation.lane_outputs import lane_blups, lane_Q
-from mixmeta_jax.estimation.moments import moment_estimate
+from mixmeta_jax.estimation.moment_lanes import fit_moment_lanes
 from mixmeta_jax.many_checks import sound_members
 from mixmeta_jax.many_data import ManyModel, many_model
+from mixmeta_jax.moment_fit import VARIANCE_ONLY
 from mixmeta_jax.status import Status
 
 RETURNS = (
@@ -155,8 +156,9 @@ def fit_many(
     All data sets share the predictors and the groups. They are fitted side by side, over all cores
     and devices; each has its own status, and none disturbs another: a data set with an infinite
     value, without outcomes, or whose observed rows do not identify the model gets NaN and a status.
-    Interrupted by Ctrl-C, the call returns what is done, with a warning; the rest has the status
-    INTERRUPTED.
+    Moment estimators take the data sets side by side too, a chunk at a time on one core; where one
+    does not identify the model, its ``reason`` is what `mixmeta` would say. Interrupted by Ctrl-C,
+    the call returns what is done, with a warning; the rest has the status INTERRUPTED.
 
     Every data set climbs from the best start of `mixmeta`; one that ends at a bound of several
     parameters also from the others, one whose likelihood would be higher without the variance of a
@@ -224,7 +226,9 @@ def fit_model(
         if method in LIKELIHOOD_METHODS:
             found = fit_lanes(many, members, method, control, batch_size, tick, wanted)
         else:
-            found = _moments(many, members, method, control, tick, wanted)
+            found = fit_moment_lanes(
+                many, members, method, control, reason, batch_size, tick, wanted
+            )
     unsound = status >= 0
     found.status[unsound] = status[unsound]
     open_ends = int((found.status == Status.INTERRUPTED).sum())
@@ -321,48 +325,12 @@ def _checked_returns(returns: Sequence[str]) -> tuple[str, ...]:
 def _check_moments(model: ManyModel, method: str) -> None:
     design = model.many.design
     alone = model.random is None and not isinstance(design.S, tuple)
-    if not alone or design.structures[0].name != "unstr":
+    one_variance = design.k == 1 and design.structures[0].name in VARIANCE_ONLY
+    if not alone or not (one_variance or design.structures[0].name == "unstr"):
         raise InputError(
             f"method='{method}' is for one vector of random effects per unit with an unstructured "
             "covariance and S by unit: leave `random` and `bscov` out, or use 'ml' or 'reml'."
         )
-
-
-def _moments(
-    many: ManyData,
-    members: np.ndarray,
-    method: str,
-    control: Control,
-    tick: Callable[[int], None],
-    wanted: Collection[str],
-) -> ManyEstimates:
-    """The moment estimators, one data set after the other."""
-    found = ManyEstimates.empty(many, wanted)
-    structure = many.design.structures[0]
-    try:
-        for member in members:
-            design = many.one(member)
-            rows = np.asarray(design.mask).any(1)
-            try:
-                one = moment_estimate(
-                    method,
-                    design.y[rows],
-                    design.X[rows],
-                    np.asarray(design.S)[rows],
-                    vc_adjust=control.vc_adjust,
-                    max_iter=control.max_iter,
-                )
-            except InputError:
-                found.status[member] = Status.NOT_IDENTIFIED
-                continue
-            found.keep(member, one.beta, one.vcov, structure.theta(one.Psi), [one.Psi])
-            found.n_iter[member] = one.n_iter
-            ended = Status.BOUNDARY if one.clipped else Status.CONVERGED
-            found.status[member] = ended if one.converged else Status.MAX_ITER
-            tick(1)
-    except KeyboardInterrupt:
-        return found
-    return found
 
 
 @contextmanager

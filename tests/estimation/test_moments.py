@@ -12,8 +12,9 @@ from scipy.linalg import block_diag, sqrtm
 from scipy.optimize import brentq
 
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.moment_data import prepare
 from mixmeta_jax.estimation.moments import moment_estimate
-from mixmeta_jax.estimation.univariate import hedges, paule_mandel
+from mixmeta_jax.estimation.univariate import hedges
 
 ROOT = Path(__file__).parents[2]
 R = json.loads((ROOT / "tests" / "reference" / "r_mixmeta.json").read_text())
@@ -246,18 +247,18 @@ def test_studies_all_the_same():
 
 
 def test_paule_mandel_solves_the_generalised_q_equation():
-    y, X, S = example("bcg_ablat")
-    y, v = y[:, 0], S[:, 0, 0]
+    data = example("bcg_ablat")
+    y, X, v = data[0][:, 0], data[1], data[2][:, 0, 0]
 
     def excess(tau2):
         W = np.diag(1 / (v + tau2))
         e = y - X @ np.linalg.solve(X.T @ W @ X, X.T @ W @ y)
         return e @ W @ e - 11
 
-    tau2, _, converged = paule_mandel(y, X, v)
-    assert converged
-    np.testing.assert_allclose(tau2, brentq(excess, 0, 10, xtol=1e-14), rtol=1e-10)
-    assert not paule_mandel(y, X, v, max_iter=2)[2]
+    fit = moment_estimate("pm", *data)
+    assert fit.converged
+    np.testing.assert_allclose(fit.Psi[0, 0], brentq(excess, 0, 10, xtol=1e-14), rtol=1e-10)
+    assert not moment_estimate("pm", *data, max_iter=2).converged
 
 
 def test_hedges_is_unbiased():
@@ -265,7 +266,9 @@ def test_hedges_is_unbiased():
     g = np.random.default_rng(0)
     X = np.column_stack([np.ones(10), np.arange(10.0)])
     v = g.uniform(0.1, 1, 10)
-    draws = np.array([hedges(g.normal(0, np.sqrt(v + 0.5)), X, v)[0] for _ in range(4000)])
+    y = g.normal(0, np.sqrt(v + 0.5), (4000, 10))[..., None]
+    many = [np.broadcast_to(one, (4000, *one.shape)) for one in (X, v[:, None, None])]
+    draws = hedges(prepare(y, *many, np.arange(4000))[0])[0]
     assert abs(draws.mean() - 0.5) < 4 * draws.std() / np.sqrt(4000)
 
 
@@ -316,9 +319,19 @@ def test_data_that_do_not_identify_the_model_are_refused(method, change, said):
 def test_predictors_that_do_not_vary_where_the_outcome_is_seen_are_refused():
     y, S = np.array([[1.0], [2], [4], [np.nan]]), np.ones((4, 1, 1))
     X = np.column_stack([np.ones(4), [3.0, 3, 3, 5]])
-    for method, said in (("he", "linearly dependent over"), ("mm", "are not identified")):
-        with pytest.raises(InputError, match=said):
+    for method in ("he", "mm"):
+        with pytest.raises(InputError, match="linearly dependent over the 3 units"):
             moment_estimate(method, y, X, S)
+    y = np.column_stack([y, [1.0, 3, 2, 2]])
+    with pytest.raises(InputError, match="are not identified"):
+        moment_estimate("mm", y, X, np.broadcast_to(np.eye(2), (4, 2, 2)))
+
+
+@pytest.mark.parametrize("method", ["mm", "vc", "pm"])
+def test_outcomes_beyond_double_precision_are_refused(method):
+    y, X, S = example("bcg_ablat")
+    with pytest.raises(InputError, match="beyond double precision"):
+        moment_estimate(method, y * 1e200, X, S)
 
 
 def apart(y: np.ndarray) -> np.ndarray:
