@@ -1,0 +1,107 @@
+"""Paths of many fits beside the first: restarts, joins, saddles, and what they count."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixmeta_jax as mx
+from mixmeta_jax.estimation import batch
+from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.status import Status
+from tests.test_many_fits import errors, outcomes
+
+
+@pytest.fixture(scope="module")
+def three_outcomes():
+    """Forty sets of nine studies, of which three have a maximum that only restarts find."""
+    return outcomes(40, 9, 3, seed=5, groups=np.repeat(np.arange(3), 3)), errors(9, 3)
+
+
+def test_restarts_are_those_of_single_fits(three_outcomes, monkeypatch):
+    y, S = three_outcomes
+    fits = mx.fit_many(y, S, bscov="hcs")
+    for b in (0, 18, 37, 39):
+        table = pd.DataFrame(y[b], columns=["y0", "y1", "y2"])
+        fit = mx.mixmeta("y0 + y1 + y2 ~ 1", S=S, data=table, bscov="hcs")
+        assert Status(int(fits.status[b])) is fit.status
+        assert np.isclose(fits.loglik[b], fit.loglik, rtol=1e-11, atol=0)
+    monkeypatch.setattr(batch, "worth_restarting", lambda *args: False)
+    without = mx.fit_many(y, S, bscov="hcs")
+    gain = fits.loglik - without.loglik
+    assert gain.min() > -1e-9
+    assert gain[[18, 37]].min() > 1
+
+
+def test_restarts_in_portions_are_the_same(three_outcomes, monkeypatch):
+    y, S = three_outcomes
+    whole = mx.fit_many(y, S, bscov="hcs")
+    monkeypatch.setattr(batch, "RESTARTED_AT_ONCE", 13)
+    portions = mx.fit_many(y, S, bscov="hcs", batch_size=32)
+    assert (portions.status == whole.status).all()
+    assert np.allclose(portions.loglik, whole.loglik, rtol=1e-11, atol=0)
+
+
+def two_levels():
+    groups = pd.DataFrame({"g": np.repeat(np.arange(8), 3), "u": np.arange(24)})
+    y = 0.7 * outcomes(12, 24, groups=groups.g.to_numpy())
+    return y, errors(24, 1), {"random": "~ 1 | g/u", "data": groups}
+
+
+def test_all_paths_are_counted():
+    y, S, model = two_levels()
+    fits = mx.fit_many(y, S, **model)
+    first = mx.fit_many(y, S, control={"n_starts": 1}, **model)
+    bound = (fits.status == Status.BOUNDARY) & (first.status == Status.BOUNDARY)
+    assert bound.any() and not bound.all()
+    # Three more starts: the levels small, one at a time and together; no path takes less than two.
+    assert (fits.n_iter[bound] >= first.n_iter[bound] + 3 * 2).all()
+
+
+def test_what_joins_a_maximum_changes_nothing(monkeypatch):
+    y, S, model = two_levels()
+    fits = mx.fit_many(y, S, **model)
+
+    def nothing(self, ended, status):
+        return [
+            dataclasses.replace(job, known=self._nothing_known(len(job.members)))
+            for job in original(self, ended, status)
+        ]
+
+    original = batch._Run._other_starts
+    monkeypatch.setattr(batch._Run, "_other_starts", nothing)
+    to_their_ends = mx.fit_many(y, S, **model)
+    assert (to_their_ends.n_iter > fits.n_iter).any()
+    assert (to_their_ends.status == fits.status).all()
+    assert np.allclose(to_their_ends.loglik, fits.loglik, rtol=1e-12, atol=0)
+    assert np.allclose(to_their_ends.coef, fits.coef, rtol=1e-10, atol=1e-12)
+
+
+def test_a_saddle_that_is_never_left_goes_to_the_estimator_of_single_fits(monkeypatch):
+    """Where `climb` says each time that a lane is higher than before and still rises."""
+    original, calls, asked = batch.climb, [], []
+
+    def rising(*args, **settings):
+        calls.append(1)
+        stop = original(*args, **settings)
+        ever = np.ones(stop.verdict.rising.shape, bool)
+        verdict = dataclasses.replace(stop.verdict, rising=ever)
+        return dataclasses.replace(stop, verdict=verdict, constant=stop.constant + len(calls))
+
+    def estimator(*args):
+        asked.append(args)
+        return fit_design(*args)
+
+    monkeypatch.setattr(batch, "climb", rising)
+    monkeypatch.setattr(batch, "fit_design", estimator)
+    fits = mx.fit_many(outcomes(3, 12), errors(12, 1))
+    assert len(asked) == 3
+    # The estimator does not get as high as was claimed: what is kept is no maximum.
+    assert (fits.status == Status.MAX_ITER).all()
+
+
+def test_when_every_data_set_is_broken():
+    fits = mx.fit_many(np.full((3, 12), np.inf), errors(12, 1))
+    assert (fits.status == Status.NOT_FINITE).all()
+    assert np.isnan(fits.coef).all()
