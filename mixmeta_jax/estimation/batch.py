@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -209,7 +210,7 @@ class _Run:
         def make() -> Job:
             scales, starts, units = lane_starts(self.many, part, self.size)
             lanes = departure(starts[0], self.many.n_coefficients)
-            return Job(part, lanes, units, scales, self._nothing_known(len(part)))
+            return Job(part, lanes, units, scales, starts, self._nothing_known(len(part)))
 
         return make
 
@@ -283,7 +284,7 @@ class _Run:
             stop = jax.device_get(stop)
             if b < self.size:
                 stop = jax.tree.map(lambda leaf: leaf[..., :b], stop)
-            return Job(job.members, stop.lanes, job.units, job.scales, job.known, stop)
+            return replace(job, lanes=stop.lanes, stop=stop)
 
     def _conclude(
         self, ended: Job, tick: Callable[[int], None], troubled: list[int], attempt: int
@@ -329,7 +330,7 @@ class _Run:
                 )
                 fresh = departure(theta, self.many.n_coefficients)
                 unknown = self._nothing_known(len(saddle))
-                jobs.append(Job(part.members, fresh, part.units, part.scales, unknown))
+                jobs.append(Job(part.members, fresh, part.units, part.scales, None, unknown))
         if attempt == 0 and self.control.n_starts != 1:
             jobs += self._other_starts(ended, verdict.status)
         for job in jobs:
@@ -353,12 +354,12 @@ class _Run:
         if not len(chosen):
             return []
         part = ended.taken(chosen)
-        scales, starts, _ = lane_starts(self.many, part.members, self.size)
+        starts = part.starts
         follow = np.tile(several[chosen], (len(starts), 1))
         follow[-len(higher) :] |= higher[:, chosen]
         departures = list(zip(starts, follow, strict=True))[1 : self.control.n_starts]
         if self.restarted:
-            more = lane_restarts(self.many, scales, len(starts), self.size)
+            more = lane_restarts(self.many, part.scales, len(starts), self.size)
             departures += [(theta, several[chosen]) for theta in more]
         jobs = []
         for theta, lanes in departures:
@@ -370,7 +371,7 @@ class _Run:
                     np.where(own.stop.verdict.status <= Status.BOUNDARY, P, np.nan)
                     for P in own.stop.Psi
                 ]
-                jobs.append(Job(own.members, fresh, own.units, own.scales, known))
+                jobs.append(Job(own.members, fresh, own.units, own.scales, None, known))
         return jobs
 
     def _alone(self, member: int) -> None:

@@ -104,6 +104,8 @@ class Job:
         Where they stand, and what `climb` said last: `Lanes`, and a `Stop` or None.
     units, scales
         Sizes of the parameters, (n_θ, b), and of the random effects of each level, (b, d).
+    starts
+        Where each may start, best guess first, (n_starts, n_θ, b); None where none is left to try.
     known
         Ψ of each level at a maximum that was found before, (d, d, b); NaN where there is none.
     """
@@ -112,26 +114,29 @@ class Job:
     lanes: Any
     units: np.ndarray
     scales: list[np.ndarray]
+    starts: Any
     known: Any
     stop: Any = None
 
     def taken(self, chosen: np.ndarray) -> Job:
         """Some of the lanes."""
-        lanes, units, known, stop = jax.tree.map(
-            lambda leaf: leaf[..., chosen], (self.lanes, self.units, self.known, self.stop)
+        lanes, units, starts, known, stop = jax.tree.map(
+            lambda leaf: leaf[..., chosen],
+            (self.lanes, self.units, self.starts, self.known, self.stop),
         )
         scales = [scale[chosen] for scale in self.scales]
-        return Job(self.members[chosen], lanes, units, scales, known, stop)
+        return Job(self.members[chosen], lanes, units, scales, starts, known, stop)
 
 
 def joined(jobs: list[Job]) -> Job:
     """Several jobs as one."""
-    lanes, units, known, stop = jax.tree.map(
+    lanes, units, starts, known, stop = jax.tree.map(
         lambda *leaves: np.concatenate(leaves, -1),
-        *[(job.lanes, job.units, job.known, job.stop) for job in jobs],
+        *[(job.lanes, job.units, job.starts, job.known, job.stop) for job in jobs],
     )
     scales = [np.concatenate(parts) for parts in zip(*(job.scales for job in jobs), strict=True)]
-    return Job(np.concatenate([job.members for job in jobs]), lanes, units, scales, known, stop)
+    members = np.concatenate([job.members for job in jobs])
+    return Job(members, lanes, units, scales, starts, known, stop)
 
 
 def ready(job: Job) -> Callable[[], Job]:

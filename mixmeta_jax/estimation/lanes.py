@@ -176,7 +176,8 @@ class Stop:
         does not move, the information that leads a lane is the observed one.
     without
         Value of each lane with no variance at one level after the other, outer first, then at none
-        (`start` begins with small variances there), shape (1 or L + 1, B).
+        (`start` begins with small variances there), shape (1 or L + 1, B); NaN on paths beside
+        the first.
     """
 
     lanes: Lanes
@@ -241,9 +242,14 @@ def climb(
     Psi = jax.vmap(data.Psi, in_axes=-1, out_axes=-1)(lanes.theta)
     B = lanes.theta.shape[1]
     rest = jnp.broadcast_to(constant(tensors, restricted), (B,))
-    without = jax.lax.map(
-        lambda kept: _value_at(lanes.theta * kept[:, None], data, restricted),
-        _kept_parameters(tuple(s.n_parameters(d) for s, d in zip(data.structures, data.dims))),
+    kept = _kept_parameters(tuple(s.n_parameters(d) for s, d in zip(data.structures, data.dims)))
+    without = jax.lax.cond(
+        jnp.isnan(known[0]).any(),
+        lambda theta: jax.lax.map(
+            lambda own: _value_at(theta * own[:, None], data, restricted), kept
+        ),
+        lambda theta: jnp.full((len(kept), B), jnp.nan),
+        lanes.theta,
     )
     verdict = _judged(lanes, Psi, data, units, scales, gradient_tol)
     return Stop(lanes, Psi, centre.reshape(-1, B), rest, verdict, without)
