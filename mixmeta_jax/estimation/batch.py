@@ -30,7 +30,7 @@ from mixmeta_jax.estimation.lanes import JOINED, RUNNING, climb, departure, solv
 from mixmeta_jax.estimation.restarts import worth_restarting
 from mixmeta_jax.status import Status
 
-CACHE_BYTES = 2**20
+CACHE_BYTES = 2**21
 """What the whitened columns of a chunk may take: an evaluation holds several times as much."""
 
 MOST_LANES, FEWEST_LANES = 4096, 32
