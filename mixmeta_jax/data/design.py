@@ -297,9 +297,9 @@ def _errors(xp: ModuleType, design: Design, b: int, rows: np.ndarray, seen: Arra
     n_b, N = rows.shape
     k = design.k
     if isinstance(design.S, tuple):
-        S = xp.moveaxis(_symmetric(design.S[b]), 0, -1).reshape(n_b, k, n_b, k, N)
+        S = xp.moveaxis(_symmetric(xp, design.S[b]), 0, -1).reshape(n_b, k, n_b, k, N)
     else:
-        units = _gather(xp, _symmetric(design.S).reshape(design.n, k * k), rows)
+        units = _gather(xp, _symmetric(xp, design.S).reshape(design.n, k * k), rows)
         units = units.reshape(n_b, k, k, N)
         eye = np.eye(n_b, dtype=bool)[:, None, :, None, None]
         # Not a product: what is missing in S, and not read, would be NaN beside its unit too.
@@ -309,12 +309,12 @@ def _errors(xp: ModuleType, design: Design, b: int, rows: np.ndarray, seen: Arra
     return xp.where(pair, S, unit)
 
 
-def _symmetric(S: Array) -> Array:
+def _symmetric(xp: ModuleType, S: Array) -> Array:
     """Matrices as they are where numpy holds them, else their means with their transposes.
 
     The eliminations read one triangle, which would get the whole derivative.
     """
-    return S if isinstance(S, np.ndarray) else 0.5 * (S + jnp.swapaxes(S, -1, -2))
+    return xp.asarray(S) if isinstance(S, np.ndarray) else 0.5 * (S + jnp.swapaxes(S, -1, -2))
 
 
 def orthonormal_basis(X: np.ndarray) -> np.ndarray:
