@@ -249,6 +249,31 @@ def test_a_null_variance_among_standard_deviations_stays(any_of):
     np.testing.assert_allclose(derivative, expected, rtol=1e-5)
 
 
+def test_the_two_entries_of_a_covariance_share_its_derivative():
+    design = random_design(seed=7, k=2, n=14, missing=0.2, codes=[np.arange(14)])
+    y, S = jnp.asarray(3 * np.nan_to_num(design.y)), jnp.asarray(design.S)
+    rng = np.random.default_rng(2)
+    dy, dS = rng.normal(size=y.shape), rng.normal(size=S.shape)
+
+    def value(y, S):
+        return summary(mx.estimate(replace(design, y=y, S=S)))
+
+    def both_modes(y, S):
+        value_and_slopes = jax.value_and_grad(value, (0, 1))(y, S)
+        return *value_and_slopes, jax.jvp(value, (y, S), (dy, dS))[1]
+
+    both_modes = jax.jit(both_modes)
+    _, (in_y, in_S), forward = both_modes(y, S)
+    assert float((in_y * dy).sum() + (in_S * dS).sum()) == pytest.approx(float(forward), rel=1e-8)
+    assert (np.asarray(in_y)[~design.mask] == 0).all()
+    np.testing.assert_array_equal(in_S, in_S.swapaxes(1, 2))
+    i = int(np.argmax(design.mask.all(1)))  # both outcomes are there
+    both = np.zeros(S.shape)
+    both[i, 0, 1] = both[i, 1, 0] = 1.0
+    expected = difference(lambda h: both_modes(y, S + h * both)[0], 1e-3)
+    assert float(in_S[i, 0, 1] + in_S[i, 1, 0]) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_the_rule_is_the_same_through_long_data(monkeypatch):
     # From `one_level.FEWEST` units on, the gradient that the rule moves has formulas of its own.
     design = random_design(seed=3, k=2, n=20, codes=[np.arange(20)])
@@ -330,6 +355,17 @@ def test_two_orders_in_a_correlation_and_an_offset():
     two_orders(f, jnp.array([0.4, 0.2]))
 
 
+def test_two_orders_at_two_levels():
+    design = calls.fit("school_district_study_reml").design
+    dy = np.random.default_rng(3).normal(size=design.y.shape)
+    two_orders(
+        lambda a: summary(
+            mx.estimate(replace(design, y=design.y + a[0] * dy, S=design.S * jnp.exp(a[1])))
+        ),
+        jnp.zeros(2),
+    )
+
+
 def test_a_thousand_gradients_in_a_batch(pooled):
     f, y, s = pooled
     many = y + 0.1 * np.random.default_rng(1).normal(size=(1000, 13))
@@ -342,17 +378,22 @@ def test_a_thousand_gradients_in_a_batch(pooled):
     np.testing.assert_allclose(total, batch, rtol=1e-8, atol=1e-12)
 
 
-def test_at_a_null_variance_the_derivative_is_that_of_the_constrained_optimum(bcg):
-    # Outcomes that vary less than their errors: τ² = 0, and β̂ is the weighted mean.
+@pytest.mark.parametrize(
+    ("method", "status"), [("reml", mx.Status.BOUNDARY), ("fixed", mx.Status.CONVERGED)]
+)
+def test_without_a_variance_the_derivative_is_that_of_the_weighted_mean(bcg, method, status):
+    # Outcomes that vary less than their errors: τ² = 0 under REML too.
     y, s = jnp.asarray(0.1 * bcg.logor.to_numpy()), jnp.asarray(bcg.logorvar.to_numpy())
 
-    def value(y):
-        e = mx.estimate(mx.make_design(y, S=s))
-        return e.beta[0] + e.Psi[0][0, 0], e.status
+    def value(y, s):
+        e = mx.estimate(mx.make_design(y, S=s), method)
+        return e.beta[0] + sum(P[0, 0] for P in e.Psi), e.status
 
-    gradient, status = jax.jit(jax.grad(value, has_aux=True))(y)
-    assert mx.Status(int(status)) is mx.Status.BOUNDARY
-    np.testing.assert_allclose(gradient, (1 / s) / (1 / s).sum(), rtol=1e-8)
+    (in_y, in_s), found = jax.jit(jax.grad(value, (0, 1), has_aux=True))(y, s)
+    assert mx.Status(int(found)) is status
+    share = (1 / s) / (1 / s).sum()
+    np.testing.assert_allclose(in_y, share, rtol=1e-8)
+    np.testing.assert_allclose(in_s, -share * (y - share @ y) / s, rtol=1e-8, atol=1e-12)
 
 
 def test_a_singular_matrix_moves_along_the_boundary():
@@ -379,12 +420,14 @@ def test_what_is_refused(bcg):
         mx.estimate(design, "dl")
     with jax.enable_x64(False), pytest.raises(mx.PrecisionError, match="float64"):
         mx.estimate(design)
-    with pytest.raises(TypeError, match=r"grad requires real"):
-        jax.grad(lambda mask: mx.estimate(replace(design, mask=mask)).beta[0])(design.mask)
     with pytest.raises(mx.InputError, match=r"2 matrices, but the design has 1 level"):
         mx.estimate(design, control={"start": {"a": np.eye(1), "b": np.eye(1)}})
-    with pytest.raises(mx.InputError, match=r"X has shape \(2, 3\)"):
-        mx.predict(mx.estimate(design, "fixed"), np.ones((2, 3)))
+    # Six coefficients: of two predictors and three outcomes, not the other way round.
+    six = replace(ESTIMATE, beta=np.zeros(6), vcov=np.eye(6), k=3)
+    _, covariance = mx.predict(six, np.ones((1, 2)))
+    np.testing.assert_array_equal(covariance[0], 2 * np.eye(3))
+    with pytest.raises(mx.InputError, match=r"X has shape \(1, 3\): it must be \(m, 2\)"):
+        mx.predict(six, np.ones((1, 3)))
 
     def of_labels(group):
         table = {"g": group}
@@ -396,3 +439,23 @@ def test_what_is_refused(bcg):
         jax.jit(lambda P: mx.make_design(bcg.logor, S=bcg.logorvar, bscov="prop", Psi_fix=P))(
             jnp.eye(1)
         )
+
+
+ESTIMATE = mx.Estimate(*[np.zeros(2)] * 3, (np.eye(2),), *[np.zeros(())] * 4, 2)
+FUNCTIONS = {
+    "estimate": lambda design: mx.estimate(design).beta[0],
+    "the fixed estimate": lambda design: mx.estimate(design, "fixed").beta[0],
+    "log_likelihood": lambda design: mx.log_likelihood(np.ones(3), design),
+    "log_density": lambda design: mx.log_density(np.zeros(2), np.zeros(3), design),
+    "blups": lambda design: mx.blups(ESTIMATE, design).sum(),
+    "cochran_q": lambda design: mx.cochran_q(design)[0],
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("part", ["groups", "mask"])
+def test_labels_have_no_derivative_rather_than_a_zero(name, part):
+    design = random_design(k=2, n=6, p=1)
+    values = jnp.asarray(getattr(design, part), float)
+    with pytest.raises(mx.InputError, match=f"{part} of the design has no derivative"):
+        jax.grad(lambda values: FUNCTIONS[name](replace(design, **{part: values})))(values)
