@@ -109,7 +109,7 @@ def make_design(
     dims = [k * level.Z.shape[1] for level in levels]
     structures = resolve_structures(bscov, Psi_fix, [level.name for level in levels], dims)
     codes = [level.codes for level in levels]
-    if _traced([S, rho, mask]) and not is_spanning(S, k):
+    if not is_spanning(S, k) and _traced([S, rho, mask]):
         layout = build_layout(n, k, codes, dims)
         errors = _traced_errors(S, rho, table, mask)
     else:
@@ -261,13 +261,11 @@ def _traced_blocks(
     return tuple(entries[at.astype(int)] for at in placed)
 
 
-def _traced_errors(S: Any, rho: Any, table: pd.DataFrame | None, mask: Any) -> Any:
+def _traced_errors(S: Any, rho: Any, table: pd.DataFrame | None, mask: Any) -> Array:
     """S of every row where it, its correlation or the mask is traced, shape (n, k, k)."""
     n, k = mask.shape
     if not _traced(S):
-        matrices = unit_matrices(S, None if _traced(rho) else rho, table, n, k)
-        if not _traced(rho):
-            return matrices
+        matrices = unit_matrices(S, None, table, n, k)
         variances = holds_variances(S, table, k)
         S = np.diagonal(matrices, axis1=1, axis2=2) if variances else matrices
     try:

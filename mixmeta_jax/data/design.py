@@ -301,9 +301,8 @@ def _errors(xp: ModuleType, design: Design, b: int, rows: np.ndarray, seen: Arra
     else:
         units = _gather(xp, _symmetric(xp, design.S).reshape(design.n, k * k), rows)
         units = units.reshape(n_b, k, k, N)
-        eye = np.eye(n_b, dtype=bool)[:, None, :, None, None]
-        # Not a product: what is missing in S, and not read, would be NaN beside its unit too.
-        S = xp.where(eye, units[:, :, None], 0.0)
+        eye = np.eye(n_b)[:, None, :, None, None]
+        S = units[:, :, None] * eye
     pair = seen[:, :, None, None] & seen[None, None]
     unit = np.eye(n_b * k).reshape(n_b, k, n_b, k, 1)
     return xp.where(pair, S, unit)
