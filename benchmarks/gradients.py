@@ -31,6 +31,7 @@ def cases():
     yield "school, two levels", school.effect.to_numpy(), school["var"].to_numpy(), levels
     yield "31 of 4 outcomes", *simulated(31, 4), {}
     yield "1,000 of 4 outcomes", *simulated(1000, 4), {}
+    yield "10,000 of 4 outcomes", *simulated(10_000, 4), {}
 
 
 def measure(name, y, S, arguments):

@@ -1,14 +1,14 @@
-"""The log density of all parameters with priors on Ψ, for NumPyro, BlackJAX and other samplers.
+"""The log density of all parameters with priors on Ψ, a plain function of arrays for any sampler.
 
-θ is made for optimisation: a variance is a square and a factor has signs, so that several θ give
-one Ψ. A sampler walks in η instead, one-to-one with Ψ and free of bounds: for each level the
+θ is made for optimisation: a variance is an even power and a factor has signs, so that several θ
+give one Ψ. A sampler walks in η instead, one-to-one with Ψ and free of bounds: for each level the
 logarithms of the standard deviations, then atanh of the partial correlations of i and j given the
 random effects before j, by column. In these coordinates the prior is a product: half-t for each
 standard deviation and, for the correlation matrix, the distribution of Lewandowski, Kurowicka and
 Joe (2009, Journal of Multivariate Analysis 100:1989-2001), whose partial correlations are
-independent Beta variables on (−1, 1). Structures with one correlation take a Beta prior stretched
-over its range, symmetric, and atanh of its place between the bounds −1 and 1. The Jacobian of
-η → Ψ is part of the density.
+independent Beta variables on (−1, 1). Structures with one correlation take a symmetric Beta prior
+stretched over its range, and atanh of its place there, from −1 to 1. The Jacobian of η → Ψ is part
+of the density.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from jax.scipy.special import betaln, gammaln
 from mixmeta_jax.data.design import Design, arrange, parameters_by_level
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.functional import require_float64
-from mixmeta_jax.model.autoregressive import AR1, HeterogeneousAR1
+from mixmeta_jax.model.autoregressive import AR1, ContinuousAR1, HeterogeneousAR1
+from mixmeta_jax.model.given import Correlation, Fixed, Proportional
 from mixmeta_jax.model.likelihood import LOG_2PI
 from mixmeta_jax.model.structure import Structure
 from mixmeta_jax.model.structures import (
@@ -37,8 +38,14 @@ from mixmeta_jax.model.structures import (
 from mixmeta_jax.model.sweep import upward
 
 LOG_2 = 0.6931471805599453
-ONE_SD = (Identity, CompoundSymmetry, AR1)
-ONE_CORRELATION = (CompoundSymmetry, AR1, HeterogeneousCompoundSymmetry, HeterogeneousAR1)
+NO_CORRELATION = (Diagonal, Identity, Proportional, Correlation, Fixed)
+ONE_CORRELATION = (
+    CompoundSymmetry,
+    HeterogeneousCompoundSymmetry,
+    AR1,
+    HeterogeneousAR1,
+    ContinuousAR1,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Priors:
     ----------
     sd_scale, sd_df
         Scale, in units of the outcome, and degrees of freedom of the half-t of each standard
-        deviation.
+        deviation; of τ, where Ψ is τ² times a given matrix.
     concentration
         Of the LKJ prior: 1 is uniform over correlation matrices. Where a structure has one
         correlation, both parameters of its Beta prior: 1 is uniform over its range.
@@ -72,12 +79,12 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
         Coefficients, predictor-major, shape (p·k,).
     eta
         Free parameters of all levels, outer first, shape (n_θ,): per level the log standard
-        deviations (one for "id", "cs" and "ar1"); then, for "unstr", atanh of the partial
-        correlations by column, and for "cs", "hcs", "ar1" and "har1" atanh of the place of the
-        correlation between its bounds, from −1 to 1.
+        deviations (one for "id", "cs", "ar1" and "car1"; log τ for "prop"; nothing for "fixed");
+        then, for "unstr", atanh of the partial correlations by column, and for structures with one
+        correlation atanh of its place between its bounds, from −1 to 1 ("car1" and "hcar1": the
+        correlation of the two closest times, from 0 to 1).
     design
-        From `make_design`, its structures among "unstr", "diag", "id", "cs", "hcs", "ar1" and
-        "har1".
+        From `make_design`, its structures among those that `mixmeta` knows by name.
     priors
         `Priors`; default half-t₃ of scale 1, uniform correlations, flat β.
 
@@ -91,7 +98,19 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
     PrecisionError
         Where float64 is off.
     InputError
-        For another structure, or parameters of the wrong length.
+        For a structure of one's own, or parameters of the wrong length.
+
+    Notes
+    -----
+    Nothing here belongs to one sampler: any that takes a log density of arrays will do. NumPyro
+    samples it in ``notebooks/03_bayesian.ipynb``; with BlackJAX (not installed with this package)::
+
+        def density(q):
+            return mx.log_density(q["beta"], q["eta"], design)
+        start = {"beta": jnp.zeros(1), "eta": jnp.full(2, -1.0)}
+        warmup = blackjax.window_adaptation(blackjax.nuts, density)
+        (state, settings), _ = warmup.run(jax.random.key(0), start, num_steps=300)
+        step = jax.jit(blackjax.nuts(density, **settings).step)  # state, info = step(key, state)
     """
     require_float64()
     priors = Priors() if priors is None else priors
@@ -122,7 +141,7 @@ def log_prior(eta: Array, design: Design, priors: Priors) -> Array:
     """The log prior density of η, normalised."""
     total = jnp.zeros(())
     for structure, part, d in _levels(eta, design):
-        n_sd = 1 if isinstance(structure, ONE_SD) else d
+        n_sd = len(part) - 1 if isinstance(structure, ONE_CORRELATION) else d
         log_sd, u = part[:n_sd], part[n_sd:]
         nu = priors.sd_df
         constant = LOG_2 + gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * jnp.log(nu * jnp.pi)
@@ -140,11 +159,10 @@ def log_prior(eta: Array, design: Design, priors: Priors) -> Array:
 
 def _levels(eta: Array, design: Design) -> list[tuple[Structure, Array, int]]:
     for structure in design.structures:
-        if not isinstance(structure, (Unstructured, Diagonal, Identity, *ONE_CORRELATION)):
+        if not isinstance(structure, (Unstructured, *NO_CORRELATION, *ONE_CORRELATION)):
             raise InputError(
-                f"The structure '{structure.name}' has no prior here: choose 'unstr', 'diag', "
-                "'id', 'cs', 'hcs', 'ar1' or 'har1', or write the density of its parameters with "
-                "log_likelihood."
+                f"The structure '{structure.name}' has no prior here: choose one that mixmeta "
+                "knows by name, or write the density of its parameters with log_likelihood."
             )
     eta = jnp.asarray(eta)
     n = sum(design.n_parameters)
@@ -172,11 +190,13 @@ def _covariance(structure: Structure, part: Array, d: int) -> Array:
 
 def _parameters(structure: Structure, part: Array, d: int) -> Array:
     """θ of a structure with at most one correlation, which lies at tanh u between its bounds."""
-    if not isinstance(structure, ONE_CORRELATION):
-        return jnp.exp(part)
+    if isinstance(structure, NO_CORRELATION):
+        return jnp.exp(part / 2 if isinstance(structure, Correlation) else part)
     log_sd, u = part[:-1], part[-1]
     if isinstance(structure, CompoundSymmetry):  # roots of σ²(1 − ρ) and σ²(1 + (d − 1)ρ)
         shares = jax.nn.sigmoid(jnp.stack([-2 * u, 2 * u])) * jnp.array([d / (d - 1), d])
         return jnp.exp(log_sd) * jnp.sqrt(shares)
-    sizes = jnp.exp(log_sd if isinstance(structure, AR1) else log_sd / 2)
-    return jnp.append(sizes, 2 * jnp.arctan(jnp.tanh(u / 2)))  # the angle whose sine is tanh u
+    sizes = jnp.exp(log_sd if len(log_sd) == 1 else log_sd / 2)  # several: roots of the sds
+    half = jnp.arctan(jnp.tanh(u / 2))  # of the angle whose sine is tanh u
+    angle = jnp.pi / 4 + half if isinstance(structure, ContinuousAR1) else 2 * half
+    return jnp.append(sizes, angle)

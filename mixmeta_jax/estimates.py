@@ -7,7 +7,7 @@ Every function takes a design, whose arrays may be traced, and composes with ``j
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -45,6 +45,8 @@ class Estimate:
         Code of a `Status`: ``mx.Status(int(estimate.status))``.
     n_iter, gradient_norm
         Evaluations of the likelihood; scale-free norm of the gradient.
+    k
+        Number of outcomes.
     """
 
     beta: Array
@@ -55,6 +57,7 @@ class Estimate:
     status: Array
     n_iter: Array
     gradient_norm: Array
+    k: int = field(metadata={"static": True})
 
 
 def estimate(
@@ -62,9 +65,11 @@ def estimate(
 ) -> Estimate:
     """Fit a model as a function that JAX can differentiate.
 
-    The numbers are those of `mixmeta`. Their derivatives follow from the implicit function theorem
-    at the optimum, forward and reverse, to second order: in ``y``, ``X``, ``S``, ``Z`` and whatever
-    these are computed from (an offset, a correlation, a first-stage setting).
+    The numbers are those of `mixmeta`, unless `mixmeta` restarts from random points or turns Λ,
+    which is not followed here (see Notes). Their derivatives follow from the implicit function
+    theorem at the optimum, forward and reverse, to second order: in ``y``, ``X``, ``S``, ``Z`` and
+    whatever these are computed from (an offset, a correlation, a first-stage setting). ∂/∂S is
+    symmetric: the two entries of a covariance take half of its derivative each.
 
     Parameters
     ----------
@@ -85,7 +90,8 @@ def estimate(
     PrecisionError
         Where float64 is off.
     InputError
-        For an unknown method, or a ``start`` that does not fit the levels.
+        For an unknown method, a ``start`` that does not fit the levels, or ``groups`` or a ``mask``
+        of floating-point numbers, as where a derivative in them is asked for.
 
     Notes
     -----
@@ -97,7 +103,9 @@ def estimate(
     At a boundary (``status`` BOUNDARY: a zero variance) the derivative is that of the constrained
     optimum: the null variance stays null. Where the likelihood is flat in some parameters
     (NOT_IDENTIFIED), they are held; β̂, Ψ̂ and the rest are right as far as the data identify them.
-    Where a fit has not converged the derivatives are those at the point it reached, or NaN.
+    Where a fit has not converged the derivatives are those at the point it reached, or NaN. They
+    are NaN too where the likelihood curves upwards at the optimum by so little, below 1e-5 of the
+    information, that the status lets it pass as flat.
 
     Examples
     --------
@@ -132,6 +140,7 @@ def estimate(
             jnp.where(jnp.isfinite(loglik), found.status, int(Status.NOT_FINITE)),
             found.n_iter,
             found.norm,
+            design.k,
         )
 
 
@@ -188,13 +197,10 @@ def predict(fitted: Estimate, X: Any) -> tuple[Array, Array]:
         Where X does not have the predictors of the fit.
     """
     X = jnp.asarray(X)
-    if X.ndim != 2 or X.shape[1] == 0 or len(fitted.beta) % X.shape[1]:
-        raise InputError(
-            f"X has shape {X.shape}: it must have shape (m, p) with the predictors of the fit, "
-            f"which has {len(fitted.beta)} coefficients."
-        )
-    p = X.shape[1]
-    k = len(fitted.beta) // p
+    k = fitted.k
+    p = len(fitted.beta) // k
+    if X.ndim != 2 or X.shape[1] != p:
+        raise InputError(f"X has shape {X.shape}: it must be (m, {p}), the predictors of the fit.")
     V = fitted.vcov.reshape(p, k, p, k)
     return X @ fitted.beta.reshape(p, k), jnp.einsum("na,aobr,nb->nor", X, V, X)
 

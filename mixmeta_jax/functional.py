@@ -16,13 +16,14 @@ import pandas as pd
 from jax import Array
 from jax.core import Tracer
 
-from mixmeta_jax.data.design import Design, arrange, orthonormal_basis, spanning_blocks
+from mixmeta_jax.data.blocks import is_spanning
+from mixmeta_jax.data.design import Blocks, Design, arrange, orthonormal_basis, spanning_blocks
 from mixmeta_jax.data.frame import random_levels
 from mixmeta_jax.data.grouping import parse_random
 from mixmeta_jax.data.layout import Layout, build_layout
 from mixmeta_jax.data.matrices import correlations, triangle_size
 from mixmeta_jax.data.rows import as_pandas
-from mixmeta_jax.data.within_study import within_study
+from mixmeta_jax.data.within_study import holds_variances, unit_matrices, within_study
 from mixmeta_jax.errors import InputError, PrecisionError
 from mixmeta_jax.model.catalogue import resolve_structures
 from mixmeta_jax.model.likelihood import log_likelihood_at
@@ -51,7 +52,9 @@ def make_design(
         Fixed-effects predictors, shape (n, p); None for a column of ones.
     S
         Error covariances in any form of `mixmeta`; traced: (n,), (n, k), (n, k(k+1)/2) or
-        (n, k, k). Where an outcome is missing its entries are not read.
+        (n, k, k), as an array or a list of its rows, or {group label: matrix} over the rows of
+        the group. Where an outcome is missing its entries are not read. A matrix is averaged with
+        its transpose: of the derivative in a covariance each of its two entries takes half.
     random, data
         Grouping and random predictors, as in `mixmeta`, and the frame with their columns, which
         must be complete. None: every row is a group of its own.
@@ -106,10 +109,9 @@ def make_design(
     dims = [k * level.Z.shape[1] for level in levels]
     structures = resolve_structures(bscov, Psi_fix, [level.name for level in levels], dims)
     codes = [level.codes for level in levels]
-    traced = any(isinstance(part, Tracer) for part in (S, rho, mask))
-    if traced and not isinstance(S, Mapping):
+    if not is_spanning(S, k) and _traced([S, rho, mask]):
         layout = build_layout(n, k, codes, dims)
-        errors = _traced_errors(S, rho, n, k)
+        errors = _traced_errors(S, rho, table, mask)
     else:
         layout, errors = _checked_errors(S, rho, table, random, mask, codes, dims)
     basis = np.eye(X.shape[1]) if isinstance(X, Tracer) else orthonormal_basis(X)
@@ -196,6 +198,11 @@ def _concrete(values: Any) -> Any:
     return values.astype(float) if isinstance(values, Tracer) else np.asarray(values, np.float64)
 
 
+def _traced(values: Any) -> bool:
+    """Whether an array, or one of a list of them, is traced."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree_util.tree_leaves(values))
+
+
 def _xp(values: Any) -> Any:
     return jnp if isinstance(values, Tracer) else np
 
@@ -216,26 +223,67 @@ def _checked_errors(
     level = None if random is None else parse_random(random, rows)[0].name
     every = np.ones(n, bool)
     names = [f"y{o + 1}" for o in range(k)] if k > 1 else ["y"]
-    within = within_study(S, rho, rows, level, seen, every, every, names)
+    checked = S
+    if isinstance(S, Mapping):
+        checked = {label: _stand_in(block) for label, block in S.items()}
+    within = within_study(checked, rho, rows, level, seen, every, every, names)
     if within.blocks is None:
         return build_layout(n, k, codes, dims), within.unit
     layout = build_layout(n, k, codes, dims, [units for units, _ in within.blocks])
-    return layout, spanning_blocks(layout, within.blocks, n, k)
+    if not isinstance(S, Mapping) or not _traced(list(S.values())):
+        return layout, spanning_blocks(layout, within.blocks, n, k)
+    labels = (rows.index if level is None else rows[level]).tolist()
+    matrices = []
+    for units, matrix in within.blocks:
+        block = S[labels[units[0]]]
+        matrices.append(jnp.atleast_2d(block) if isinstance(block, Tracer) else matrix)
+    return layout, _traced_blocks(layout, [units for units, _ in within.blocks], matrices, n, k)
 
 
-def _traced_errors(S: Any, rho: Any, n: int, k: int) -> Array:
-    """S of every row from traced arrays, shape (n, k, k)."""
-    S = jnp.asarray(S, float)
+def _stand_in(block: Any) -> Any:
+    """An identity in place of a traced block, for the checks of labels and sizes."""
+    if not isinstance(block, Tracer):
+        return block
+    return np.eye(*block.shape) if block.ndim == 2 else np.ones(block.shape)
+
+
+def _traced_blocks(
+    layout: Layout, units: list[np.ndarray], matrices: list[Any], n: int, k: int
+) -> Blocks:
+    """As `spanning_blocks`, which here places the positions of all entries in one long vector."""
+    ends = np.cumsum([1, *(matrix.size for matrix in matrices)])
+    positions = [
+        np.arange(first, first + matrix.size).reshape(matrix.shape)
+        for first, matrix in zip(ends[:-1], matrices, strict=True)
+    ]
+    entries = jnp.concatenate([jnp.zeros(1), *(jnp.ravel(matrix) for matrix in matrices)])
+    placed = spanning_blocks(layout, tuple(zip(units, positions, strict=True)), n, k)
+    return tuple(entries[at.astype(int)] for at in placed)
+
+
+def _traced_errors(S: Any, rho: Any, table: pd.DataFrame | None, mask: Any) -> Array:
+    """S of every row where it, its correlation or the mask is traced, shape (n, k, k)."""
+    n, k = mask.shape
+    if not _traced(S):
+        matrices = unit_matrices(S, None, table, n, k)
+        variances = holds_variances(S, table, k)
+        S = np.diagonal(matrices, axis1=1, axis2=2) if variances else matrices
+    try:
+        S = jnp.asarray(S, float)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "S is traced and its entries differ in shape: give one of the same shape per row, or "
+            "blocks by group as {label: matrix}."
+        ) from error
     S = S[:, None] if S.ndim == 1 else S
     if S.shape == (n, k):
-        if not isinstance(rho, Tracer):
-            R: Any = correlations(rho, n, k)
-        elif rho.ndim == 2:
-            R = rho.astype(float)
-        else:
-            R = jnp.where(jnp.eye(k, dtype=bool), 1.0, rho.astype(float))
-        sd = jnp.sqrt(S)
-        return sd[:, :, None] * sd[:, None, :] * R
+        # A variance that is not read must not meet the infinite slope of the root at zero.
+        sd = jnp.sqrt(jnp.where(mask, S, 1.0))
+        return sd[:, :, None] * sd[:, None, :] * _correlation(rho, n, k)
+    if rho is not None:
+        raise InputError(
+            "rho is given, but S holds covariances already: give one of the two, or variances."
+        )
     if S.ndim == 2 and triangle_size(S.shape[1]) == k:
         columns, rows = np.triu_indices(k)
         lower = jnp.zeros((n, k, k), S.dtype).at[:, rows, columns].set(S)
@@ -246,3 +294,14 @@ def _traced_errors(S: Any, rho: Any, n: int, k: int) -> Array:
         f"S has shape {S.shape}: traced, it must be ({n},), ({n}, {k}), ({n}, {k * (k + 1) // 2}) "
         f"or ({n}, {k}, {k})."
     )
+
+
+def _correlation(rho: Any, n: int, k: int) -> Any:
+    if rho is not None and k == 1:
+        raise InputError("rho is given, but one outcome has no correlation: leave it out.")
+    if not _traced(rho):
+        return correlations(rho, n, k)
+    rho = jnp.asarray(rho, float)
+    if rho.shape not in ((), (k, k)):
+        raise InputError(f"rho has shape {rho.shape}: traced, it must be a scalar or {k} x {k}.")
+    return jnp.where(np.eye(k, dtype=bool), 1.0, rho)

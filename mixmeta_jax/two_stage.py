@@ -68,6 +68,8 @@ def pool(
     columns = [f"b{i + 1}" for i in range(k)] if names is None else [str(name) for name in names]
     if len(columns) != k or len(set(columns)) < k:
         raise InputError(f"names are {columns}: give {k} different ones, one per coefficient.")
+    if any("`" in name for name in columns):
+        raise InputError(f"names are {columns}: they go into a formula, so leave out the backtick.")
     table = pd.DataFrame(b, columns=columns, index=index)
     if data is not None:
         table = table.join(_matched(as_pandas(data), index, columns))

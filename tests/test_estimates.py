@@ -41,19 +41,26 @@ def summary(e):
     return sum(parts) + sum((P * jnp.cos(jnp.arange(P.size)).reshape(P.shape)).sum() for P in e.Psi)
 
 
-def along(design, seed=0):
-    """Move the y, X, S and Z of a design in a random direction."""
+def direction(design, seed=0):
+    """A random direction in which the y, X, S and Z of a design move."""
     rng = np.random.default_rng(seed)
-    dy, dX = rng.normal(size=design.y.shape), rng.normal(size=design.X.shape)
-    dS = jax.tree.map(lambda S: S * 0.3, design.S)
-    dZ = [rng.normal(size=Z.shape) for Z in design.Z]
 
-    def move(t):
-        S = jax.tree.map(lambda S, dS: S + t * dS, design.S, dS)
-        Z = tuple(Z + t * d for Z, d in zip(design.Z, dZ, strict=True))
-        return replace(design, y=design.y + t * dy, X=design.X + t * dX, S=S, Z=Z)
+    def change(S):
+        # Of the standard deviations: however ill-conditioned, S stays positive definite.
+        relative = 0.2 * rng.normal(size=S.shape[:-1])
+        return S * (relative[..., :, None] + relative[..., None, :])
 
-    return move
+    return {
+        "y": rng.normal(size=design.y.shape),
+        "X": rng.normal(size=design.X.shape),
+        "S": jax.tree.map(change, design.S),
+        "Z": tuple(rng.normal(size=Z.shape) for Z in design.Z),
+    }
+
+
+def moved(design, change, t):
+    parts = {name: getattr(design, name) for name in change}
+    return replace(design, **jax.tree.map(lambda part, d: part + t * d, parts, change))
 
 
 def difference(f, step):
@@ -86,37 +93,63 @@ def test_the_estimate_is_that_of_mixmeta(name):
     assert covariance.shape == (2, reference.frame.k, reference.frame.k)
 
 
-CASES = {
-    "two levels": {"k": 1, "q": (1, 1), "n": 40, "missing": 0.0},
-    "random slope, diagonal": {"k": 1, "q": (2,), "n": 40, "missing": 0.0, "bscov": "diag"},
-}
-
-
 def everything(e, design):
     """An estimate and what is computed from it: BLUPs, predictions, Q and I²."""
-    mean, covariance = mx.predict(e, jnp.array([[1.0, 2.0]]))
+    mean, covariance = mx.predict(e, jnp.arange(1.0, design.p + 1)[None])
     Q, I2 = mx.cochran_q(design)
     blups = mx.blups(e, design)
     weights = jnp.cos(jnp.arange(blups.size)).reshape(blups.shape)
     return jnp.stack([summary(e), (weights * blups).sum(), mean.sum() + covariance.sum(), Q, I2])
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_derivatives_are_those_of_refits(case):
-    design = random_design(seed=7, **CASES[case])
-    move = along(replace(design, y=3 * design.y))
+@functools.partial(jax.jit, static_argnames="method")
+def moving(t, design, change, method):
+    """Everything at t along a line, its slope, and the estimate."""
 
     def value(t):
-        design = move(t)
-        return everything(mx.estimate(design), design)
+        at = moved(design, change, t)
+        e = mx.estimate(at, method)
+        return everything(e, at), e
 
-    moved = jax.jit(lambda t: jax.jvp(value, (t,), (1.0,)))
-    _, derivative = moved(0.0)
-    expected = difference(lambda t: moved(t)[0], 1e-3)
+    return jax.jvp(value, (t,), (1.0,), has_aux=True)
+
+
+# Two outcomes; three of which many are missing; two levels; random slopes and S that spans rows.
+REFERENCES = [
+    "berkey_reml",
+    "smoking_cs_reml",
+    "school_district_study_reml",
+    "gliomas_M7_ml",
+]
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_derivatives_are_those_of_refits(name):
+    reference = calls.fit(name)
+    design, method = reference.design, reference.method
+    change = direction(design)
+    _, derivative, e = moving(0.0, design, change, method)
+    np.testing.assert_allclose(e.beta, reference.coef, rtol=1e-8, atol=1e-10)
+    expected = difference(lambda t: moving(t, design, change, method)[0], 1e-3)
+    np.testing.assert_allclose(derivative, expected, rtol=1e-5)
+
+
+def test_at_a_null_variance_of_one_level_the_other_moves():
+    # The outcomes of the schools dealt anew: districts no longer differ.
+    design = calls.fit("school_district_study_reml").design
+    deal = np.random.default_rng(0).permutation(design.n)
+    design = replace(design, y=design.y[deal], S=design.S[deal])
+    change = direction(design)
+    _, derivative, e = moving(0.0, design, change, "reml")
+    assert mx.Status(int(e.status)) is mx.Status.BOUNDARY
+    districts, schools = (float(Psi[0, 0]) for Psi in e.Psi)
+    assert districts < 1e-12 < 1e-3 < schools
+    expected = difference(lambda t: moving(t, design, change, "reml")[0], 1e-3)
     np.testing.assert_allclose(derivative, expected, rtol=1e-5)
 
 
 D = 3
+AS_IS = np.ones(D)
 STRUCTURES = {
     "unstr": mx.Unstructured(),
     "diag": mx.Diagonal(),
@@ -170,38 +203,75 @@ def any_of():
     design = random_design(seed=7, k=D, n=30, missing=0.1, codes=[np.arange(30)])
     shared = np.random.default_rng(3).normal(size=(30, 1))
     base = replace(design, y=2 * design.y + 2 * shared, complete=False)
+    change = direction(base)
 
-    def value(t, which, mask):
-        design = along(base)(t)
+    def value(t, which, mask, size):
+        design = moved(replace(base, y=base.y * size), change, t)
         design = replace(design, structures=(AnyOf(which),), mask=mask)
         e = mx.estimate(design)
-        return jnp.stack([summary(e), e.beta @ jnp.cos(jnp.arange(e.beta.size))]), e.status
+        return jnp.stack([summary(e), e.beta @ jnp.cos(jnp.arange(e.beta.size))]), e
 
-    def moved(t, which, mask):
-        return jax.jvp(lambda t: value(t, which, mask), (t,), (1.0,), has_aux=True)
+    def moving(t, which, mask, size):
+        return jax.jvp(lambda t: value(t, which, mask, size), (t,), (1.0,), has_aux=True)
 
-    return jax.jit(moved), base.mask
+    return jax.jit(moving), base.mask
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_every_structure_moves_as_its_refits(any_of, name):
-    moved, mask = any_of
+    moving, mask = any_of
     which = list(STRUCTURES).index(name)
-    _, derivative, status = moved(0.0, which, mask)
-    assert mx.Status(int(status)).converged
-    expected = difference(lambda t: moved(t, which, mask)[0], 1e-3)
+    _, derivative, e = moving(0.0, which, mask, AS_IS)
+    assert mx.Status(int(e.status)).converged
+    expected = difference(lambda t: moving(t, which, mask, AS_IS)[0], 1e-3)
     np.testing.assert_allclose(derivative, expected, rtol=1e-5)
 
 
 def test_what_the_data_identify_moves_beside_what_they_do_not(any_of):
     # The first outcome and the last are never seen together: their covariance is free.
-    moved, mask = any_of
+    moving, mask = any_of
     mask = mask & np.where(np.arange(30)[:, None] % 2, [True, True, False], [False, True, True])
-    _, derivative, status = moved(0.0, 0, mask)
-    assert mx.Status(int(status)) is mx.Status.NOT_IDENTIFIED
-    expected = difference(lambda t: moved(t, 0, mask)[0], 1e-3)
+    _, derivative, e = moving(0.0, 0, mask, AS_IS)
+    assert mx.Status(int(e.status)) is mx.Status.NOT_IDENTIFIED
+    expected = difference(lambda t: moving(t, 0, mask, AS_IS)[0], 1e-3)
     assert float(derivative[1]) == pytest.approx(float(expected[1]), rel=1e-5)
     assert np.isfinite(derivative).all()
+
+
+def test_a_null_variance_among_standard_deviations_stays(any_of):
+    # Its parameter, a root of a standard deviation, has no information at all there.
+    moving, mask = any_of
+    which, size = list(STRUCTURES).index("hcs"), np.array([1.0, 1.0, -0.05])
+    _, derivative, e = moving(0.0, which, mask, size)
+    assert mx.Status(int(e.status)) is mx.Status.BOUNDARY
+    assert float(e.Psi[0][2, 2]) < 1e-9
+    expected = difference(lambda t: moving(t, which, mask, size)[0], 1e-3)
+    np.testing.assert_allclose(derivative, expected, rtol=1e-5)
+
+
+def test_the_two_entries_of_a_covariance_share_its_derivative():
+    design = random_design(seed=7, k=2, n=14, missing=0.2, codes=[np.arange(14)])
+    y, S = jnp.asarray(3 * np.nan_to_num(design.y)), jnp.asarray(design.S)
+    rng = np.random.default_rng(2)
+    dy, dS = rng.normal(size=y.shape), rng.normal(size=S.shape)
+
+    def value(y, S):
+        return summary(mx.estimate(replace(design, y=y, S=S)))
+
+    def both_modes(y, S):
+        value_and_slopes = jax.value_and_grad(value, (0, 1))(y, S)
+        return *value_and_slopes, jax.jvp(value, (y, S), (dy, dS))[1]
+
+    both_modes = jax.jit(both_modes)
+    _, (in_y, in_S), forward = both_modes(y, S)
+    assert float((in_y * dy).sum() + (in_S * dS).sum()) == pytest.approx(float(forward), rel=1e-8)
+    assert (np.asarray(in_y)[~design.mask] == 0).all()
+    np.testing.assert_array_equal(in_S, in_S.swapaxes(1, 2))
+    i = int(np.argmax(design.mask.all(1)))  # both outcomes are there
+    both = np.zeros(S.shape)
+    both[i, 0, 1] = both[i, 1, 0] = 1.0
+    expected = difference(lambda h: both_modes(y, S + h * both)[0], 1e-3)
+    assert float(in_S[i, 0, 1] + in_S[i, 1, 0]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_rule_is_the_same_through_long_data(monkeypatch):
@@ -220,9 +290,7 @@ def test_the_rule_is_the_same_through_long_data(monkeypatch):
     monkeypatch.setattr(one_level, "FEWEST", 1)
     assert one_level.covers(arrange(design))
     for ours, theirs in zip(slopes(), swept, strict=True):
-        # An entry of S counts with its mirror image.
-        symmetric = [g + g.swapaxes(1, 2) if g.ndim == 3 else g for g in (ours, theirs)]
-        np.testing.assert_allclose(*symmetric, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-10)
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +355,17 @@ def test_two_orders_in_a_correlation_and_an_offset():
     two_orders(f, jnp.array([0.4, 0.2]))
 
 
+def test_two_orders_at_two_levels():
+    design = calls.fit("school_district_study_reml").design
+    dy = np.random.default_rng(3).normal(size=design.y.shape)
+    two_orders(
+        lambda a: summary(
+            mx.estimate(replace(design, y=design.y + a[0] * dy, S=design.S * jnp.exp(a[1])))
+        ),
+        jnp.zeros(2),
+    )
+
+
 def test_a_thousand_gradients_in_a_batch(pooled):
     f, y, s = pooled
     many = y + 0.1 * np.random.default_rng(1).normal(size=(1000, 13))
@@ -299,17 +378,22 @@ def test_a_thousand_gradients_in_a_batch(pooled):
     np.testing.assert_allclose(total, batch, rtol=1e-8, atol=1e-12)
 
 
-def test_at_a_null_variance_the_derivative_is_that_of_the_constrained_optimum(bcg):
-    # Outcomes that vary less than their errors: τ² = 0, and β̂ is the weighted mean.
+@pytest.mark.parametrize(
+    ("method", "status"), [("reml", mx.Status.BOUNDARY), ("fixed", mx.Status.CONVERGED)]
+)
+def test_without_a_variance_the_derivative_is_that_of_the_weighted_mean(bcg, method, status):
+    # Outcomes that vary less than their errors: τ² = 0 under REML too.
     y, s = jnp.asarray(0.1 * bcg.logor.to_numpy()), jnp.asarray(bcg.logorvar.to_numpy())
 
-    def value(y):
-        e = mx.estimate(mx.make_design(y, S=s))
-        return e.beta[0] + e.Psi[0][0, 0], e.status
+    def value(y, s):
+        e = mx.estimate(mx.make_design(y, S=s), method)
+        return e.beta[0] + sum(P[0, 0] for P in e.Psi), e.status
 
-    gradient, status = jax.jit(jax.grad(value, has_aux=True))(y)
-    assert mx.Status(int(status)) is mx.Status.BOUNDARY
-    np.testing.assert_allclose(gradient, (1 / s) / (1 / s).sum(), rtol=1e-8)
+    (in_y, in_s), found = jax.jit(jax.grad(value, (0, 1), has_aux=True))(y, s)
+    assert mx.Status(int(found)) is status
+    share = (1 / s) / (1 / s).sum()
+    np.testing.assert_allclose(in_y, share, rtol=1e-8)
+    np.testing.assert_allclose(in_s, -share * (y - share @ y) / s, rtol=1e-8, atol=1e-12)
 
 
 def test_a_singular_matrix_moves_along_the_boundary():
@@ -336,12 +420,14 @@ def test_what_is_refused(bcg):
         mx.estimate(design, "dl")
     with jax.enable_x64(False), pytest.raises(mx.PrecisionError, match="float64"):
         mx.estimate(design)
-    with pytest.raises(TypeError, match=r"grad requires real"):
-        jax.grad(lambda mask: mx.estimate(replace(design, mask=mask)).beta[0])(design.mask)
     with pytest.raises(mx.InputError, match=r"2 matrices, but the design has 1 level"):
         mx.estimate(design, control={"start": {"a": np.eye(1), "b": np.eye(1)}})
-    with pytest.raises(mx.InputError, match=r"X has shape \(2, 3\)"):
-        mx.predict(mx.estimate(design, "fixed"), np.ones((2, 3)))
+    # Six coefficients: of two predictors and three outcomes, not the other way round.
+    six = replace(ESTIMATE, beta=np.zeros(6), vcov=np.eye(6), k=3)
+    _, covariance = mx.predict(six, np.ones((1, 2)))
+    np.testing.assert_array_equal(covariance[0], 2 * np.eye(3))
+    with pytest.raises(mx.InputError, match=r"X has shape \(1, 3\): it must be \(m, 2\)"):
+        mx.predict(six, np.ones((1, 3)))
 
     def of_labels(group):
         table = {"g": group}
@@ -353,3 +439,23 @@ def test_what_is_refused(bcg):
         jax.jit(lambda P: mx.make_design(bcg.logor, S=bcg.logorvar, bscov="prop", Psi_fix=P))(
             jnp.eye(1)
         )
+
+
+ESTIMATE = mx.Estimate(*[np.zeros(2)] * 3, (np.eye(2),), *[np.zeros(())] * 4, 2)
+FUNCTIONS = {
+    "estimate": lambda design: mx.estimate(design).beta[0],
+    "the fixed estimate": lambda design: mx.estimate(design, "fixed").beta[0],
+    "log_likelihood": lambda design: mx.log_likelihood(np.ones(3), design),
+    "log_density": lambda design: mx.log_density(np.zeros(2), np.zeros(3), design),
+    "blups": lambda design: mx.blups(ESTIMATE, design).sum(),
+    "cochran_q": lambda design: mx.cochran_q(design)[0],
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("part", ["groups", "mask"])
+def test_labels_have_no_derivative_rather_than_a_zero(name, part):
+    design = random_design(k=2, n=6, p=1)
+    values = jnp.asarray(getattr(design, part), float)
+    with pytest.raises(mx.InputError, match=f"{part} of the design has no derivative"):
+        jax.grad(lambda values: FUNCTIONS[name](replace(design, **{part: values})))(values)

@@ -53,7 +53,7 @@ def test_two_levels_from_a_frame(float64):
 def test_everything_may_be_traced_under_jit_and_vmap(float64):
     smoking = mx.load_dataset("smoking")
     y = smoking[["yB", "yC", "yD"]].to_numpy()
-    S = np.nan_to_num(mx.xpnd(smoking[["SBB", "SBC", "SBD", "SCC", "SCD", "SDD"]]))
+    S = mx.xpnd(smoking[["SBB", "SBC", "SBD", "SCC", "SCD", "SDD"]])
 
     def value(theta, y, S):
         return mx.log_likelihood(theta, mx.make_design(y, S=S, bscov="cs"), "ml")
@@ -72,16 +72,78 @@ def test_everything_may_be_traced_under_jit_and_vmap(float64):
 
 def test_derivative_in_the_within_study_correlation(float64):
     p53 = mx.load_dataset("p53")
-    y, v = p53[["y1", "y2"]].to_numpy(), np.nan_to_num(p53[["V1", "V2"]].to_numpy(), nan=1.0)
+    y, v = p53[["y1", "y2"]].to_numpy(), jnp.asarray(p53[["V1", "V2"]].to_numpy())
     theta = jnp.array([0.4, 0.3, 0.5])
 
-    def value(rho):
-        return mx.log_likelihood(theta, mx.make_design(y, S=v, rho=rho))
+    @jax.jit
+    def value_and_slopes(rho, v):
+        def value(rho, v):
+            return mx.log_likelihood(theta, mx.make_design(y, S=v, rho=rho))
 
-    slope = float(jax.grad(value)(0.5))
+        return jax.value_and_grad(value, (0, 1))(rho, v)
+
+    _, (slope, slopes) = value_and_slopes(0.5, v)
     step = 1e-6
-    difference = float(value(0.5 + step) - value(0.5 - step)) / (2 * step)
-    assert slope == pytest.approx(difference, rel=1e-7)
+    difference = value_and_slopes(0.5 + step, v)[0] - value_and_slopes(0.5 - step, v)[0]
+    assert float(slope) == pytest.approx(float(difference) / (2 * step), rel=1e-7)
+    # Whatever stands for the variance of a missing outcome, its root included, is not read.
+    assert np.isnan(v).any()
+    for filled in (jnp.nan_to_num(v), jnp.nan_to_num(v, nan=1.0)):
+        _, (same, others) = value_and_slopes(0.5, filled)
+        assert float(same) == pytest.approx(float(slope), rel=1e-12)
+        np.testing.assert_allclose(others, slopes, rtol=1e-12)
+    assert (np.asarray(slopes)[np.isnan(y)] == 0).all()
+    # That of an observed one is.
+    assert np.isnan(value_and_slopes(0.5, v.at[0, 0].set(-1.0))[0])
+
+
+def test_S_may_be_traced_in_every_form_of_arrays(bcg, float64):
+    blocks = calls.gliomas_blocks()
+    gliomas = mx.load_dataset("gliomas")
+    y, random = gliomas.logOR.to_numpy(), "~ 1 | study"
+
+    def of_blocks(blocks):
+        return mx.make_design(y, S=blocks, random=random, data=gliomas)
+
+    def same(a, b):  # what is missing is zero where it can be checked
+        np.testing.assert_array_equal(np.nan_to_num(a), b)
+
+    concrete = of_blocks(blocks).S
+    traced = jax.jit(lambda blocks: of_blocks(blocks).S)(blocks)
+    jax.tree.map(same, traced, concrete)
+    # One of them traced, the others checked as they are.
+    label = next(iter(blocks))
+    mixed = jax.jit(lambda block: of_blocks({**blocks, label: block}).S)(blocks[label])
+    jax.tree.map(same, mixed, concrete)
+    with pytest.raises(mx.InputError, match=f"no block for study {label}"):
+        jax.jit(of_blocks)({name: block for name, block in blocks.items() if name != label})
+
+    variances = bcg.logorvar.tolist()
+    for form in (variances, [np.full((1, 1), v) for v in variances]):
+        S = jax.jit(lambda S: mx.make_design(bcg.logor, S=S).S)(form)
+        np.testing.assert_allclose(S.ravel(), variances, rtol=1e-15)
+    # Columns by name beside outcomes that are traced; a negative variance is never a number.
+    for sign in (1, -1):
+        data = bcg.assign(v=sign * bcg.logorvar)
+        S = jax.jit(lambda y: mx.make_design(y, S="v", data=data).S)(bcg.logor.to_numpy())  # noqa: B023
+        np.testing.assert_allclose(S.ravel(), variances if sign == 1 else np.nan, rtol=1e-15)
+
+
+TWO = np.ones((4, 2))
+
+
+@pytest.mark.parametrize(
+    ("S", "rho", "sentence"),
+    [
+        ([np.eye(2), np.eye(1), np.eye(2), np.eye(2)], None, "its entries differ in shape"),
+        (np.ones((4, 3)), 0.5, "S holds covariances already"),
+        (np.ones((4, 5)), None, r"S has shape \(4, 5\): traced, it must be"),
+        (TWO, np.array([0.1, 0.2]), r"rho has shape \(2,\): traced"),
+    ],
+)
+def test_bad_traced_errors(S, rho, sentence):
+    with pytest.raises(mx.InputError, match=sentence):
+        jax.jit(lambda S, rho: mx.make_design(TWO, S=S, rho=rho).S)(S, rho)
 
 
 def test_designs_are_pytrees_whose_arrays_can_be_replaced(bcg, float64):

@@ -53,6 +53,17 @@ def test_arrays_and_labels_in_place_of_a_mapping():
     assert arrays.index[3] == "city 3" and pairs.index[3] == 3
 
 
+def test_ten_thousand_locations_as_pairs_and_as_arrays():
+    _, b, V, _ = first_stage(10_000)
+    pairs = mx.pool(list(zip(b.tolist(), V, strict=True)), bscov="id")
+    frame = pd.DataFrame(b, columns=["b1", "b2"])
+    direct = mx.mixmeta("b1 + b2", S=V, data=frame, bscov="id")
+    np.testing.assert_allclose(pairs.coef, direct.coef, rtol=1e-12)
+    np.testing.assert_allclose(pairs.Psi, direct.Psi, rtol=1e-12)
+    curve = mx.curves(pairs, [[1.0, 2.0]])["curve"]
+    np.testing.assert_allclose(curve, direct.blup().to_numpy() @ [1.0, 2.0], rtol=1e-10)
+
+
 LABELS, B, V, DATA = first_stage(5)
 PAIRS = list(zip(B, V, strict=True))
 
@@ -71,6 +82,7 @@ PAIRS = list(zip(B, V, strict=True))
         ({"estimates": PAIRS, "labels": list("aabcd")}, "'a' stands for two"),
         ({"estimates": (B, V[:3])}, "5 coefficients, but 3 covariances"),
         ({"estimates": PAIRS, "names": ["b", "b"]}, "2 different ones"),
+        ({"estimates": PAIRS, "names": ["a b", "c`d"]}, "leave out the backtick"),
         ({"estimates": PAIRS, "labels": LABELS, "data": DATA}, "no row for location 'city 0'"),
         ({"estimates": PAIRS, "data": DATA.rename(columns={"x": "b1"})}, "column 'b1'"),
         ({"estimates": PAIRS, "data": DATA.set_axis([0, 0, 1, 2, 3])}, "two rows for 0"),

@@ -20,6 +20,7 @@ import numpy as np
 
 from mixmeta_jax.data.frame import ModelFrame
 from mixmeta_jax.data.layout import Bucket, Layout, build_layout
+from mixmeta_jax.errors import InputError
 from mixmeta_jax.model.structure import Structure
 
 Array = Any
@@ -41,7 +42,8 @@ class Design:
         Fixed-effects predictors, shape (n, p).
     S
         Error covariances, shape (n, k, k); or, where blocks span units, one array per bucket of
-        the layout, shape (N, n_b·k, n_b·k), outcome fastest.
+        the layout, shape (N, n_b·k, n_b·k), outcome fastest. What JAX holds is averaged with its
+        transpose: of a derivative in a covariance the entries jl and lj take half each.
     Z
         Random-effects predictors of each level, outer first, shape (n, q) each.
     mask
@@ -222,7 +224,16 @@ class Tensors:
 
 
 def arrange(design: Design) -> Tensors:
-    """The padded tensors of a design: numpy in, numpy out; traced in, traced out."""
+    """The padded tensors of a design: numpy in, numpy out; traced in, traced out.
+
+    Raises
+    ------
+    InputError
+        Where ``groups`` or ``mask`` are floating-point numbers, as they are where a derivative in
+        them is asked for: it would be a zero that means nothing.
+    """
+    _refuse_slopes("groups", design.groups, np.integer, "labels")
+    _refuse_slopes("mask", design.mask, np.bool_, "what is observed")
     leaves = jax.tree_util.tree_leaves((design.y, design.X, design.S, design.mask, design.Z))
     xp: ModuleType = np if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jnp
     layout = design.layout
@@ -257,6 +268,15 @@ def arrange(design: Design) -> Tensors:
     )
 
 
+def _refuse_slopes(name: str, values: Array, kind: type, meaning: str) -> None:
+    if not np.issubdtype(values.dtype, kind):
+        raise InputError(
+            f"{name} of the design has no derivative: it holds {meaning}, not quantities that can "
+            f"move. It must be of type {kind.__name__.rstrip('_')}, not {values.dtype}; "
+            "differentiate in y, X or S."
+        )
+
+
 def _gather(xp: ModuleType, values: Array, rows: np.ndarray) -> Array:
     """Rows of (n, c) values at the places (n_b, N), zero where empty: shape (n_b, c, N).
 
@@ -277,15 +297,23 @@ def _errors(xp: ModuleType, design: Design, b: int, rows: np.ndarray, seen: Arra
     n_b, N = rows.shape
     k = design.k
     if isinstance(design.S, tuple):
-        S = xp.moveaxis(xp.asarray(design.S[b]), 0, -1).reshape(n_b, k, n_b, k, N)
+        S = xp.moveaxis(_symmetric(xp, design.S[b]), 0, -1).reshape(n_b, k, n_b, k, N)
     else:
-        units = _gather(xp, xp.asarray(design.S).reshape(design.n, k * k), rows)
+        units = _gather(xp, _symmetric(xp, design.S).reshape(design.n, k * k), rows)
         units = units.reshape(n_b, k, k, N)
         eye = np.eye(n_b)[:, None, :, None, None]
         S = units[:, :, None] * eye
     pair = seen[:, :, None, None] & seen[None, None]
     unit = np.eye(n_b * k).reshape(n_b, k, n_b, k, 1)
     return xp.where(pair, S, unit)
+
+
+def _symmetric(xp: ModuleType, S: Array) -> Array:
+    """Matrices as they are where numpy holds them, else their means with their transposes.
+
+    The eliminations read one triangle, which would get the whole derivative.
+    """
+    return xp.asarray(S) if isinstance(S, np.ndarray) else 0.5 * (S + jnp.swapaxes(S, -1, -2))
 
 
 def orthonormal_basis(X: np.ndarray) -> np.ndarray:

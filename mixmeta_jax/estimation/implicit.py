@@ -7,11 +7,13 @@ At the optimum the gradient g(θ, data) = ∂ℓ/∂θ vanishes, so that it move
 The rule uses nothing but the optimum and plain functions of it, so that it can be transposed for
 reverse mode and differentiated again.
 
-At a boundary no other rule is needed. A variance is a square in θ, so that at a null variance ∂g/∂θ
-is the slope of the likelihood in that variance, which is negative, and ∂g/∂data is zero: dθ = 0
-there, and the other parameters move as those of the constrained optimum do. Where H is singular
-(the likelihood is flat along a direction) as many parameters as needed are held where they are;
-what the likelihood identifies has the same derivative whichever they are.
+At a boundary no other rule is needed. A variance is a square of its parameter or, in structures of
+standard deviations, a fourth power, so that at a null variance ∂g/∂data is zero: dθ = 0 there, and
+the other parameters move as those of the constrained optimum do. (H holds the slope of the
+likelihood in that variance, which is negative, for a square, and zero for a fourth power.) Where H
+is singular, as there or where the likelihood is flat along a direction, as many parameters as
+needed are held where they are; what the likelihood identifies has the same derivative whichever
+they are.
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ _optimum.defjvp(_optimum_jvp, symbolic_zeros=True)
 def solve(H: Array, units: Array, v: Array) -> Array:
     """H⁻¹v for the observed information; parameters without information are held (0 there).
 
-    NaN where H has a negative curvature: there is no optimum to differentiate.
+    NaN where H has a negative curvature, be it so slight (above `convergence.ASCENT`) that the
+    verdict takes it for none: there is no optimum to differentiate.
     """
     natural = H * jnp.outer(units, units)
     free = _informed(jax.lax.stop_gradient(natural))

@@ -1,7 +1,7 @@
 """The covariance structures of the random effects: how the parameters θ of a level make its Ψ.
 
 Every map θ → Ψ is smooth, defined for every real θ, and reaches the whole closed set of matrices
-that the structure allows: a variance is a square, so that zero is an ordinary value, and a
+that the structure allows: a variance is an even power, so that zero is an ordinary value, and a
 correlation is a sine between its bounds, so that it can touch them. A bound is then a stationary
 point whose curvature tells whether the likelihood would rise inside (see
 ``estimation/convergence.py``).
