@@ -20,7 +20,7 @@ from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.estimation.lane_outputs import lane_blups, lane_Q
 from mixmeta_jax.estimation.moments import moment_estimate
-from mixmeta_jax.many_checks import sound_members
+from mixmeta_jax.many_checks import check_shared_pattern, check_single_settings, sound_members
 from mixmeta_jax.many_data import ManyModel, many_model
 from mixmeta_jax.status import Status
 
@@ -173,9 +173,10 @@ def fit_many(
     formula
         Right-hand side of the fixed part, as ``"~ year"``.
     random, data, method, bscov, Psi_fix, rho, control
-        As in `mixmeta`; ``data`` has n complete rows.
+        As in `mixmeta`; ``data`` has n complete rows, and ``control`` no start, mesh or verbose.
     offset
-        Column name, or values of shape (n,), (n, k) or per data set (B, n, k), subtracted from y.
+        Column name, or values of shape (n,), (n, k) or per data set (B, n, k), (B, n) for k = 1,
+        subtracted from y; complete.
     returns
         Names of what to keep, so that memory stays bounded: "coef", "vcov", "Psi", "loglik",
         "converged", "status", "n_iter", "se", "theta", "gradient_norm", "reason", "blup", "Q",
@@ -195,6 +196,7 @@ def fit_many(
         For what is wrong with all data sets: shapes, formula, groups, a shared S, the method.
     """
     settings = as_control(control)
+    check_single_settings(settings)
     returns = _checked_returns(returns)
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size must be None or a whole number, not {batch_size!r}.")
@@ -202,6 +204,8 @@ def fit_many(
     check_method(method, model.many.design.k)
     if method not in LIKELIHOOD_METHODS:
         _check_moments(model, method)
+    if method != "fixed" and model.many.same_pattern:
+        check_shared_pattern(model.many, model.level_names)
     return fit_model(model, method, settings, returns, batch_size, progress)
 
 
@@ -219,7 +223,7 @@ def fit_model(
         many = replace(many, design=many.design.without_levels(), Z=None)
     members, status, reason = sound_members(many, method)
     wanted = {*returns, "Psi"} if "blup" in returns else returns
-    with _bar(len(many.y), progress) as tick:
+    with progress_bar(len(many.y), progress and len(many.y) >= LONG_WORK) as tick:
         tick(len(many.y) - len(members))
         if method in LIKELIHOOD_METHODS:
             found = fit_lanes(many, members, method, control, batch_size, tick, wanted)
@@ -227,13 +231,6 @@ def fit_model(
             found = _moments(many, members, method, control, tick, wanted)
     unsound = status >= 0
     found.status[unsound] = status[unsound]
-    open_ends = int((found.status == Status.INTERRUPTED).sum())
-    if open_ends:
-        warnings.warn(
-            f"The run was interrupted: {open_ends} of {len(many.y)} data sets have the status "
-            "INTERRUPTED and NaN estimates.",
-            stacklevel=3,
-        )
     more = {}
     try:
         if "blup" in returns:
@@ -246,7 +243,7 @@ def fit_model(
             "is None.",
             stacklevel=3,
         )
-    return _result(model, found, {"reason": reason, **more}, method, returns)
+    return many_result(model, found, {"reason": reason, **more}, method, returns)
 
 
 def _blups(
@@ -274,13 +271,21 @@ def _heterogeneity(
     return {"Q": Q, "I2": I2}
 
 
-def _result(
+def many_result(
     model: ManyModel,
     found: ManyEstimates,
     more: Mapping[str, np.ndarray],
     method: str,
     returns: Sequence[str],
 ) -> ManyFits:
+    """Estimates with their names; a warning where the run was interrupted before the last."""
+    left = int((found.status == Status.INTERRUPTED).sum())
+    if left:
+        warnings.warn(
+            f"The run was interrupted: {left} of {len(found.status)} data sets have the status "
+            "INTERRUPTED and NaN estimates.",
+            stacklevel=4,
+        )
     Psi: Any = None
     levels: tuple[str, ...] = () if method == "fixed" else tuple(model.level_names)
     if levels and found.Psi is not None:
@@ -366,10 +371,10 @@ def _moments(
 
 
 @contextmanager
-def _bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
+def progress_bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
     """What counts data sets that are done: a bar on a terminal, nothing elsewhere."""
     bar = None
-    if progress and total >= LONG_WORK:
+    if progress:
         try:
             from tqdm import tqdm  # type: ignore[import-untyped]
         except ImportError:
