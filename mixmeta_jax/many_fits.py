@@ -225,7 +225,9 @@ def fit_model(
     wanted = {*returns, "Psi"} if "blup" in returns else returns
     with progress_bar(len(many.y), progress and len(many.y) >= LONG_WORK) as tick:
         tick(len(many.y) - len(members))
-        if method in LIKELIHOOD_METHODS:
+        if not len(members):
+            found = ManyEstimates.empty(many, wanted)
+        elif method in LIKELIHOOD_METHODS:
             found = fit_lanes(many, members, method, control, batch_size, tick, wanted)
         else:
             found = _moments(many, members, method, control, tick, wanted)
@@ -252,7 +254,7 @@ def _blups(
     fitted = np.flatnonzero(np.isfinite(found.beta).all(1))
     values = np.full(many.y.shape, np.nan)
     Psi = found.Psi or ()
-    size = chunk_size(many, batch_size, len(fitted))
+    size = chunk_size(many, batch_size, max(1, len(fitted)))
     for part, predicted in lane_blups(many, fitted, found.beta, Psi, size):
         values[part] = predicted
     return values + model.offset
@@ -262,7 +264,7 @@ def _heterogeneity(
     many: ManyData, members: np.ndarray, batch_size: int | None
 ) -> dict[str, np.ndarray]:
     Q, I2 = np.full((2, len(many.y)), np.nan)
-    size = chunk_size(many, batch_size, len(members))
+    size = chunk_size(many, batch_size, max(1, len(members)))
     for part, own, df in lane_Q(many, members, size):
         excess = np.maximum(0.0, own - df)
         share = np.divide(excess, own, out=np.zeros_like(own), where=excess > 0)
