@@ -281,11 +281,13 @@ def many_result(
     returns: Sequence[str],
 ) -> ManyFits:
     """Estimates with their names; a warning where the run was interrupted before the last."""
-    left = int((found.status == Status.INTERRUPTED).sum())
-    if left:
+    left = np.flatnonzero(found.status == Status.INTERRUPTED)
+    if len(left):
+        # One may have been half stored.
+        found.withdraw(left)
         warnings.warn(
-            f"The run was interrupted: {left} of {len(found.status)} data sets have the status "
-            "INTERRUPTED and NaN estimates.",
+            f"The run was interrupted: {len(left)} of {len(found.status)} data sets have the "
+            "status INTERRUPTED and NaN estimates.",
             stacklevel=4,
         )
     Psi: Any = None
