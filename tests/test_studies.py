@@ -111,13 +111,10 @@ def spanning():
     return uneven()
 
 
-def test_blocks_of_several_sizes_are_left_out_and_added(spanning):
+def test_blocks_of_several_sizes_are_left_out(spanning):
     without = mx.leave_one_out(spanning, by="g")
     for group in (0, 5):
         refitted(without.loc[group], uneven([g for g in range(8) if g != group]))
-    added = mx.cumulative(spanning)
-    refitted(added.iloc[-1], spanning)
-    refitted(added.iloc[-2], uneven(range(7)))
 
 
 def test_blocks_of_several_sizes_are_drawn_from_the_model(spanning):
@@ -147,11 +144,11 @@ def test_groups_with_blocks_are_drawn_whole(spanning):
 def test_bootstraps(bcg):
     spread = np.sqrt(np.diag(bcg.vcov))
     for kind in ("parametric", "groups"):
-        fits = mx.bootstrap(bcg, n=300, seed=1, kind=kind)
+        fits = mx.bootstrap(bcg, n=64, seed=1, kind=kind)
         ratio = np.nanstd(fits.coef, axis=0) / spread
         assert (ratio > 0.5).all() and (ratio < 2).all()
-        part = mx.bootstrap(bcg, n=5, seed=1, first=2, kind=kind)
-        assert np.allclose(part.coef, fits.coef[2:7], rtol=SAME, atol=0)
+        part = mx.bootstrap(bcg, n=32, seed=1, first=2, kind=kind)
+        assert np.allclose(part.coef, fits.coef[2:34], rtol=SAME, atol=0)
 
 
 def test_draws_that_do_not_identify_the_model():
@@ -181,11 +178,11 @@ def test_one_draw_alone_is_that_draw(grouped):
 
 
 def test_permutations(bcg):
-    test = mx.permutation_test(bcg, "ablat", n=199, seed=2)
-    assert 1 / 200 <= test.pvalue < 0.05
+    test = mx.permutation_test(bcg, "ablat", n=64, seed=2)
+    assert 1 / 65 <= test.pvalue < 0.05
     assert "ablat" in str(test)
-    part = mx.permutation_test(bcg, "ablat", n=8, seed=2, first=5)
-    assert np.allclose(part.statistics, test.statistics[5:13], rtol=SAME, atol=0)
+    part = mx.permutation_test(bcg, "ablat", n=32, seed=2, first=5)
+    assert np.allclose(part.statistics, test.statistics[5:37], rtol=SAME, atol=0)
     order = np.random.default_rng([2, 6]).permutation(13)
     data = mx.load_dataset("bcg")
     again = mx.mixmeta("logor ~ ablat", "logorvar", data.assign(ablat=data.ablat.to_numpy()[order]))
@@ -215,7 +212,7 @@ def test_whole_groups_are_permuted(spanning, grouped):
 
 def test_permutations_that_do_not_converge_are_left_out(bcg):
     stopped = bcg.update(control={"max_iter": 1})
-    assert mx.permutation_test(stopped, "ablat", n=8).n_permutations < 8
+    assert mx.permutation_test(stopped, "ablat", n=32).n_permutations < 32
 
 
 def test_performance_against_its_definitions():
