@@ -44,7 +44,7 @@ _HOMES = {
         "Unstructured",
     ),
     "mixmeta_jax.simulation": ("mixmeta_sim",),
-    "mixmeta_jax.performance": ("simulation_study",),
+    "mixmeta_jax.performance": ("join_studies", "simulation_study"),
     "mixmeta_jax.status": ("Status",),
     "mixmeta_jax.studies": ("bootstrap", "cumulative", "leave_one_out", "permutation_test"),
     "mixmeta_jax.two_stage": ("curves", "pool"),

@@ -41,33 +41,42 @@ def check_sizes(frame: ModelFrame, method: str) -> None:
         )
 
 
-def check_groups(frame: ModelFrame, structures: Sequence[Structure], dims: Sequence[int]) -> None:
+def check_groups(
+    groups: Mapping[str, int],
+    P: int,
+    nall: int,
+    structures: Sequence[Structure],
+    dims: Sequence[int],
+) -> None:
     """Raise `InputError` where there are too few groups or outcomes for the random effects.
 
     Parameters
     ----------
+    groups
+        Number of groups of each level by its name, outer first.
+    P, nall
+        Numbers of coefficients and of observed outcomes.
     structures, dims
-        Covariance structure and number of random effects of each level, outer first.
+        Covariance structure and number of random effects of each level.
     """
     counts = [s.n_parameters(d) for s, d in zip(structures, dims, strict=True)]
-    for level, structure, count, d in zip(frame.levels, structures, counts, dims, strict=True):
-        groups, needed = len(level.labels), structure.min_groups(d)
-        if 2 <= groups < needed and count > 0:
+    for name, structure, count, d in zip(groups, structures, counts, dims, strict=True):
+        needed = structure.min_groups(d)
+        if 2 <= groups[name] < needed and count > 0:
             raise InputError(
-                f"Level '{level.name}' has {groups} groups, but the structure '{structure.name}' "
+                f"Level '{name}' has {groups[name]} groups, but the structure '{structure.name}' "
                 f"of its {d} random effects needs at least {needed}: use bscov='diag' or 'id'."
             )
-        if count > 0 and groups < 2:
+        if count > 0 and groups[name] < 2:
             raise InputError(
-                f"Level '{level.name}' has one group, but a variance between groups, as the "
+                f"Level '{name}' has one group, but a variance between groups, as the "
                 f"structure '{structure.name}' estimates it, needs at least 2: use "
                 "method='fixed', or bscov='fixed' with a known Psi_fix."
             )
-    P, nall = frame.k * frame.p, int(np.isfinite(frame.y).sum())
     if P + sum(counts) > nall:
         random = ", ".join(
-            f"{count} of '{structure.name}' at level '{level.name}'"
-            for level, structure, count in zip(frame.levels, structures, counts, strict=True)
+            f"{count} of '{structure.name}' at level '{name}'"
+            for name, structure, count in zip(groups, structures, counts, strict=True)
         )
         raise InputError(
             f"The model has {P + sum(counts)} parameters ({P} coefficients, {random}), more than "

@@ -26,7 +26,7 @@ from mixmeta_jax.fitted_model import FittedModel
 from mixmeta_jax.model.catalogue import resolve_structures
 from mixmeta_jax.moment_fit import fit_moments
 from mixmeta_jax.results import WaldTest
-from mixmeta_jax.simulation import simulate_design
+from mixmeta_jax.simulation import simulate_fitted
 from mixmeta_jax.summary import SummaryResult, model_title, summarise
 
 
@@ -230,7 +230,9 @@ class Fit(FittedModel):
             Shape (nsim, n, k), the offset included.
         """
         mean = self.fitted_array - self.frame.offset
-        drawn = simulate_design(self.design, mean, self.Psi_by_level, nsim, seed, first)
+        drawn = simulate_fitted(
+            self.design, self.frame.within, mean, self.Psi_by_level, nsim, seed, first
+        )
         return drawn + self.frame.offset
 
     def update(self, **changes: Any) -> Fit:
@@ -329,7 +331,9 @@ def mixmeta(
     structures = resolve_structures(bscov, given, names, dims)
     settings = replace(settings, start=by_position(settings.start, frame, "control: start"))
     if method != "fixed":
-        check_groups(frame, structures, dims)
+        groups = {level.name: len(level.labels) for level in frame.levels}
+        nall = int(np.isfinite(frame.y).sum())
+        check_groups(groups, frame.k * frame.p, nall, structures, dims)
     design = design_from_frame(frame, structures)
     if method in LIKELIHOOD_METHODS:
         estimate = fit_design(design, method, settings, names)

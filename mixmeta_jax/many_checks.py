@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mixmeta_jax.checks import check_groups
+from mixmeta_jax.control import Control
+from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.status import Status
 
@@ -19,12 +23,34 @@ DEPENDENT = 1e-9
 """Smallest eigenvalue of the predictors' products, orthonormal over all rows, that counts."""
 
 
+def check_single_settings(control: Control) -> None:
+    """Raise `InputError` for settings that only a single fit follows."""
+    if control.start is not None or control.mesh is not None or control.verbose:
+        raise InputError(
+            "control: start, mesh and verbose are for single fits (`mixmeta`); leave them out: "
+            "many fits choose starts for each data set and use all devices by themselves."
+        )
+
+
+def check_shared_pattern(many: ManyData, level_names: Sequence[str]) -> None:
+    """Raise `InputError` where all data sets alike have too few groups or outcomes."""
+    design = many.design
+    rows = design.mask.any(1)
+    groups = {
+        name: len(np.unique(codes[rows]))
+        for name, codes in zip(level_names, design.groups.T, strict=True)
+    }
+    nall = int(design.mask.sum())
+    check_groups(groups, many.n_coefficients, nall, design.structures, design.dims)
+
+
 def sound_members(many: ManyData, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The data sets to fit; the status of the others, −1 for those; and the reasons in words."""
     B = len(many.y)
     status = np.full(B, -1)
     reason = np.full(B, "", dtype=object)
     width = max(1, many.y[0].size * (1 if many.S is None else many.design.k))
+    width += 0 if many.X is None else many.design.n * many.design.p**2
     step = max(1, CHUNK_NUMBERS // width)
     for first in range(0, B, step):
         part = slice(first, min(first + step, B))
@@ -38,7 +64,7 @@ def sound_members(many: ManyData, method: str) -> tuple[np.ndarray, np.ndarray, 
 def _faults(many: ManyData, part: slice, method: str) -> list[Fault]:
     design = many.design
     y = many.y[part]
-    n, k, p = design.n, design.k, design.p
+    k, p = design.k, design.p
     seen = np.isfinite(y)
     count = seen.sum((1, 2))
     faults: list[Fault] = [
@@ -47,29 +73,26 @@ def _faults(many: ManyData, part: slice, method: str) -> list[Fault]:
     ]
     if many.S is not None:
         faults += _error_faults(many.S[part], seen)
-    per_outcome = seen.sum(1)
-    if not many.same_pattern:
-        few = (per_outcome < p).any(1)
+    varies = not many.same_pattern
+    if varies or many.X is not None:
         words = "an outcome is observed in fewer rows than there are predictors"
-        faults.append((few, Status.NOT_IDENTIFIED, words))
-        if p > 1:
-            X = design.X @ design.basis
-            products = (X[:, :, None] * X[:, None]).reshape(n, p * p)
-            sums = np.swapaxes(seen, 1, 2).reshape(-1, n) @ products / n
-            least = np.linalg.eigvalsh(sums.reshape(-1, p, p))[:, 0].reshape(-1, k).min(1)
+        faults.append(((seen.sum(1) < p).any(1), Status.NOT_IDENTIFIED, words))
+        X = design.X if many.X is None else many.X[part]
+        # One predictor without zeros, as the intercept, is identified wherever it is observed.
+        if p > 1 or not X.all():
             words = "the predictors are collinear in the rows where an outcome is observed"
-            faults.append((least <= DEPENDENT, Status.NOT_IDENTIFIED, words))
-        if method != "fixed":
-            there = seen.any(2)
-            for level, counts in enumerate(design.n_parameters):
-                codes = design.groups[:, level]
-                hit = np.zeros((len(y), int(codes.max()) + 1), bool)
-                lane, row = np.nonzero(there)
-                hit[lane, codes[row]] = True
-                needed = design.structures[level].min_groups(design.dims[level])
-                short = (hit.sum(1) < needed) & (counts > 0)
-                words = "a level has too few groups with an observed outcome"
-                faults.append((short, Status.NOT_IDENTIFIED, words))
+            faults.append((_collinear(X @ design.basis, seen), Status.NOT_IDENTIFIED, words))
+    if varies and method != "fixed":
+        there = seen.any(2)
+        for level, counts in enumerate(design.n_parameters):
+            codes = design.groups[:, level]
+            hit = np.zeros((len(y), int(codes.max()) + 1), bool)
+            lane, row = np.nonzero(there)
+            hit[lane, codes[row]] = True
+            needed = design.structures[level].min_groups(design.dims[level])
+            short = (hit.sum(1) < needed) & (counts > 0)
+            words = "a level has too few groups with an observed outcome"
+            faults.append((short, Status.NOT_IDENTIFIED, words))
     P = p * k
     if method == "reml":
         words = "there are no more observed outcomes than coefficients"
@@ -78,6 +101,17 @@ def _faults(many: ManyData, part: slice, method: str) -> list[Fault]:
         words = "there are more parameters than observed outcomes"
         faults.append((P + sum(design.n_parameters) > count, Status.NOT_IDENTIFIED, words))
     return faults
+
+
+def _collinear(X: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Where the rows (n, p), or (b, n, p), of some outcome leave their products singular: (b,)."""
+    b, n, k = seen.shape
+    p = X.shape[-1]
+    products = (X[..., :, None] * X[..., None, :]).reshape(*X.shape[:-1], p * p)
+    rows = np.swapaxes(seen, 1, 2) * 1.0
+    sums = (rows.reshape(b * k, n) if X.ndim == 2 else rows) @ products / n
+    least = np.linalg.eigvalsh(sums.reshape(b, k, p, p))[..., 0].min(1)
+    return least <= DEPENDENT
 
 
 def _error_faults(S: np.ndarray, seen: np.ndarray) -> list[Fault]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 
 from mixmeta_jax.data.collinearity import refuse_collinear
 from mixmeta_jax.data.columns import missing_rows, refuse_infinite, row_label
-from mixmeta_jax.data.design import Design, orthonormal_basis, spanning_blocks
+from mixmeta_jax.data.design import Array, Blocks, Design, orthonormal_basis, spanning_blocks
 from mixmeta_jax.data.formula import columns_of
 from mixmeta_jax.data.frame import crossed, random_levels
 from mixmeta_jax.data.grouping import parse_random
-from mixmeta_jax.data.layout import build_layout
+from mixmeta_jax.data.layout import Layout, build_layout
 from mixmeta_jax.data.matrices import correlations, triangle_size, xpnd
 from mixmeta_jax.data.model_matrix import build_matrix
 from mixmeta_jax.data.rows import as_pandas, offset_values
-from mixmeta_jax.data.within_study import within_study
+from mixmeta_jax.data.within_study import WithinStudy, within_study
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.model.catalogue import resolve_structures
@@ -61,6 +63,7 @@ def many_model(
 ) -> ManyModel:
     """Read the arguments of `fit_many`."""
     values = _outcomes(y)
+    S = np.asarray(S) if isinstance(S, jax.Array) else S
     B, n, k = values.shape
     table = pd.DataFrame(index=pd.RangeIndex(n)) if data is None else as_pandas(data)
     if len(table) != n:
@@ -86,16 +89,9 @@ def many_model(
         outer = None if random is None else parse_random(random, table)[0].name
         every = np.ones(n, bool)
         within = within_study(S, rho, table, outer, ever, every, every, names)
-        if within.blocks is None:
-            layout = build_layout(n, k, codes, dims, None, True)
-            errors: Any = within.unit
-        else:
-            rows = [units for units, _ in within.blocks]
-            layout = build_layout(n, k, codes, dims, rows, True)
-            errors = spanning_blocks(layout, within.blocks, n, k)
     else:
-        layout = build_layout(n, k, codes, dims, None, True)
-        errors = np.broadcast_to(np.eye(k), (n, k, k))
+        within = WithinStudy(np.broadcast_to(np.eye(k), (n, k, k)), None)
+    layout, errors = arranged(within, codes, dims, (n, k))
     design = Design(
         y=np.zeros((n, k)),
         X=np.asarray(fixed.values, float),
@@ -116,6 +112,20 @@ def many_model(
         random,
         shift,
     )
+
+
+def arranged(
+    within: WithinStudy,
+    codes: Sequence[np.ndarray],
+    dims: Sequence[int],
+    shape: tuple[int, int],
+    tight: bool = True,
+) -> tuple[Layout, Array | Blocks]:
+    """The layout of (n, k) outcomes, as `build_layout`, and S as a `Design` with it holds it."""
+    if within.blocks is None:
+        return build_layout(*shape, codes, dims, None, tight), within.unit
+    layout = build_layout(*shape, codes, dims, [units for units, _ in within.blocks], tight)
+    return layout, spanning_blocks(layout, within.blocks, *shape)
 
 
 def _outcomes(y: Any) -> np.ndarray:
@@ -152,22 +162,39 @@ def _predictors(formula: str, table: pd.DataFrame) -> Any:
 
 
 def _shift(offset: Any, table: pd.DataFrame, B: int, n: int, k: int) -> np.ndarray:
+    """The offset, shape (1 or B, n or 1, k or 1), none of it missing."""
     if offset is None:
         return np.zeros((1, 1, 1))
-    if not isinstance(offset, (str, list, tuple, pd.Series, pd.DataFrame)):
+    if isinstance(offset, (np.ndarray, jax.Array)):
         values = np.asarray(offset, float)
+        if k == 1 and values.shape == (B, n):
+            values = values[:, :, None]
         if values.ndim == 3:
             if values.shape != (B, n, k):
                 raise InputError(
                     f"offset has the shape {values.shape}: per data set it must be {(B, n, k)}."
                 )
+            if np.isnan(values).any():
+                b, row, _ = np.argwhere(np.isnan(values))[0]
+                raise InputError(
+                    f"The offset is missing in data set {b}, row {row}: complete it; an outcome "
+                    "that is not to count is NaN in y."
+                )
             return values
-    return offset_values(offset, table, np.ones(n, bool), k)[None]
+    shared = offset_values(offset, table, np.ones(n, bool), k)
+    gaps = np.isnan(shared).any(1)
+    if gaps.any():
+        row = row_label(table.index, int(np.argmax(gaps)))
+        raise InputError(
+            f"The offset is missing in row {row!r}: complete it; an outcome that is not to count "
+            "is NaN in y."
+        )
+    return shared[None]
 
 
 def _own_errors(S: Any, rho: Any, B: int, n: int, k: int) -> np.ndarray | None:
     """S of each data set, shape (B, n, k, k); None where S is shared."""
-    if not isinstance(S, np.ndarray) and not hasattr(S, "__jax_array__"):
+    if not isinstance(S, np.ndarray):
         if not isinstance(S, (list, tuple)) or (S and isinstance(S[0], str)):
             return None
         try:

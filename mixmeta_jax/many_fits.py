@@ -20,7 +20,7 @@ from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.estimation.lane_outputs import lane_blups, lane_Q
 from mixmeta_jax.estimation.moment_lanes import fit_moment_lanes
-from mixmeta_jax.many_checks import sound_members
+from mixmeta_jax.many_checks import check_shared_pattern, check_single_settings, sound_members
 from mixmeta_jax.many_data import ManyModel, many_model
 from mixmeta_jax.moment_fit import VARIANCE_ONLY
 from mixmeta_jax.status import Status
@@ -175,9 +175,10 @@ def fit_many(
     formula
         Right-hand side of the fixed part, as ``"~ year"``.
     random, data, method, bscov, Psi_fix, rho, control
-        As in `mixmeta`; ``data`` has n complete rows.
+        As in `mixmeta`; ``data`` has n complete rows, and ``control`` no start, mesh or verbose.
     offset
-        Column name, or values of shape (n,), (n, k) or per data set (B, n, k), subtracted from y.
+        Column name, or values of shape (n,), (n, k) or per data set (B, n, k), (B, n) for k = 1,
+        subtracted from y; complete.
     returns
         Names of what to keep, so that memory stays bounded: "coef", "vcov", "Psi", "loglik",
         "converged", "status", "n_iter", "se", "theta", "gradient_norm", "reason", "blup", "Q",
@@ -197,6 +198,7 @@ def fit_many(
         For what is wrong with all data sets: shapes, formula, groups, a shared S, the method.
     """
     settings = as_control(control)
+    check_single_settings(settings)
     returns = _checked_returns(returns)
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size must be None or a whole number, not {batch_size!r}.")
@@ -204,6 +206,8 @@ def fit_many(
     check_method(method, model.many.design.k)
     if method not in LIKELIHOOD_METHODS:
         _check_moments(model, method)
+    if method != "fixed" and model.many.same_pattern:
+        check_shared_pattern(model.many, model.level_names)
     return fit_model(model, method, settings, returns, batch_size, progress)
 
 
@@ -221,9 +225,11 @@ def fit_model(
         many = replace(many, design=many.design.without_levels(), Z=None)
     members, status, reason = sound_members(many, method)
     wanted = {*returns, "Psi"} if "blup" in returns else returns
-    with _bar(len(many.y), progress) as tick:
+    with progress_bar(len(many.y), progress and len(many.y) >= LONG_WORK) as tick:
         tick(len(many.y) - len(members))
-        if method in LIKELIHOOD_METHODS:
+        if not len(members):
+            found = ManyEstimates.empty(many, wanted)
+        elif method in LIKELIHOOD_METHODS:
             found = fit_lanes(many, members, method, control, batch_size, tick, wanted)
         else:
             found = fit_moment_lanes(
@@ -231,13 +237,6 @@ def fit_model(
             )
     unsound = status >= 0
     found.status[unsound] = status[unsound]
-    open_ends = int((found.status == Status.INTERRUPTED).sum())
-    if open_ends:
-        warnings.warn(
-            f"The run was interrupted: {open_ends} of {len(many.y)} data sets have the status "
-            "INTERRUPTED and NaN estimates.",
-            stacklevel=3,
-        )
     more = {}
     try:
         if "blup" in returns:
@@ -250,7 +249,7 @@ def fit_model(
             "is None.",
             stacklevel=3,
         )
-    return _result(model, found, {"reason": reason, **more}, method, returns)
+    return many_result(model, found, {"reason": reason, **more}, method, returns)
 
 
 def _blups(
@@ -259,7 +258,7 @@ def _blups(
     fitted = np.flatnonzero(np.isfinite(found.beta).all(1))
     values = np.full(many.y.shape, np.nan)
     Psi = found.Psi or ()
-    size = chunk_size(many, batch_size, len(fitted))
+    size = chunk_size(many, batch_size, max(1, len(fitted)))
     for part, predicted in lane_blups(many, fitted, found.beta, Psi, size):
         values[part] = predicted
     return values + model.offset
@@ -269,7 +268,7 @@ def _heterogeneity(
     many: ManyData, members: np.ndarray, batch_size: int | None
 ) -> dict[str, np.ndarray]:
     Q, I2 = np.full((2, len(many.y)), np.nan)
-    size = chunk_size(many, batch_size, len(members))
+    size = chunk_size(many, batch_size, max(1, len(members)))
     for part, own, df in lane_Q(many, members, size):
         excess = np.maximum(0.0, own - df)
         share = np.divide(excess, own, out=np.zeros_like(own), where=excess > 0)
@@ -278,13 +277,23 @@ def _heterogeneity(
     return {"Q": Q, "I2": I2}
 
 
-def _result(
+def many_result(
     model: ManyModel,
     found: ManyEstimates,
     more: Mapping[str, np.ndarray],
     method: str,
     returns: Sequence[str],
 ) -> ManyFits:
+    """Estimates with their names; a warning where the run was interrupted before the last."""
+    left = np.flatnonzero(found.status == Status.INTERRUPTED)
+    if len(left):
+        # One may have been half stored.
+        found.withdraw(left)
+        warnings.warn(
+            f"The run was interrupted: {len(left)} of {len(found.status)} data sets have the "
+            "status INTERRUPTED and NaN estimates.",
+            stacklevel=4,
+        )
     Psi: Any = None
     levels: tuple[str, ...] = () if method == "fixed" else tuple(model.level_names)
     if levels and found.Psi is not None:
@@ -334,10 +343,10 @@ def _check_moments(model: ManyModel, method: str) -> None:
 
 
 @contextmanager
-def _bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
+def progress_bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
     """What counts data sets that are done: a bar on a terminal, nothing elsewhere."""
     bar = None
-    if progress and total >= LONG_WORK:
+    if progress:
         try:
             from tqdm import tqdm  # type: ignore[import-untyped]
         except ImportError:

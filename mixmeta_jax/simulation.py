@@ -1,4 +1,4 @@
-"""Simulated outcomes: `mixmeta_sim`, and those of a design for the studies."""
+"""Simulated outcomes: `mixmeta_sim`, and those of a fit for the studies."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pandas as pd
 from mixmeta_jax.data.design import Design
 from mixmeta_jax.data.frame import random_levels
 from mixmeta_jax.data.grouping import parse_random
-from mixmeta_jax.data.layout import Layout, build_layout
 from mixmeta_jax.data.rows import as_pandas
-from mixmeta_jax.data.within_study import within_study
+from mixmeta_jax.data.within_study import WithinStudy, within_study
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.model.simulation import draws, semidefinite_root
 
@@ -80,65 +79,34 @@ def mixmeta_sim(
     outer = None if random is None else parse_random(random, table)[0].name
     outcomes = [f"y{o + 1}" for o in range(k)]
     within = within_study(S, rho, table, outer, seen, every, every, outcomes)
-    if within.unit is not None:
-        errors: Errors = [(np.arange(n)[:, None], semidefinite_root(within.unit))]
-    else:
-        errors = [(r[None], semidefinite_root(m)[None]) for r, m in within.blocks or ()]
     groups = np.stack([level.codes for level in levels], axis=1)
     Z = [level.Z for level in levels] if matrices else []
+    errors = error_factors(within)
     return mean + draws(first, nsim, seed, groups, Z, matrices, errors, (n, k))
 
 
-def simulate_design(
+def simulate_fitted(
     design: Design,
+    within: WithinStudy,
     mean: np.ndarray,
     Psi: Sequence[np.ndarray],
     nsim: int,
     seed: int,
     first: int = 0,
 ) -> np.ndarray:
-    """Outcomes of a design around their mean, NaN where its outcomes are: (nsim, n, k)."""
+    """Outcomes of a fitted design around their mean, NaN where its own are: (nsim, n, k)."""
     _check_counts(nsim, seed, first)
-    n, k = design.n, design.k
     mean = np.where(design.mask, mean, np.nan)
-    errors = design_errors(design)
-    return mean + draws(first, nsim, seed, design.groups, design.Z, Psi, errors, (n, k))
+    errors = error_factors(within)
+    shape = (design.n, design.k)
+    return mean + draws(first, nsim, seed, design.groups, design.Z, Psi, errors, shape)
 
 
-def design_errors(design: Design) -> Errors:
+def error_factors(within: WithinStudy) -> Errors:
     """The factors of S, as `model.simulation.draws` takes them."""
-    k = design.k
-    if not isinstance(design.S, tuple):
-        pair = design.mask[:, :, None] & design.mask[:, None]
-        return [(np.arange(design.n)[:, None], semidefinite_root(np.where(pair, design.S, 0.0)))]
-    errors = []
-    for bucket, blocks in zip(_buckets(design.layout), design.S, strict=True):
-        for rows, matrix in zip(bucket.T, blocks, strict=False):
-            units = rows[rows < design.n]
-            if not len(units):
-                continue
-            used = np.flatnonzero(np.repeat(rows < design.n, k))
-            seen = design.mask[units].ravel()
-            own = np.where(seen[:, None] & seen, matrix[np.ix_(used, used)], 0.0)
-            errors.append((units[None], semidefinite_root(own)[None]))
-    return errors
-
-
-def _buckets(layout: Layout) -> list[np.ndarray]:
-    return [bucket.rows for bucket in layout.buckets]
-
-
-def tight_layout(design: Design) -> Layout:
-    """The arrangement of a design without padding, for many data sets."""
-    blocks = None
-    if isinstance(design.S, tuple):
-        blocks = [rows[rows < design.n] for rows in _columns(design)]
-    return build_layout(design.n, design.k, list(design.groups.T), design.dims, blocks, True)
-
-
-def _columns(design: Design) -> list[np.ndarray]:
-    columns = [rows for bucket in _buckets(design.layout) for rows in bucket.T]
-    return [rows for rows in columns if (rows < design.n).any()]
+    if within.unit is not None:
+        return [(np.arange(len(within.unit))[:, None], semidefinite_root(within.unit))]
+    return [(units[None], semidefinite_root(S)[None]) for units, S in within.blocks or ()]
 
 
 def _check_counts(nsim: Any, seed: Any, first: Any) -> None:

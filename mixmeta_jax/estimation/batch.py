@@ -70,8 +70,6 @@ def fit_lanes(
     """
     size = chunk_size(many, batch_size, len(members))
     run = _Run(many, method, control, size, wanted)
-    if not len(members):
-        return run.found
     try:
         if method == "fixed" or sum(many.design.n_parameters) == 0:
             run.solve_all(members, tick)
