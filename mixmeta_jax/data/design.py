@@ -176,6 +176,9 @@ class Tensors:
         Devices among which the outer groups are divided, each holding its own blocks and groups
         (`data.sharding`); None for one device. ``basis``, ``n_obs`` and ``structures`` are those of
         all.
+    shifts
+        Per absorbed level: what was taken out of the columns [outer Z, X, y] along its Z, shape
+        (d, r, G); empty where nothing was (`model.shifts`).
     """
 
     blocks: tuple[BlockTensors, ...]
@@ -187,6 +190,11 @@ class Tensors:
     absorbed: tuple[int, ...] = field(metadata={"static": True})
     n_groups: tuple[int, ...] = field(metadata={"static": True})
     mesh: jax.sharding.Mesh | None = field(default=None, metadata={"static": True})
+    shifts: tuple[Array, ...] = ()
+
+    def shift(self, a: int) -> Array | None:
+        """``shifts`` of the absorbed level a, None where nothing was taken out."""
+        return self.shifts[a] if self.shifts else None
 
     def total(self, sums: Any) -> Any:
         """Sums over the groups at hand, made sums over the groups of all devices."""

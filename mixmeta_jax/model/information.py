@@ -44,7 +44,7 @@ def average_information(
     cross, within = _block_columns(up, down, tensors, slopes)
     for a, level in enumerate(tensors.absorbed):
         group = up.levels[a]
-        D, F, K = group.D, group.F[:, :-1], group.K
+        D, F, K, along = group.D, group.F[:, :-1], group.K, group.along[:, :-1]
         weights = _weights(slopes[level], down.scores[a])  # (d, n_θ, G)
         own = jnp.concatenate([matmul(D, weights), matmul(transpose(F), weights)])
         d = D.shape[0]
@@ -60,9 +60,8 @@ def average_information(
                 ]
             )
             cross = jnp.concatenate([cross, own], 1)
-        shrunk = matmul(K, cross[:d])
-        within = within - matmul(transpose(cross[:d]), shrunk)
-        cross = cross[d:] - matmul(transpose(F), shrunk)
+        within = within - matmul(transpose(cross[:d]), matmul(K, cross[:d]))
+        cross = cross[d:] + matmul(transpose(along), cross[:d])
         if a < len(tensors.parents):
             parent, n_groups = tensors.parents[a], tensors.n_groups[a + 1]
             cross, within = sum_by(parent, cross, n_groups), sum_by(parent, within, n_groups)

@@ -19,6 +19,7 @@ from jax import Array
 
 from mixmeta_jax.data.design import Tensors
 from mixmeta_jax.data.sharding import over_mesh
+from mixmeta_jax.model.shifts import shifted
 from mixmeta_jax.model.small import matmul, root_product, transpose, whitener
 from mixmeta_jax.model.sweep import Upward, downward, upward
 
@@ -59,7 +60,8 @@ def profile(up: Upward) -> Profile:
 def centred(tensors: Tensors) -> tuple[Tensors, Array]:
     """The data less their ordinary least-squares fit, and its coefficients, shape (p, k).
 
-    The likelihood does not change, but yᵀΣ⁻¹y − β̂ᵀXᵀΣ⁻¹y no longer cancels.
+    The likelihood does not change, but yᵀΣ⁻¹y − β̂ᵀXᵀΣ⁻¹y no longer cancels. One data set is
+    `shifted` too.
     """
     k = tensors.blocks[0].y.shape[1]
     products = _predictor_products(tensors)
@@ -74,7 +76,9 @@ def centred(tensors: Tensors) -> tuple[Tensors, Array]:
         replace(b, y=b.y - sum(x * beta[a][None, :, None] for a, x in enumerate(b.x)))
         for b in tensors.blocks
     )
-    return replace(tensors, blocks=blocks), beta
+    data = replace(tensors, blocks=blocks)
+    several_sets = blocks[0].y.ndim > 3
+    return (data if several_sets else shifted(data)), beta
 
 
 def log_det_XX(tensors: Tensors) -> Array:

@@ -13,6 +13,7 @@ to any order.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -202,15 +203,15 @@ def _whitener_by_lapack(A: Array) -> tuple[Array, Array]:
     return jnp.moveaxis(R, (-2, -1), (0, 1)), logdet
 
 
-def semidefinite_factor(Psi: Array) -> Array:
-    """Lower Λ with Ψ = ΛΛᵀ for a positive semidefinite matrix, shape (d, d) or (d, d, B).
+def semidefinite_factor(A: Array) -> Array:
+    """Lower Λ with Ψ = ΛΛᵀ for a positive semidefinite matrix, shape (d, d) or with more axes.
 
     Null pivots give null columns. A pivot counts as null when rounding in Ψ alone could have made
-    it: a few d·ε of its own variance.
+    it: a few d·ε of its own variance. Rows below Ψ, shape (d + r, d), become theirs times Λ⁻ᵀ.
     """
-    d = Psi.shape[0]
-    tolerance = 4 * d * jnp.finfo(Psi.dtype).eps * jnp.einsum("ii...->i...", Psi)
-    rows = jnp.arange(d).reshape(d, *(1,) * (Psi.ndim - 2))
+    n, d = A.shape[:2]
+    tolerance = 4 * d * jnp.finfo(A.dtype).eps * jnp.einsum("ii...->i...", A[:d])
+    rows = jnp.arange(n).reshape(n, *(1,) * (A.ndim - 2))
 
     def eliminate(j: Array | int, state: tuple) -> tuple:
         A, factor = state
@@ -218,69 +219,120 @@ def semidefinite_factor(Psi: Array) -> Array:
         positive = pivot > tolerance[j]
         scale = jnp.where(positive, 1 / jnp.sqrt(jnp.where(positive, pivot, 1.0)), 0.0)
         column = jnp.where(rows >= j, A[:, j] * scale, 0.0)
-        return A - column[:, None] * column[None], factor.at[:, j].set(column)
+        return A - column[:, None] * column[None, :d], factor.at[:, j].set(column)
 
-    state = (Psi, jnp.zeros_like(Psi))
-    if Psi.ndim > 2 and d <= UNROLL:
+    state = (A, jnp.zeros_like(A))
+    if A.ndim > 2 and d <= UNROLL:
         for j in range(d):
             state = eliminate(j, state)
         return state[1]
     return jax.lax.fori_loop(0, d, eliminate, state)[1]
 
 
-@jax.custom_jvp
-def absorb(Psi: Array, M: Array) -> tuple[Array, Array, Array]:
-    """Integrate the random effects b ~ N(0, Ψ) of each group out of its Gram matrix.
+def back_substituted(L: Array, A: Array) -> Array:
+    """L⁻ᵀA for a lower factor, shape (d, d, N) and (d, r, N), zero where its pivot is null."""
+    d = len(L)
+    rows = jnp.arange(d).reshape(d, *(1,) * (A.ndim - 1))
 
-    With M = [Z, U]ᵀ Σ₀⁻¹ [Z, U] (Z the first d columns) and Σ = Σ₀ + ZΨZᵀ, this gives UᵀΣ⁻¹U. No
-    inverse of Ψ is taken: a singular Ψ, or Ψ = 0, is an ordinary value.
+    def solve(step: Array | int, X: Array) -> Array:
+        j = d - 1 - step
+        pivot = jnp.where(L[j, j] > 0, L[j, j], jnp.inf)
+        own = X[j] / pivot
+        left = X - L[j][:, None] * own
+        return jnp.where(rows == j, own, jnp.where(rows < j, left, X))
+
+    if d <= UNROLL:
+        for step in range(d):
+            A = solve(step, A)
+        return A
+    return jax.lax.fori_loop(0, d, solve, A)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Absorbed:
+    """What it takes to integrate random effects out; see `absorb`.
+
+    Attributes
+    ----------
+    K, T
+        (Ψ⁻¹ + D)⁻¹, the covariance of b given the data, and ZᵀΣ⁻¹Z, shape (d, d, N).
+    S, KF, FKF
+        ZᵀΣ⁻¹U, K F and FᵀK F, shape (d, r, N) twice and (r, r, N).
+    along
+        (I + ΨD)⁻¹B, where its D is not null, shape (d, r, N).
+    logdet
+        log|Σ| − log|Σ₀|, shape (N,).
+    """
+
+    K: Array
+    T: Array
+    S: Array
+    KF: Array
+    FKF: Array
+    along: Array
+    logdet: Array
+
+
+@jax.custom_jvp
+def absorb(Psi: Array, D: Array, F: Array, B: Array) -> Absorbed:
+    """Integrate the random effects b ~ N(0, Ψ) of each group out: Σ = Σ₀ + ZΨZᵀ.
+
+    No inverse of Ψ is taken: a singular Ψ, or Ψ = 0, is an ordinary value. Nor is T, S or (I +
+    ΨD)⁻¹B a difference of larger numbers where DΨ is large: with D = LLᵀ they are products with
+    (I + LᵀΨL)⁻¹.
 
     Parameters
     ----------
     Psi
         Covariance of the random effects, shape (d, d), or (d, d, B) for B data sets.
-    M
-        Gram matrices of the groups, shape (d + r, d + r, N), or (d + r, d + r, N, B).
-
-    Returns
-    -------
-    M_absorbed
-        UᵀΣ⁻¹U, shape (r, r, N).
-    K
-        (Ψ⁻¹ + ZᵀΣ₀⁻¹Z)⁻¹, the covariance of b given the data, shape (d, d, N).
-    logdet
-        log|Σ| − log|Σ₀|, shape (N,).
+    D, F
+        ZᵀΣ₀⁻¹Z and ZᵀΣ₀⁻¹U of every group, shape (d, d, N) and (d, r, N), or with a last axis B.
+    B
+        Coefficients along Z, constants, shape (d, r, N); r may be 0.
     """
-    d = Psi.shape[0]
-    factor = jax.lax.stop_gradient(semidefinite_factor(Psi))[:, :, None]
-    D, F = M[:d, :d], M[:d, d:]
-    identity = over_stack(jnp.eye(d, dtype=M.dtype), M)
+    d = len(Psi)
+    Psi = Psi[:, :, None]
+    identity = over_stack(jnp.eye(d, dtype=D.dtype), D)
+    factor = semidefinite_factor(Psi)
     R, logdet = whitener(identity + matmul(transpose(factor), matmul(D, factor)))
     root = matmul(R, transpose(factor))
     G = matmul(root, F)
-    return M[d:, d:] - matmul(transpose(G), G), matmul(transpose(root), root), logdet
+    wide = semidefinite_factor(jnp.concatenate([D, transpose(F)]))
+    L, g = wide[:d], transpose(wide[d:])
+    R, _ = whitener(identity + matmul(transpose(L), matmul(Psi, L)))
+    small = matmul(R, transpose(L))
+    along = back_substituted(L, matmul(transpose(R), matmul(small, B)))
+    return Absorbed(
+        matmul(transpose(root), root),
+        matmul(transpose(small), small),
+        matmul(transpose(small), matmul(R, g)),
+        matmul(transpose(root), G),
+        matmul(transpose(G), G),
+        along,
+        logdet,
+    )
 
 
 @absorb.defjvp
 def _absorb_jvp(primals: tuple, tangents: tuple) -> tuple:
-    (Psi, M), (dPsi, dM) = primals, tangents
-    d = Psi.shape[0]
-    M_absorbed, K, logdet = absorb(Psi, M)
-    D, F, dD, dF = M[:d, :d], M[:d, d:], dM[:d, :d], dM[:d, d:]
+    (Psi, D, F, B), (dPsi, dD, dF, _) = primals, tangents
+    at = absorb(Psi, D, F, B)
     dPsi = dPsi[:, :, None]
-    KD = matmul(K, D)
-    shrink = over_stack(jnp.eye(d, dtype=M.dtype), M) - KD  # (I + ΨD)⁻¹
-    b = matmul(K, F)  # minus what b explains of each column
-    s = F - matmul(D, b)  # ZᵀΣ⁻¹U
-    T = matmul(D, shrink)  # ZᵀΣ⁻¹Z
-    cross = matmul(transpose(dF), b)
-    dM_absorbed = (
-        dM[d:, d:]
-        - cross
-        - transpose(cross)
-        + matmul(transpose(b), matmul(dD, b))
-        - matmul(transpose(s), matmul(dPsi, s))
+    J = over_stack(jnp.eye(len(Psi), dtype=D.dtype), D) - matmul(D, at.K)  # (I + DΨ)⁻¹
+    dK = matmul(transpose(J), matmul(dPsi, J)) - matmul(at.K, matmul(dD, at.K))
+    dT = matmul(J, matmul(dD, transpose(J))) - matmul(at.T, matmul(dPsi, at.T))
+    dS = matmul(J, dF - matmul(dD, at.KF)) - matmul(at.T, matmul(dPsi, at.S))
+    cross = matmul(transpose(dF), at.KF)
+    dalong = matmul(transpose(J), matmul(dPsi, matmul(at.T, B))) + matmul(
+        at.K, matmul(dD, at.along)
     )
-    dK = matmul(shrink, matmul(dPsi, transpose(shrink))) - matmul(K, matmul(dD, K))
-    dlogdet = trace_product(T, dPsi) + trace_product(K, dD)
-    return (M_absorbed, K, logdet), (dM_absorbed, dK, dlogdet)
+    return at, Absorbed(
+        dK,
+        dT,
+        dS,
+        matmul(dK, F) + matmul(at.K, dF),
+        cross + transpose(cross) + matmul(transpose(F), matmul(dK, F)),
+        -dalong,
+        trace_product(at.T, dPsi) + trace_product(at.K, dD),
+    )

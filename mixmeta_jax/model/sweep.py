@@ -49,14 +49,22 @@ class AbsorbedLevel:
     Attributes
     ----------
     D, F
-        ZᵀΣ₀⁻¹Z and ZᵀΣ₀⁻¹[outer Z, X, y], Σ₀ the covariance from the finer levels.
+        ZᵀΣ₀⁻¹Z and ZᵀΣ₀⁻¹U for the columns U = [outer Z, X, y], less their parts along Z where the
+        data are `shifted`; Σ₀ the covariance from the finer levels.
     K
         Covariance of the random effects given the data and everything further out.
+    T, S
+        ZᵀΣ⁻¹Z and ZᵀΣ⁻¹U of the whole columns.
+    along
+        What of U lies along Z, less what its random effects explain: shape (d, r).
     """
 
     D: Array
     F: Array
     K: Array
+    T: Array
+    S: Array
+    along: Array
 
 
 @jax.tree_util.register_dataclass
@@ -225,10 +233,8 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
     total = sum(totals[1:], start=totals[0])
     levels = []
     for a, level in enumerate(tensors.absorbed):
-        P = Psi[level]
-        d = P.shape[0]
-        remaining, K, logdets = absorb(P, total)
-        levels.append(AbsorbedLevel(total[:d, :d], total[:d, d:], K))
+        remaining, absorbed, logdets = _absorbed(Psi[level], total, tensors.shift(a))
+        levels.append(absorbed)
         logdet = logdet + sum_over(logdets, 0)
         if a < len(tensors.parents):
             total = sum_by(tensors.parents[a], remaining, tensors.n_groups[a + 1])
@@ -245,6 +251,21 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors) -> Upward:
         root[-1, -1],
         logdet,
     )
+
+
+def _absorbed(Psi: Array, M: Array, shift: Array | None) -> tuple[Array, AbsorbedLevel, Array]:
+    """UᵀΣ⁻¹U, the level, and log|Σ| − log|Σ₀|, from the Gram matrices M of [Z, U − Z·shift]."""
+    d = Psi.shape[0]
+    D, F = M[:d, :d], M[:d, d:]
+    B = F[:, :0] if shift is None else shift
+    at = absorb(Psi, D, F, B)
+    S, remaining, along = at.S, M[d:, d:] - at.FKF, -at.KF
+    if shift is not None:
+        own = matmul(transpose(S), B)
+        S = S + matmul(at.T, B)
+        remaining = remaining + own + matmul(transpose(B), S)
+        along = along + at.along
+    return remaining, AbsorbedLevel(D, F, at.K, at.T, S, along), at.logdet
 
 
 def sum_by(parent: Array | EqualGroups, values: Array, n_groups: int) -> Array:
@@ -324,15 +345,12 @@ def downward(up: Upward, tensors: Tensors, beta: Array, Omega: Array) -> Downwar
 
 def _hand_down(level: AbsorbedLevel, c: Array, omega: Array) -> tuple[Array, ...]:
     """s, T and the state of the children at the groups of an absorbed level."""
-    D, F, K = level.D, level.F, level.K
-    b = matmul(K, F)
-    S = F - matmul(D, b)  # ZᵀΣ⁻¹[outer Z, X, y]
-    s = matmul(S, c[:, None])[:, 0]
-    effects = matmul(b, c[:, None])[:, 0]
-    S, b = S[:, :-1], b[:, :-1]
-    T = D - matmul(D, matmul(K, D)) - matmul(matmul(S, omega), transpose(S))
-    cross = -matmul(b, omega)
-    own = K - matmul(cross, transpose(b))
+    s = matmul(level.S, c[:, None])[:, 0]
+    effects = matmul(level.along, c[:, None])[:, 0]
+    S, along = level.S[:, :-1], level.along[:, :-1]
+    T = level.T - matmul(matmul(S, omega), transpose(S))
+    cross = matmul(along, omega)
+    own = level.K + matmul(cross, transpose(along))
     omega = jnp.broadcast_to(omega, (*omega.shape[:2], *effects.shape[1:]))
     child = jnp.concatenate(
         [
@@ -341,7 +359,7 @@ def _hand_down(level: AbsorbedLevel, c: Array, omega: Array) -> tuple[Array, ...
         ]
     )
     c = jnp.broadcast_to(c, (c.shape[0], *effects.shape[1:]))
-    return s, T, jnp.concatenate([-effects, c]), child
+    return s, T, jnp.concatenate([effects, c]), child
 
 
 def _block_projection(R: Array, H: Array, c: Array, omega: Array) -> tuple[Array, Array]:

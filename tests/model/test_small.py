@@ -71,14 +71,21 @@ def test_absorb(rank):
     Psi = root @ root.T
     columns = rng.normal(size=(9, 5, 3))
     M = np.einsum("spn,sqn->pqn", columns, columns)
-    absorbed, K, logdet = absorb(jnp.asarray(Psi), jnp.asarray(M))
+    B = rng.normal(size=(2, 3, 3))
+    at = absorb(*map(jnp.asarray, (Psi, M[:2, :2], M[:2, 2:], B)))
     for n in range(3):
         Z, U = columns[:, :2, n], columns[:, 2:, n]
+        F = Z.T @ U
         Sigma = np.eye(9) + Z @ Psi @ Z.T
-        np.testing.assert_allclose(absorbed[:, :, n], U.T @ np.linalg.solve(Sigma, U), rtol=1e-10)
+        np.testing.assert_allclose(at.S[:, :, n], Z.T @ np.linalg.solve(Sigma, U), atol=1e-12)
+        shrunk = np.linalg.solve(np.eye(2) + Psi @ Z.T @ Z, B[:, :, n])
+        np.testing.assert_allclose(at.along[:, :, n], shrunk, atol=1e-12)
+        np.testing.assert_allclose(at.T[:, :, n], Z.T @ np.linalg.solve(Sigma, Z), atol=1e-12)
         posterior = Psi - Psi @ Z.T @ np.linalg.solve(Sigma, Z @ Psi)
-        np.testing.assert_allclose(K[:, :, n], posterior, atol=1e-12)
-        assert logdet[n] == pytest.approx(np.linalg.slogdet(Sigma)[1], abs=1e-12)
+        np.testing.assert_allclose(at.K[:, :, n], posterior, atol=1e-12)
+        np.testing.assert_allclose(at.KF[:, :, n], posterior @ F, atol=1e-12)
+        np.testing.assert_allclose(at.FKF[:, :, n], F.T @ posterior @ F, atol=1e-11)
+        assert at.logdet[n] == pytest.approx(np.linalg.slogdet(Sigma)[1], abs=1e-12)
 
 
 @pytest.mark.parametrize("rank", [1, 2])
@@ -92,11 +99,12 @@ def test_derivatives_of_absorb_to_second_order_at_a_singular_Psi_too(rank):
     def inward(t, M):
         # A path that leaves the boundary into the cone, so that differences exist on one side too.
         step = jnp.asarray(root @ root.T) + (0.1 + t) * jnp.asarray(direction @ direction.T)
-        return absorb(step, 0.5 * (M + jnp.swapaxes(M, 0, 1)))
+        D = 0.5 * (M[:2, :2] + jnp.swapaxes(M[:2, :2], 0, 1))
+        return absorb(step, D, M[:2, 2:], jnp.ones((2, 2, 2)))
 
     check_grads(inward, (jnp.asarray(0.0), M), order=2, modes=["fwd"], rtol=1e-4, atol=1e-4)
     # At the boundary itself: the rule against the matrix identities, without a factor of Ψ.
-    slope = jax.jvp(lambda t: inward(t - 0.1, M)[2], (0.0,), (1.0,))[1]
+    slope = jax.jvp(lambda t: inward(t - 0.1, M).logdet, (0.0,), (1.0,))[1]
     for n in range(2):
         D = np.asarray(M)[:2, :2, n]
         shrunk = D @ np.linalg.inv(np.eye(2) + root @ root.T @ D)
