@@ -21,6 +21,7 @@ LAYERS = (
     (
         "model.units",
         "model.sweep",
+        "model.shifts",
         "model.information",
         "model.likelihood",
         "model.one_level",

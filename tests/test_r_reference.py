@@ -50,6 +50,7 @@ def test_log_likelihood_is_not_below_r(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_converged(name):
     assert fit(name).converged, fit(name).status.sentence
+    assert fit(name).gradient_norm <= 1e-6
 
 
 @pytest.mark.parametrize("name", INTERIOR)

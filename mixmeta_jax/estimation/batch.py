@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from mixmeta_jax.control import Control
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import ESCAPES, SEVERAL_SIZE, fit_design
-from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, full_chunk, joined, ready
+from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, Pool, full_chunk, joined, ready
 from mixmeta_jax.estimation.lane_data import ManyData, lane_arrays, shared_tensors
 from mixmeta_jax.estimation.lane_starts import lane_restarts, lane_starts
 from mixmeta_jax.estimation.lanes import JOINED, RUNNING, climb, departure, solve
@@ -35,6 +35,10 @@ CACHE_BYTES = 2**21
 
 MOST_LANES, FEWEST_LANES = 4096, 32
 """Lanes of a chunk, whatever fits: with fewer than these the calls cost more than the numbers."""
+
+IMPRECISE = 1e-9
+"""Gradient at which a lane has met its rounding: the estimator of single fits has less of it, where
+random effects are many orders larger than errors (`model.shifts`)."""
 
 RESTARTED_AT_ONCE = 4096
 """Data sets that climb together where each of them is restarted a few dozen times."""
@@ -142,7 +146,7 @@ class _Run:
                 solved = solve(data[0], self.shared[where], data[1], method=self.method)
                 return part, jax.device_get(solved)
 
-        with _Pool(self.workers) as pool:
+        with Pool(self.workers) as pool:
             for part, (value, beta, V, Psi) in pool.map(one, self.chunks(members)):
                 keep = np.arange(len(part))
                 finite = np.isfinite(value[keep])
@@ -220,7 +224,7 @@ class _Run:
         fresh = iter(makers)
         left: list[Job] = []
         flying: set[Future] = set()
-        with _Pool(self.workers) as pool:
+        with Pool(self.workers) as pool:
             while True:
                 while len(flying) < 2 * self.workers:
                     job = full_chunk(left, self.size)
@@ -311,7 +315,8 @@ class _Run:
         self.found.gradient_norm[kept] = lanes.norm[keep]
         if attempt == 0:
             tick(len(members))
-        lost = kept[verdict.status[keep] == Status.MAX_ITER]
+        imprecise = (verdict.status[keep] == Status.MAX_ITER) | (lanes.norm[keep] > IMPRECISE)
+        lost = kept[imprecise]
         troubled.extend(lost.tolist())
         self.open[lost] += 1
         jobs = []
@@ -380,7 +385,8 @@ class _Run:
             return
         found = self.found
         found.n_iter[member] += estimate.n_iter
-        if not estimate.loglik > found.loglik[member] - 1e-9 * (1 + abs(estimate.loglik)):
+        higher = estimate.loglik > found.loglik[member] - 1e-9 * (1 + abs(estimate.loglik))
+        if not (higher or estimate.status <= Status.BOUNDARY):
             return
         found.keep(member, estimate.beta, estimate.vcov, estimate.theta, estimate.Psi or ())
         found.loglik[member], found.gradient_norm[member] = (
@@ -388,10 +394,3 @@ class _Run:
             estimate.gradient_norm,
         )
         found.status[member] = estimate.status
-
-
-class _Pool(ThreadPoolExecutor):
-    """Threads that drop what has not begun when the block is left, as by Ctrl-C."""
-
-    def __exit__(self, *error: Any) -> None:
-        self.shutdown(wait=True, cancel_futures=True)

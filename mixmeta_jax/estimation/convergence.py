@@ -93,7 +93,7 @@ def judge(
     size = xp.where(finite, xp.diagonal(guide), 1.0)
     root = xp.sqrt(xp.maximum(size, FLOOR / units**2))
     curvature, directions = xp.linalg.eigh(information / (root[:, None] * root))
-    stationary = norm <= 10 * gradient_tol
+    stationary = norm <= gradient_tol
     at_bound = xp.zeros((), bool)
     for structure, P, scale in zip(structures, Psi, scales, strict=True):
         at_bound = at_bound | structure.at_bound(xp.where(finite, P, np.eye(len(scale))), scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,3 +154,10 @@ def full_chunk(left: list[Job], size: int) -> Job | None:
     if len(whole.members) > size:
         left.append(whole.taken(np.arange(size, len(whole.members))))
     return whole.taken(np.arange(size))
+
+
+class Pool(ThreadPoolExecutor):
+    """Threads that drop what has not begun when the block is left, as by Ctrl-C."""
+
+    def __exit__(self, *error: Any) -> None:
+        self.shutdown(wait=True, cancel_futures=True)

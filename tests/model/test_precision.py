@@ -7,8 +7,10 @@ from dataclasses import replace
 import jax
 import mpmath
 import numpy as np
+import pandas as pd
 import pytest
 
+import mixmeta_jax as mx
 from mixmeta_jax.data.design import arrange
 from mixmeta_jax.estimation import newton
 from mixmeta_jax.model import one_level
@@ -111,6 +113,55 @@ def test_ill_conditioned_S(kind, method):
             Psi = [0.3 * matrix(d, shape) for d in base.dims]
             found = error(generated(design, Psi, 2), Psi, method)
             assert found <= bound, (spread, shape)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1e4, 1e6, 1e8])
+def test_large_groups_of_a_large_effect(ratio):
+    """Groups of 1 to 1,000 rows, whose effect is ``ratio`` times their errors in variance.
+
+    Against the closed form of a random intercept in 50 digits, and its slope in ψ: a fit ends where
+    that is null to rounding.
+    """
+    sizes = (1, 2, 3, 5, 8, 20, 50, 200, 1000)
+    rng = np.random.default_rng(4)
+    g = np.repeat(np.arange(len(sizes)), sizes)
+    v = rng.uniform(0.5, 2, len(g)) / ratio
+    y = 3 + rng.normal(size=len(sizes))[g] + rng.normal(size=len(g)) * np.sqrt(v)
+    table = pd.DataFrame({"y": y, "v": v, "g": g})
+    fit = mx.mixmeta("y ~ 1", S="v", random="~ 1 | g", data=table)
+    assert fit.status is mx.Status.CONVERGED
+    assert fit.gradient_norm < 1e-8
+    psi = float(fit.Psi.to_numpy()[0, 0])
+    with mpmath.workdps(exact_model.DIGITS):
+        value, slope, size = random_intercept(mpmath.mpf(psi), y, v, g)
+        assert exact_model.relative_error(fit.loglik, value) <= 1e-13
+        assert abs(slope * psi) / size < 1e-10
+
+
+def random_intercept(psi, y, v, g):
+    """REML log-likelihood, its slope in ψ, and the size of the terms of ψ times that slope."""
+    groups = []
+    for group in np.unique(g):
+        rows = np.flatnonzero(g == group)
+        w = [1 / mpmath.mpf(float(each)) for each in v[rows]]
+        D, total = (
+            mpmath.fsum(w),
+            mpmath.fsum(a * float(b) for a, b in zip(w, y[rows], strict=True)),
+        )
+        mean = total / D
+        within = mpmath.fsum(a * (float(b) - mean) ** 2 for a, b in zip(w, y[rows], strict=True))
+        logs = mpmath.fsum(map(mpmath.log, w))
+        groups.append((D, mean, within, logs))
+    T = [D / (1 + psi * D) for D, *_ in groups]
+    A = mpmath.fsum(T)
+    beta = mpmath.fsum(t * mean for t, (_, mean, *_) in zip(T, groups, strict=True)) / A
+    n = len(y)
+    value = -(n - 1) * mpmath.log(2 * mpmath.pi) + mpmath.log(n) - mpmath.log(A)
+    parts = []
+    for t, (D, mean, within, logs) in zip(T, groups, strict=True):
+        value += logs - mpmath.log(1 + psi * D) - within - t * (mean - beta) ** 2
+        parts.append((t * (mean - beta)) ** 2 - t + t**2 / A)
+    return value / 2, mpmath.fsum(parts) / 2, psi * mpmath.fsum(map(abs, parts)) / 2
 
 
 @pytest.mark.parametrize("method", ["ml", "reml"])
