@@ -27,6 +27,7 @@ from mixmeta_jax.functional import require_float64
 from mixmeta_jax.model.autoregressive import AR1, ContinuousAR1, HeterogeneousAR1
 from mixmeta_jax.model.given import Correlation, Fixed, Proportional
 from mixmeta_jax.model.likelihood import LOG_2PI
+from mixmeta_jax.model.shifts import shifted
 from mixmeta_jax.model.structure import Structure
 from mixmeta_jax.model.structures import (
     CompoundSymmetry,
@@ -127,7 +128,7 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
         seen = jnp.asarray(design.mask)
         expected = jnp.asarray(design.X) @ beta.reshape(design.p, design.k)
         residual = jnp.where(seen, jnp.where(seen, design.y, 0.0) - expected, 0.0)
-        tensors = arrange(replace(design, y=residual))
+        tensors = shifted(arrange(replace(design, y=residual)))
         up = upward(covariances(eta, design), tensors)
     return total - 0.5 * (up.logdet + up.c + tensors.n_obs * LOG_2PI)
 

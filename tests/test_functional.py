@@ -62,10 +62,10 @@ def test_everything_may_be_traced_under_jit_and_vmap(float64):
     concrete = value(theta, y, smoking[["SBB", "SBC", "SBD", "SCC", "SCD", "SDD"]])
     traced = jax.jit(value)(theta, y, S)
     assert float(traced) == pytest.approx(float(concrete), rel=1e-12)
-    batch = jax.vmap(value, (None, 0, None))(theta, jnp.stack([y, y + 1]), S)
+    batch = jax.jit(jax.vmap(value, (None, 0, None)))(theta, jnp.stack([y, y + 1]), S)
     # A constant added to every outcome is taken up by the coefficients.
     np.testing.assert_allclose(batch, [traced, traced], rtol=1e-9)
-    slope = jax.grad(value, 1)(theta, jnp.asarray(y), S)
+    slope = jax.jit(jax.grad(value, 1))(theta, jnp.asarray(y), S)
     assert np.isfinite(slope).all()
     assert (np.asarray(slope)[np.isnan(y)] == 0).all()
 

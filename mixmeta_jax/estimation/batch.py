@@ -37,8 +37,8 @@ MOST_LANES, FEWEST_LANES = 4096, 32
 """Lanes of a chunk, whatever fits: with fewer than these the calls cost more than the numbers."""
 
 IMPRECISE = 1e-9
-"""Gradient at which a lane has met its rounding: the estimator of single fits has less of it, where
-random effects are many orders larger than errors (`model.shifts`)."""
+"""Gradient above which a lane has stopped at its rounding. Where random effects are many orders
+larger than errors the estimator of single fits, whose data are `shifted`, rounds less."""
 
 RESTARTED_AT_ONCE = 4096
 """Data sets that climb together where each of them is restarted a few dozen times."""
@@ -205,7 +205,9 @@ class _Run:
 
             self._follow((ready(piece) for piece in pieces), later)
         for member in sorted(set(troubled)):
-            self._alone(member)
+            found = self.found
+            if found.status[member] > Status.BOUNDARY or found.gradient_norm[member] > IMPRECISE:
+                self._alone(member)
             self.open[member] = 0
 
     def _begin(self, part: np.ndarray) -> Callable[[], Job]:
@@ -370,10 +372,9 @@ class _Run:
                 own = part.taken(np.flatnonzero(lanes))
                 fresh = departure(theta[:, lanes], self.many.n_coefficients)
                 # Ends that are no maximum are none to join.
-                known = [
-                    np.where(own.stop.verdict.status <= Status.BOUNDARY, P, np.nan)
-                    for P in own.stop.Psi
-                ]
+                verdict = own.stop.verdict
+                maximum = (verdict.status <= Status.BOUNDARY) & ~verdict.rising
+                known = [np.where(maximum, P, np.nan) for P in own.stop.Psi]
                 jobs.append(Job(own.members, fresh, own.units, own.scales, None, known))
         return jobs
 
@@ -385,8 +386,10 @@ class _Run:
             return
         found = self.found
         found.n_iter[member] += estimate.n_iter
-        higher = estimate.loglik > found.loglik[member] - 1e-9 * (1 + abs(estimate.loglik))
-        if not (higher or estimate.status <= Status.BOUNDARY):
+        # What a lane that has not converged says of its height does not count.
+        lost = found.status[member] > Status.BOUNDARY and estimate.status <= Status.BOUNDARY
+        as_high = estimate.loglik > found.loglik[member] - 1e-6 * (1 + abs(estimate.loglik))
+        if not (as_high or lost):
             return
         found.keep(member, estimate.beta, estimate.vcov, estimate.theta, estimate.Psi or ())
         found.loglik[member], found.gradient_norm[member] = (

@@ -176,8 +176,8 @@ class Stop:
         does not move, the information that leads a lane is the observed one.
     without
         Value of each lane with no variance at one level after the other, outer first, then at none
-        (`start` begins with small variances there), shape (1 or L + 1, B); NaN on paths beside
-        the first.
+        (`start` begins with small variances there), shape (1 or L + 1, B); NaN where all
+        lanes have a maximum that is known.
     """
 
     lanes: Lanes
@@ -256,7 +256,7 @@ def climb(
 
 
 def _at_known(lanes: Lanes, data: Tensors, scales: list[Array], known: list[Array]) -> Array:
-    """Which lanes are next to a maximum that is known: theirs can be no other."""
+    """Which lanes are next to a maximum that is known, with little left to rise."""
     Psi = jax.vmap(data.Psi, in_axes=-1, out_axes=-1)(lanes.theta)
     away = [
         (jnp.abs(P - K) / jnp.sqrt(scale[:, None] * scale)).max((0, 1), initial=0.0)

@@ -142,6 +142,7 @@ def _predictions(
     Psi: tuple[Array, ...], seen: Tensors, everywhere: Tensors, V: Array, *, level: int
 ) -> Found:
     """Predict from the observed outcomes (``seen``) at all of them (``everywhere``)."""
+    assert not seen.shifts  # the states hold −b itself
     up = upward(Psi, seen)
     nothing = jnp.zeros(V.shape[0])
     given = downward(up, seen, nothing, jnp.zeros_like(V))

@@ -44,24 +44,25 @@ def average_information(
     cross, within = _block_columns(up, down, tensors, slopes)
     for a, level in enumerate(tensors.absorbed):
         group = up.levels[a]
-        D, F, K, along = group.D, group.F[:, :-1], group.K, group.along[:, :-1]
+        D, K, S, along = group.D, group.K, group.S[:, :-1], group.along[:, :-1]
         weights = _weights(slopes[level], down.scores[a])  # (d, n_θ, G)
-        own = jnp.concatenate([matmul(D, weights), matmul(transpose(F), weights)])
-        d = D.shape[0]
+        own, corner = (
+            matmul(transpose(S), weights),
+            matmul(transpose(weights), matmul(group.T, weights)),
+        )
         if cross is None or within is None:
-            cross, within = own, matmul(transpose(weights), own[:d])
+            cross, within = own, corner
         else:
-            link = matmul(transpose(cross[:d]), weights)
-            corner = matmul(transpose(weights), own[:d])
+            Zf = cross[: len(D)]
+            link = matmul(transpose(Zf), weights - matmul(K, matmul(D, weights)))
+            shrunk = within - matmul(transpose(Zf), matmul(K, Zf))
             within = jnp.concatenate(
                 [
-                    jnp.concatenate([within, link], 1),
+                    jnp.concatenate([shrunk, link], 1),
                     jnp.concatenate([transpose(link), corner], 1),
                 ]
             )
-            cross = jnp.concatenate([cross, own], 1)
-        within = within - matmul(transpose(cross[:d]), matmul(K, cross[:d]))
-        cross = cross[d:] + matmul(transpose(along), cross[:d])
+            cross = jnp.concatenate([cross[len(D) :] + matmul(transpose(along), Zf), own], 1)
         if a < len(tensors.parents):
             parent, n_groups = tensors.parents[a], tensors.n_groups[a + 1]
             cross, within = sum_by(parent, cross, n_groups), sum_by(parent, within, n_groups)

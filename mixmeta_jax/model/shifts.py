@@ -6,8 +6,8 @@ orders larger than UᵀΣ⁻¹U, which is their difference. With U = Z B + U₀ 
     UᵀΣ⁻¹U = U₀ᵀΣ⁻¹U₀ + BᵀS + S₀ᵀB,    S = S₀ + TB,  S₀ = ZᵀΣ⁻¹U₀,  T = ZᵀΣ⁻¹Z,
 
 in which all terms are of its own size if U₀ is what a regression on Z within the groups leaves.
-Any B gives the same likelihood; that of the observed rows with the weights 1/S is taken once, row
-by row, from the outermost level in.
+Any B gives the same likelihood. It is that of a weighted regression within the groups, the mean 1/S
+of a row its weight, once per data set, the outermost level first.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from mixmeta_jax.data.design import BlockTensors, Tensors
 from mixmeta_jax.model.small import matmul, transpose, whitener
 from mixmeta_jax.model.sweep import at_children, sum_by
 
-RIDGE = 1e-10
-"""On the correlations of the random predictors within a group, which may be singular."""
+RIDGE = 1e-8
+"""On the correlations of the random predictors within a group: coefficients along nearly collinear
+ones would be large, and cancel."""
 
 INCOMPLETE = 1e-8
 """Weight of a row with missing outcomes: it counts in groups that have no others."""

@@ -13,7 +13,7 @@ to any order.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -204,10 +204,10 @@ def _whitener_by_lapack(A: Array) -> tuple[Array, Array]:
 
 
 def semidefinite_factor(A: Array) -> Array:
-    """Lower Λ with Ψ = ΛΛᵀ for a positive semidefinite matrix, shape (d, d) or with more axes.
+    """Lower Λ with Ψ = ΛΛᵀ for the first d rows Ψ of A, positive semidefinite; below, theirs Λ⁻ᵀ.
 
-    Null pivots give null columns. A pivot counts as null when rounding in Ψ alone could have made
-    it: a few d·ε of its own variance. Rows below Ψ, shape (d + r, d), become theirs times Λ⁻ᵀ.
+    A has the shape (d + r, d), or more axes. Null pivots give null columns. A pivot counts as null
+    when rounding in Ψ alone could have made it: a few d·ε of its own variance.
     """
     n, d = A.shape[:2]
     tolerance = 4 * d * jnp.finfo(A.dtype).eps * jnp.einsum("ii...->i...", A[:d])
@@ -317,10 +317,19 @@ def absorb(Psi: Array, D: Array, F: Array, B: Array) -> Absorbed:
 @absorb.defjvp
 def _absorb_jvp(primals: tuple, tangents: tuple) -> tuple:
     (Psi, D, F, B), (dPsi, dD, dF, _) = primals, tangents
-    at = absorb(Psi, D, F, B)
+    identity = over_stack(jnp.eye(len(Psi), dtype=D.dtype), D)
+    own = jnp.broadcast_to(
+        identity, (*D.shape[:2], *jnp.broadcast_shapes(D.shape[2:], B.shape[2:]))
+    )
+    at = absorb(
+        Psi, D, F, jnp.concatenate([jnp.broadcast_to(B, (*B.shape[:2], *own.shape[2:])), own], 1)
+    )
+    r = B.shape[1]
+    J = transpose(at.along[:, r:])  # (I + DΨ)⁻¹, on what D is not null on
+    at = replace(at, along=at.along[:, :r])
     dPsi = dPsi[:, :, None]
-    J = over_stack(jnp.eye(len(Psi), dtype=D.dtype), D) - matmul(D, at.K)  # (I + DΨ)⁻¹
-    dK = matmul(transpose(J), matmul(dPsi, J)) - matmul(at.K, matmul(dD, at.K))
+    whole = identity - matmul(D, at.K)
+    dK = matmul(transpose(whole), matmul(dPsi, whole)) - matmul(at.K, matmul(dD, at.K))
     dT = matmul(J, matmul(dD, transpose(J))) - matmul(at.T, matmul(dPsi, at.T))
     dS = matmul(J, dF - matmul(dD, at.KF)) - matmul(at.T, matmul(dPsi, at.S))
     cross = matmul(transpose(dF), at.KF)

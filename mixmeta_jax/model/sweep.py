@@ -48,19 +48,17 @@ class AbsorbedLevel:
 
     Attributes
     ----------
-    D, F
-        ZᵀΣ₀⁻¹Z and ZᵀΣ₀⁻¹U for the columns U = [outer Z, X, y], less their parts along Z where the
-        data are `shifted`; Σ₀ the covariance from the finer levels.
+    D
+        ZᵀΣ₀⁻¹Z, Σ₀ the covariance from the finer levels.
     K
         Covariance of the random effects given the data and everything further out.
     T, S
-        ZᵀΣ⁻¹Z and ZᵀΣ⁻¹U of the whole columns.
+        ZᵀΣ⁻¹Z and ZᵀΣ⁻¹U for the columns U = [outer Z, X, y].
     along
         What of U lies along Z, less what its random effects explain: shape (d, r).
     """
 
     D: Array
-    F: Array
     K: Array
     T: Array
     S: Array
@@ -114,8 +112,9 @@ class Downward:
     states
         From the root to the finest absorbed level: what the groups hand to their children, batch
         last. First the weight of every column that is still visible there in the residual,
-        [−b of the absorbed levels so far, −β, 1], shape (r, G); then the covariance of those
-        effects and coefficients given the data, shape (r − 1, r − 1, G). G = 1 at the root.
+        [−b of the absorbed levels so far, −β, 1], shape (r, G), where data are `shifted` with what
+        was taken out along Z added to −b; then the covariance of those weights given the data,
+        shape (r − 1, r − 1, G). G = 1 at the root.
     """
 
     traces: tuple[Array, ...]
@@ -265,7 +264,7 @@ def _absorbed(Psi: Array, M: Array, shift: Array | None) -> tuple[Array, Absorbe
         S = S + matmul(at.T, B)
         remaining = remaining + own + matmul(transpose(B), S)
         along = along + at.along
-    return remaining, AbsorbedLevel(D, F, at.K, at.T, S, along), at.logdet
+    return remaining, AbsorbedLevel(D, at.K, at.T, S, along), at.logdet
 
 
 def sum_by(parent: Array | EqualGroups, values: Array, n_groups: int) -> Array:

@@ -135,7 +135,18 @@ def test_large_groups_of_a_large_effect(ratio):
     with mpmath.workdps(exact_model.DIGITS):
         value, slope, size = random_intercept(mpmath.mpf(psi), y, v, g)
         assert exact_model.relative_error(fit.loglik, value) <= 1e-13
+        assert psi > 0.1
         assert abs(slope * psi) / size < 1e-10
+
+
+@pytest.mark.parametrize("slope", [2000 + np.arange(12.0), 1 + 1e-4 * np.sin(np.arange(12.0))])
+def test_nearly_collinear_random_predictors(slope):
+    base = random_design(1, k=1, q=(2,), n=36, missing=0.0, codes=[np.repeat(np.arange(3), 12)])
+    Z = np.column_stack([np.ones(36), np.tile(slope, 3)])
+    design = replace(base, Z=(Z,))
+    for ratio in (1.0, 1e3):
+        Psi = [ratio * np.diag([1.0, 1e-3])]
+        assert error(generated(design, Psi, 0), Psi, "reml") <= ORDINARY
 
 
 def random_intercept(psi, y, v, g):

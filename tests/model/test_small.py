@@ -88,6 +88,20 @@ def test_absorb(rank):
         assert at.logdet[n] == pytest.approx(np.linalg.slogdet(Sigma)[1], abs=1e-12)
 
 
+def test_absorb_where_effects_are_large_or_do_not_move_anything():
+    """Against fractions of scalars: D = diag(1, 0), Ψ = diag(1e12, 1), which cancel nothing."""
+    Psi, D = jnp.diag(jnp.array([1e12, 1.0])), jnp.diag(jnp.array([1.0, 0.0]))[:, :, None]
+    F, B = jnp.array([[3.0], [0.0]])[:, :, None], jnp.array([[5.0], [7.0]])[:, :, None]
+    at = absorb(Psi, D, F, B)
+    np.testing.assert_allclose(at.T[:, :, 0], np.diag([1 / (1 + 1e12), 0.0]), rtol=1e-15)
+    np.testing.assert_allclose(at.S[:, 0, 0], [3 / (1 + 1e12), 0.0], rtol=1e-15)
+    np.testing.assert_allclose(at.along[0, 0, 0], 5 / (1 + 1e12), rtol=1e-15)
+    # ∂T/∂D = (1 + DΨ)⁻² is the square of a small number.
+    move = jnp.zeros_like(D).at[0, 0].set(1.0)
+    slope = jax.jvp(lambda D: absorb(Psi, D, F, B).T[0, 0, 0], (D,), (move,))[1]
+    assert slope == pytest.approx((1 + 1e12) ** -2, rel=1e-14)
+
+
 @pytest.mark.parametrize("rank", [1, 2])
 def test_derivatives_of_absorb_to_second_order_at_a_singular_Psi_too(rank):
     rng = np.random.default_rng(5)
