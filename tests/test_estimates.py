@@ -355,24 +355,6 @@ def test_two_orders_in_a_correlation_and_an_offset():
     two_orders(f, jnp.array([0.4, 0.2]))
 
 
-def test_second_order_at_two_levels():
-    """The slope along a direction, moved along it, against central differences of the slope."""
-    design = calls.fit("school_district_study_reml").design
-    dy = np.random.default_rng(3).normal(size=design.y.shape)
-
-    def value(a):
-        return summary(mx.estimate(replace(design, y=design.y + a * dy, S=design.S * jnp.exp(a))))
-
-    def slope_at(a):
-        return jax.jvp(value, (a,), (1.0,))[1]
-
-    slope = jax.jit(slope_at)
-    curvature = jax.jit(lambda a: jax.jvp(slope_at, (a,), (1.0,))[1])(0.0)
-    step = 1e-4
-    differences = (slope(step) - slope(-step)) / (2 * step)
-    np.testing.assert_allclose(curvature, differences, rtol=1e-5)
-
-
 def test_a_thousand_gradients_in_a_batch(pooled):
     f, y, s = pooled
     many = y + 0.1 * np.random.default_rng(1).normal(size=(1000, 13))

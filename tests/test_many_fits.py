@@ -78,7 +78,6 @@ CLASSES = {
         "method": "ml",
     },
     "three levels": {"k": 1, "n": 24, "random": "~ 1 | late/g/u", "data": GROUPS},
-    "random slope": {"k": 1, "n": 24, "random": "~ x | g", "data": GROUPS},
     "random slope, diagonal": {
         "k": 2,
         "n": 24,

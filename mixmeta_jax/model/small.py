@@ -222,7 +222,7 @@ def semidefinite_factor(A: Array) -> Array:
         return A - column[:, None] * column[None, :d], factor.at[:, j].set(column)
 
     state = (A, jnp.zeros_like(A))
-    if A.ndim > 2 and d <= UNROLL:
+    if A.ndim > 3 and d <= UNROLL:
         for j in range(d):
             state = eliminate(j, state)
         return state[1]
@@ -241,7 +241,7 @@ def back_substituted(L: Array, A: Array) -> Array:
         left = X - L[j][:, None] * own
         return jnp.where(rows == j, own, jnp.where(rows < j, left, X))
 
-    if d <= UNROLL:
+    if A.ndim > 3 and d <= UNROLL:
         for step in range(d):
             A = solve(step, A)
         return A
