@@ -68,6 +68,9 @@ CLASSES = {
     },
     "two outcomes, some missing": {"k": 2, "n": 14, "missing": 0.2},
     "diagonal": {"k": 2, "n": 14, "bscov": "diag"},
+    "two levels": {"k": 1, "n": 24, "random": "~ 1 | g/u", "data": GROUPS},
+    "two levels, cs": {"k": 2, "n": 24, "random": "~ 1 | g/u", "data": GROUPS, "bscov": "cs"},
+    "random slope": {"k": 1, "n": 24, "random": "~ x | g", "data": GROUPS},
     "two levels, some missing, ML": {
         "k": 2,
         "n": 24,

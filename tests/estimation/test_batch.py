@@ -114,9 +114,3 @@ def test_large_effects_are_as_precise_as_in_single_fits():
         assert Status(int(fits.status[b])) is fit.status is Status.CONVERGED
         assert np.allclose(fits.coef[b], fit.coef, rtol=1e-10, atol=0)
         assert np.allclose(fits.Psi[b], fit.Psi, rtol=1e-8, atol=0)
-
-
-def test_when_every_data_set_is_broken():
-    fits = mx.fit_many(np.full((3, 12), np.inf), errors(12, 1))
-    assert (fits.status == Status.NOT_FINITE).all()
-    assert np.isnan(fits.coef).all()
