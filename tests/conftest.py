@@ -1,6 +1,7 @@
 """Settings and data that all tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -23,6 +24,17 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # Compilation takes the first example far past any deadline; no test asserts a duration.
 settings.register_profile("mixmeta_jax", deadline=None, max_examples=30)
 settings.load_profile("mixmeta_jax")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_a_module() -> Iterator[None]:
+    """Let go of a module's programs after it: each holds memory maps, which Linux counts.
+
+    A worker that kept all came to 62,000 of the 65,530 that a process may have, and died in the
+    load of its next program.
+    """
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
