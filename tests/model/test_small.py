@@ -64,12 +64,15 @@ def test_semidefinite_factor(rank):
     assert (np.asarray(factor)[np.triu_indices(3, 1)] == 0).all()
 
 
+@pytest.mark.parametrize("collinear", [False, True])
 @pytest.mark.parametrize("rank", [0, 1, 2])
-def test_absorb(rank):
+def test_absorb(rank, collinear):
     rng = np.random.default_rng(4)
     root = rng.normal(size=(2, rank))
     Psi = root @ root.T
     columns = rng.normal(size=(9, 5, 3))
+    if collinear:  # D is singular
+        columns[:, 1] = -2 * columns[:, 0]
     M = np.einsum("spn,sqn->pqn", columns, columns)
     B = rng.normal(size=(2, 3, 3))
     at = absorb(*map(jnp.asarray, (Psi, M[:2, :2], M[:2, 2:], B)))
@@ -79,7 +82,7 @@ def test_absorb(rank):
         Sigma = np.eye(9) + Z @ Psi @ Z.T
         np.testing.assert_allclose(at.S[:, :, n], Z.T @ np.linalg.solve(Sigma, U), atol=1e-12)
         shrunk = np.linalg.solve(np.eye(2) + Psi @ Z.T @ Z, B[:, :, n])
-        np.testing.assert_allclose(at.along[:, :, n], shrunk, atol=1e-12)
+        np.testing.assert_allclose(Z @ at.along[:, :, n], Z @ shrunk, atol=1e-12)
         np.testing.assert_allclose(at.T[:, :, n], Z.T @ np.linalg.solve(Sigma, Z), atol=1e-12)
         posterior = Psi - Psi @ Z.T @ np.linalg.solve(Sigma, Z @ Psi)
         np.testing.assert_allclose(at.K[:, :, n], posterior, atol=1e-12)
