@@ -1,7 +1,8 @@
 """A thousand random designs: does every fit end at a maximum, and at the highest one?
 
 Designs of one to three levels, all structures, random slopes, missing outcomes, blocks of S, ML and
-REML come in shape classes, so that the designs of one class share their compilations. Each default
+REML, with random effects of 1e-8 to 1e8 times the errors in variance, come in shape classes, so
+that the designs of one class share their compilations. Each default
 fit is compared with the best of ten random starts, and judged by its gradient and, at a bound, by
 the conditions of Karush, Kuhn and Tucker in Psi itself. Results are kept line by line, and a run
 goes on where the last one stopped.
@@ -30,15 +31,17 @@ from mixmeta_jax.data.design import Design, Tensors, arrange
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.newton import maximise
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
+from mixmeta_jax.model.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES
 from mixmeta_jax.model.likelihood import centred, profile
 from mixmeta_jax.model.sweep import downward, upward
 
-SEED = 20261124
+SEED = 20261126
 PER_CLASS = 20
 FIRST_ROUND = 4
 RANDOM_STARTS = 10
 LOWER = 1e-6
 """Deficit in the log-likelihood, against the best random start, that counts as a failure."""
+FREE_VARIANCES = ("unstr", "diag", "hcs", "har1", "hcar1", "cor")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +67,10 @@ def shape_class(index: int) -> ShapeClass:
     k = int(rng.choice([1, 2, 3] if n_levels > 1 else [1, 2, 3, 4, 5]))
     q = tuple(int(rng.choice([1, 1, 2])) if k < 3 else 1 for _ in range(n_levels))
     names = []
-    for size in q:
-        wide = ["unstr", "unstr", "diag", "id"]
+    for level, size in enumerate(q):
+        wide = ["unstr"] * 4 + ["diag", "diag", "id", "prop"] + ["fixed"] * (level > 0)
         if k * size > 1:
-            wide += ["cs", "hcs", "ar1", "har1"]
+            wide += ["cs", "cs", "hcs", "hcs", "ar1", "har1", "car1", "hcar1", "cor"]
         names.append(str(rng.choice(wide)))
     d = k * q[0]
     shape = ShapeClass(
@@ -106,8 +109,10 @@ def random_design(index: int, number: int) -> Design:
     frame["x"] = rng.normal(size=n)
     X = np.column_stack([np.ones(n), frame.x, rng.normal(size=n)])[:, : shape.p]
     # Errors spread over orders of magnitude between units and, where free, between outcomes.
-    free = all(name in ("unstr", "diag", "hcs", "har1") for name in shape.structures)
+    free = all(name in FREE_VARIANCES for name in shape.structures)
     size = 10 ** rng.uniform(-2, 2, k) if free else np.full(k, 10 ** rng.uniform(-2, 2))
+    if "fixed" in shape.structures:
+        size = np.ones(k)
     sd = size * np.exp(rng.uniform(0.1, 1.0) * rng.normal(size=(n, k)))
     S: Any
     if shape.blocks:
@@ -125,7 +130,7 @@ def random_design(index: int, number: int) -> Design:
         Z = np.column_stack([np.ones(n), frame.x])[:, :q]
         d = k * q
         rank = d if rng.random() < 0.6 else int(rng.integers(0, d + 1))
-        strength = 10 ** rng.uniform(-1, 1)
+        strength = 10 ** (rng.uniform(-1, 1) if rng.random() < 0.8 else rng.uniform(-4, 4))
         root = rng.normal(size=(d, rank)) / np.sqrt(d)
         if rank == d and rng.random() < 0.7:
             root += np.eye(d)
@@ -137,7 +142,20 @@ def random_design(index: int, number: int) -> Design:
         gone[np.arange(n), rng.integers(0, k, n)] = False
         y[gone] = np.nan
     predictors = {f"g{level}": "~ x" if q == 2 else "~ 1" for level, q in enumerate(shape.q)}
-    return mx.make_design(y, X, S, random=predictors, data=frame, bscov=list(shape.structures))
+    structures = [structure(name, level, index) for level, name in enumerate(shape.structures)]
+    return mx.make_design(y, X, S, random=predictors, data=frame, bscov=structures)
+
+
+def structure(name: str, level: int, index: int) -> Any:
+    """A name, or the structure where it needs times or a matrix: those are of the class."""
+    rng = np.random.default_rng([SEED + 2, index, level])
+    shape = shape_class(index)
+    d = shape.k * shape.q[level]
+    if name in NEEDS_TIMES:
+        return STRUCTURES[name](np.cumsum(rng.uniform(0.5, 2, d)))
+    if name in NEEDS_MATRIX:
+        return STRUCTURES[name](10 ** rng.uniform(-1, 1) * _correlation(rng, d))
+    return name
 
 
 def _split(rng: np.random.Generator, codes: list[np.ndarray], most: int) -> list[np.ndarray]:

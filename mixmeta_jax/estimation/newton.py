@@ -279,6 +279,11 @@ def _step(
     relaxed = jnp.where(relaxed < 1e-6, 0.0, relaxed)
     damping = jnp.where(accepted, relaxed, jnp.maximum(8 * path.damping, 1e-2))
     move, predicted, norm = _newton_step(at, damping, units)
+    # At its rounding a gradient need not shrink further: the last step is kept only if it did.
+    back = (path.phase == POLISHING) & (norm > path.norm)
+    theta, at, norm = jax.tree.map(
+        lambda a, b: jnp.where(back, a, b), (path.theta, path.at, path.norm), (theta, at, norm)
+    )
     n_iter = path.n_iter + 1
     if verbose:
         print_once(

@@ -37,3 +37,16 @@ def test_the_log_likelihood_never_falls_along_a_path(name):
         rounding = 1e-12 * (1 + np.abs(values[-1]))
         assert (np.diff(values, axis=0) >= -rounding).all()
         assert (values[-1] > values[0] + 1e-3).any()
+
+
+def test_a_tolerance_at_the_rounding_of_the_gradient_is_kept():
+    """The last step may raise a gradient that is all rounding: it is undone then."""
+    design = one_level(0)
+    own = starting_parameters(design.structures, starting_variances(design))
+    units = natural_units(own)
+    with jax.enable_x64(True):
+        for tolerance in 10.0 ** np.arange(-16, -13, 0.25):
+            end = maximise(own, arrange(design), units, 100, tolerance, method="reml", exact=True)
+            norm, n_iter = np.asarray(end.path.norm), np.asarray(end.path.n_iter)
+            assert (n_iter < 100).all()
+            assert (norm <= tolerance).all()
