@@ -58,6 +58,23 @@ def gls(fit):
     return beta, np.linalg.inv(A), {"ml": ml, "reml": reml, "fixed": ml}
 
 
+def rises(fit):
+    """Per level Σ_j (Z_jᵀPy)(Z_jᵀPy)ᵀ and Σ_j Z_jᵀPZ_j; ∂ℓ/∂Ψ is half their difference."""
+    y, X, Z, S, seen = stacked(fit)
+    y, X = y[seen], X[seen]
+    P = np.linalg.inv((levels_covariance(fit) + S)[np.ix_(seen, seen)])
+    along = P @ X
+    projected = P - along @ np.linalg.solve(X.T @ along, along.T)
+    e = projected @ y
+    P = projected if fit.method == "reml" else P
+    pairs = []
+    for wide, Psi in zip(Z, fit.Psi_by_level, strict=True):
+        groups = wide[seen].T.reshape(-1, len(Psi), seen.sum())
+        s = groups @ e
+        pairs.append((s.T @ s, np.einsum("gan,nm,gbm->ab", groups, P, groups, optimize=True)))
+    return pairs
+
+
 def blup(fit, depth):
     """BLUPs (n, k), their random part, and covariances by equation 6 and exact, (n, k, k)."""
     y, X, _, S, seen = stacked(fit)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
-from tests import tolerances
+from tests import dense_model, tolerances
 from tests.reference import EXTRA, R
 from tests.reference.calls import CALLS, bcg, fit
 
@@ -51,6 +51,30 @@ def test_log_likelihood_is_not_below_r(name):
 def test_converged(name):
     assert fit(name).converged, fit(name).status.sentence
     assert fit(name).gradient_norm <= 1e-6
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if R[name]["method"] != "fixed"])
+def test_no_variance_would_raise_the_likelihood(name):
+    """The conditions of Karush, Kuhn and Tucker, with full matrices in numpy.
+
+    In the cone of unstructured matrices no direction vvᵀ leads up, and along Ψ itself it is level;
+    in that of diagonal ones, the same of every variance.
+    """
+    ours = fit(name)
+    levels = zip(ours.design.structures, ours.Psi_by_level, dense_model.rises(ours), strict=True)
+    for structure, Psi, (up, down) in levels:
+        unit = 1 / np.sqrt(np.diag(down))
+        slope = (up - down) * np.outer(unit, unit)
+        Psi = Psi / np.outer(unit, unit)
+        if structure.name == "unstr":
+            assert np.linalg.eigvalsh(slope)[-1] <= 1e-6
+            assert np.abs(slope @ Psi).max() <= 1e-6 * max(1, np.abs(Psi).max())
+        elif structure.name == "diag":
+            assert np.diag(slope).max() <= 1e-6
+            assert np.abs(np.diag(slope) * np.diag(Psi)).max() <= 1e-6 * max(1, np.diag(Psi).max())
+        elif structure.name != "fixed":
+            # Along Ψ itself, which every structure with a free scale can follow.
+            assert abs((slope * Psi).sum()) <= 1e-6 * max(1, np.abs(Psi).max())
 
 
 @pytest.mark.parametrize("name", INTERIOR)
