@@ -308,9 +308,9 @@ def _errors(xp: ModuleType, design: Design, b: int, rows: np.ndarray, seen: Arra
         S = xp.moveaxis(_symmetric(xp, design.S[b]), 0, -1).reshape(n_b, k, n_b, k, N)
     else:
         units = _gather(xp, _symmetric(xp, design.S).reshape(design.n, k * k), rows)
-        units = units.reshape(n_b, k, k, N)
-        eye = np.eye(n_b)[:, None, :, None, None]
-        S = units[:, :, None] * eye
+        S = units.reshape(n_b, k, 1, k, N)
+        if n_b > 1:
+            S = S * np.eye(n_b)[:, None, :, None, None]
     pair = seen[:, :, None, None] & seen[None, None]
     unit = np.eye(n_b * k).reshape(n_b, k, n_b, k, 1)
     return xp.where(pair, S, unit)

@@ -53,21 +53,10 @@ def _checked_piece(
     entry: Callable[[int, int], str],
 ) -> np.ndarray:
     """`checked_matrices` of the matrices from ``first`` on."""
-    pair = seen[:, :, None] & seen[:, None, :]
-    absent = pair & np.isnan(S)
-    if absent.any():
-        b, j, i = (int(a) for a in np.argwhere(absent)[0])
-        b += first
-        what = entry(b, i) if i == j else f"{entry(b, i)} with {entry(b, j)}"
-        raise InputError(
-            f"S is missing for {what} in {where(b)}, where the outcome is observed: give it, or "
-            "set the outcome to missing."
-        )
-    S = np.where(pair, S, 0.0)
-    infinite = np.isinf(S)
-    if infinite.any():
-        b, i, _ = (int(a) for a in np.argwhere(infinite)[0])
-        raise InputError(f"S is infinite for {entry(first + b, i)} in {where(first + b)}.")
+    pair = None
+    if not (seen.all() and np.isfinite(S).all()):
+        pair = seen[:, :, None] & seen[:, None, :]
+        S = _observed(S, pair, first, where, entry)
     variances = np.diagonal(S, axis1=1, axis2=2)
     bad = seen & (variances <= 0)
     if bad.any():
@@ -86,6 +75,31 @@ def _checked_piece(
     return S
 
 
+def _observed(
+    S: np.ndarray,
+    pair: np.ndarray,
+    first: int,
+    where: Callable[[int], str],
+    entry: Callable[[int, int], str],
+) -> np.ndarray:
+    """The matrices with zeros for what is missing, all else there and finite."""
+    absent = pair & np.isnan(S)
+    if absent.any():
+        b, j, i = (int(a) for a in np.argwhere(absent)[0])
+        b += first
+        what = entry(b, i) if i == j else f"{entry(b, i)} with {entry(b, j)}"
+        raise InputError(
+            f"S is missing for {what} in {where(b)}, where the outcome is observed: give it, or "
+            "set the outcome to missing."
+        )
+    S = np.where(pair, S, 0.0)
+    infinite = np.isinf(S)
+    if infinite.any():
+        b, i, _ = (int(a) for a in np.argwhere(infinite)[0])
+        raise InputError(f"S is infinite for {entry(first + b, i)} in {where(first + b)}.")
+    return S
+
+
 def _symmetric(
     S: np.ndarray, mirrored: np.ndarray, first: int, where: Callable[[int], str]
 ) -> np.ndarray:
@@ -98,14 +112,17 @@ def _symmetric(
 
 def _refuse_indefinite(
     S: np.ndarray,
-    pair: np.ndarray,
+    pair: np.ndarray | None,
     variances: np.ndarray,
     first: int,
     where: Callable[[int], str],
 ) -> None:
-    """Raise where the correlations are singular or worse; missing elements count as alone."""
-    sd = np.sqrt(np.where(variances > 0, variances, 1.0))
-    scaled = np.where(pair, S / (sd[:, :, None] * sd[:, None, :]), np.eye(S.shape[1]))
+    """Raise where the correlations are singular or worse; those not in ``pair`` count as none."""
+    precision = 1 / np.sqrt(np.where(variances > 0, variances, 1.0))
+    scaled = S * precision[:, :, None]
+    scaled *= precision[:, None, :]
+    if pair is not None:
+        scaled = np.where(pair, scaled, np.eye(S.shape[1]))
     try:
         pivots = np.diagonal(np.linalg.cholesky(scaled), axis1=1, axis2=2).min(initial=1.0)
     except np.linalg.LinAlgError:
@@ -113,8 +130,8 @@ def _refuse_indefinite(
     if pivots > SMALLEST_PIVOT:
         return
     b = int(np.argmin(np.linalg.eigvalsh(scaled)[:, 0]))
-    seen = pair[b].any(axis=0)
-    eigenvalue = np.linalg.eigvalsh(S[b][np.ix_(seen, seen)])[0]
+    seen = slice(None) if pair is None else np.flatnonzero(pair[b].any(axis=0))
+    eigenvalue = np.linalg.eigvalsh(S[b][seen][:, seen])[0]
     raise InputError(
         f"S is not positive definite in {where(first + b)}: its smallest eigenvalue is "
         f"{eigenvalue:.4g}."
