@@ -248,7 +248,7 @@ class _Run:
                     job = future.result()
                     running = job.lanes.phase == RUNNING
                     if running.any():
-                        left.append(job.taken(np.flatnonzero(running)))
+                        left.append(replace(job, stop=None).taken(np.flatnonzero(running)))
                     if not running.all():
                         sink(job.taken(np.flatnonzero(~running)) if running.any() else job)
 
@@ -288,7 +288,7 @@ class _Run:
             stop = jax.device_get(stop)
             if b < self.size:
                 stop = jax.tree.map(lambda leaf: leaf[..., :b], stop)
-            return replace(job, lanes=stop.lanes, stop=stop)
+            return replace(job, lanes=stop.lanes, stop=replace(stop, lanes=None))
 
     def _conclude(
         self, ended: Job, tick: Callable[[int], None], troubled: list[int], attempt: int
@@ -366,17 +366,14 @@ class _Run:
         if self.restarted:
             more = lane_restarts(self.many, part.scales, len(starts), self.size)
             departures += [(theta, several[chosen]) for theta in more]
-        jobs = []
-        for theta, lanes in departures:
-            if lanes.any():
-                own = part.taken(np.flatnonzero(lanes))
-                fresh = departure(theta[:, lanes], self.many.n_coefficients)
-                # Ends that are no maximum are none to join.
-                verdict = own.stop.verdict
-                maximum = (verdict.status <= Status.BOUNDARY) & ~verdict.rising
-                known = [np.where(maximum, P, np.nan) for P in own.stop.Psi]
-                jobs.append(Job(own.members, fresh, own.units, own.scales, None, known))
-        return jobs
+        lanes = np.concatenate([np.flatnonzero(leave) for _, leave in departures])
+        theta = np.concatenate([start[:, leave] for start, leave in departures], 1)
+        own = replace(part, starts=None).taken(lanes)
+        # Ends that are no maximum are none to join.
+        maximum = (own.stop.verdict.status <= Status.BOUNDARY) & ~own.stop.verdict.rising
+        known = [np.where(maximum, P, np.nan) for P in own.stop.Psi]
+        fresh = departure(theta, self.many.n_coefficients)
+        return [Job(own.members, fresh, own.units, own.scales, None, known)]
 
     def _alone(self, member: int) -> None:
         """One data set by the estimator of single fits."""

@@ -102,7 +102,7 @@ class Job:
     members
         The data sets they belong to, shape (b,).
     lanes, stop
-        Where they stand, and what `climb` said last: `Lanes`, and a `Stop` or None.
+        Where they stand, and what `climb` said last: `Lanes`, and a `Stop` without them or None.
     units, scales
         Sizes of the parameters, (n_θ, b), and of the random effects of each level, (b, d).
     starts
@@ -122,7 +122,7 @@ class Job:
     def taken(self, chosen: np.ndarray) -> Job:
         """Some of the lanes."""
         lanes, units, starts, known, stop = jax.tree.map(
-            lambda leaf: leaf[..., chosen],
+            lambda leaf: np.take(leaf, chosen, -1),
             (self.lanes, self.units, self.starts, self.known, self.stop),
         )
         scales = [scale[chosen] for scale in self.scales]

@@ -357,7 +357,8 @@ def _corrected(lanes: Lanes, new: Evaluation, accepted: Array, units: Array) -> 
     product = (left * step).sum(0)
     size = jnp.sqrt((left**2).sum(0) * (step**2).sum(0))
     close = (lanes.norm < CLOSE) & (lanes.norm > 1e-7) & (lanes.n_iter > 0)
-    sound = accepted & close & (jnp.abs(product) > 1e-3 * size)
+    # Where what is left stands across the step, the update is large and says nothing.
+    sound = accepted & close & (jnp.abs(product) > 0.1 * size)
     update = left[:, None] * left[None] / jnp.where(sound, product, 1.0) / scale
     return lanes.secant + jnp.where(sound, update, 0.0)
 
