@@ -114,3 +114,22 @@ def test_large_effects_are_as_precise_as_in_single_fits():
         assert Status(int(fits.status[b])) is fit.status is Status.CONVERGED
         assert np.allclose(fits.coef[b], fit.coef, rtol=1e-10, atol=0)
         assert np.allclose(fits.Psi[b], fit.Psi, rtol=1e-8, atol=0)
+
+
+def test_lanes_arrive_by_themselves(monkeypatch):
+    """The design of the paper's Table 6: a poor correction of the information would stall some."""
+    alone = []
+    monkeypatch.setattr(batch._Run, "_alone", lambda run, member: alone.append(member))
+    rng = np.random.default_rng(100)
+    sd = rng.uniform(0.5, 2, (30, 3))
+    groups = pd.DataFrame({"g": np.repeat(np.arange(10), 3), "u": np.arange(30)})
+    model = {
+        "S": sd[:, :, None] * sd[:, None] * np.eye(3),
+        "random": "~ 1 | g/u",
+        "data": groups,
+    }
+    Psi = [np.eye(3), np.eye(3)]
+    y = mx.mixmeta_sim(np.zeros((30, 3)), Psi=Psi, nsim=2000, seed=1, **model)
+    fits = mx.fit_many(y, bscov="cs", progress=False, returns=("gradient_norm",), **model)
+    assert not alone
+    assert fits.gradient_norm.max() <= batch.IMPRECISE
