@@ -1,6 +1,7 @@
 """The same data, the same run, the same machine: other programs beside us, where installed.
 
-R's metafor through Rscript (``apt-get install r-cran-metafor``), PyMARE and mixmetapy from PyPI.
+R's metafor through Rscript (``apt-get install r-cran-metafor``), PyMARE, statsmodels and mixmetapy
+from PyPI.
 Each program is warm: the least of several fits, after one that is not counted; the numbers are
 compared before the times.
 
@@ -93,6 +94,19 @@ def against_pymare() -> None:
     report("bcg", "PyMARE", ours, theirs, apart)
 
 
+def against_statsmodels() -> None:
+    """By Paule and Mandel's method: statsmodels has no likelihood for meta-analysis."""
+    from statsmodels.stats.meta_analysis import combine_effects
+
+    bcg = mx.load_dataset("bcg")
+    ours, fit = least(lambda: mx.mixmeta("logor", S="logorvar", data=bcg, method="pm"), 50)
+    y, v = bcg.logor.to_numpy(), bcg.logorvar.to_numpy()
+    options = {"method_re": "iterated", "atol": 1e-12, "maxiter": 500}
+    theirs, found = least(lambda: combine_effects(y, v, **options), 20)
+    apart = max(abs(fit.coef.iloc[0] - found.mean_effect_re), abs(fit.Psi.iloc[0, 0] - found.tau2))
+    report("bcg, Paule and Mandel", "statsmodels", ours, theirs, apart)
+
+
 def against_mixmetapy(m: int, repeats: int) -> None:
     from mixmetapy import mixmeta
 
@@ -110,6 +124,8 @@ def main() -> None:
         against_metafor()
     if importlib.util.find_spec("pymare"):
         against_pymare()
+    if importlib.util.find_spec("statsmodels"):
+        against_statsmodels()
     if importlib.util.find_spec("mixmetapy"):
         against_mixmetapy(31, 3)
         against_mixmetapy(200, 1)
