@@ -26,6 +26,9 @@ from mixmeta_jax.errors import InputError
 AXIS = "groups"
 """The one axis of the meshes that programs see, whatever the axes of the user's are."""
 
+FEW_OUTCOMES = 10_000
+"""Outcomes below which a call of a program moves them to the device faster than we can."""
+
 
 def placed(design: Design, mesh: Mesh | None) -> Tensors:
     """The tensors of a design, its arrays numpy's, where they are computed with.
@@ -40,9 +43,9 @@ def placed(design: Design, mesh: Mesh | None) -> Tensors:
     Returns
     -------
     Tensors
-        On one device, as they are. Over a mesh, ``blocks`` and ``parents`` are arrays of JAX of
-        which each device holds its own piece of the last axis; indices and ``n_groups`` count
-        within a device.
+        On one device, as they are, and still numpy's where they are few. Over a mesh, ``blocks``
+        and ``parents`` are arrays of JAX of which each device holds its own piece of the last
+        axis; indices and ``n_groups`` count within a device.
 
     Raises
     ------
@@ -50,8 +53,9 @@ def placed(design: Design, mesh: Mesh | None) -> Tensors:
         Where the mesh has no device of this process.
     """
     if mesh is None:
-        # Once, rather than by every program that reads them.
-        return jax.device_put(arrange(design))
+        tensors = arrange(design)
+        # Once, rather than by every program that reads them; but few numbers cost a program less.
+        return tensors if design.mask.size < FEW_OUTCOMES else jax.device_put(tensors)
     devices = mesh.devices.ravel()
     here = [d for d, device in enumerate(devices) if device.process_index == jax.process_index()]
     if not here:
