@@ -215,25 +215,25 @@ def _rises(Psi: tuple[Any, ...], tensors: Tensors, *, method: str) -> tuple[Any,
     solution = profile(up)
     Omega = solution.V if method == "reml" else jnp.zeros_like(solution.V)
     down = downward(up, data, solution.beta, Omega)
-    return tuple(0.5 * (P - T) for P, T in zip(down.products, down.traces, strict=True))
+    return down.products, down.traces
 
 
 def outward_slope(design: Design, Psi: tuple[np.ndarray, ...], method: str) -> float:
-    """Largest rise of the log-likelihood in an unstructured Psi along the cone, in units of size.
+    """Largest rise of the log-likelihood in an unstructured Psi along the cone, relative.
 
-    By Karush, Kuhn and Tucker no direction vv' leads up: the gradient G in Psi has no positive
-    eigenvalue. Minus infinity where no level is unstructured.
+    By Karush, Kuhn and Tucker no direction vv' leads up: the gradient in Psi, half the difference
+    of products and traces, has no positive eigenvalue, in units of the traces. Minus infinity where
+    no level is unstructured.
     """
     worst = -np.inf
     if all(structure.name != "unstr" for structure in design.structures):
         return worst
-    scales = starting_variances(design)
-    for structure, G, scale in zip(
-        design.structures, _rises(Psi, arrange(design), method=method), scales, strict=True
-    ):
+    rises = zip(*_rises(Psi, arrange(design), method=method), strict=True)
+    for structure, (up, down) in zip(design.structures, rises, strict=True):
         if structure.name == "unstr":
-            unit = np.sqrt(scale)
-            worst = max(worst, float(np.linalg.eigvalsh(np.asarray(G) * np.outer(unit, unit))[-1]))
+            unit = 1 / np.sqrt(np.diag(down))
+            slope = (np.asarray(up) - np.asarray(down)) * np.outer(unit, unit)
+            worst = max(worst, float(np.linalg.eigvalsh(slope)[-1]))
     return worst
 
 

@@ -139,7 +139,7 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     best, status, n_iter = _search(design, tensors, starts, scales, units, method, first)
     own_choice = control.start is None and control.n_starts is None
     small = design.mask.sum() <= SEVERAL_SIZE
-    if own_choice and small and worth_restarting(design, status):
+    if own_choice and small and worth_restarting(design, status, best.Psi):
         theta = _restarted(design, tensors, best, len(starts), scales, units, method, control)
         if theta is not None:
             again = np.tile(theta, (len(starts), 1))
@@ -273,9 +273,14 @@ def _clearly_above(value: float) -> float:
 
 
 def _highest(maximum: Any) -> Any:
-    """The end of the best path of a `Maximum`, without the axis of the starts."""
-    values = maximum.path.at.value
-    lane = int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
+    """The end of the best path of a `Maximum`, without the axis of the starts.
+
+    Of those that are level to rounding, the one with the least gradient.
+    """
+    values = np.where(np.isnan(maximum.path.at.value), -np.inf, maximum.path.at.value)
+    top = values.max()
+    level = values >= (top - 1e-10 * (1 + abs(top)) if np.isfinite(top) else top)
+    lane = int(np.argmin(np.where(level, np.nan_to_num(maximum.path.norm, nan=np.inf), np.inf)))
     path, Psi, slopes = jax.tree.map(
         lambda leaf: leaf[lane], (maximum.path, maximum.Psi, maximum.slopes)
     )

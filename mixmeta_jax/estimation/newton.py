@@ -35,6 +35,9 @@ from mixmeta_jax.model.sweep import Upward, downward, upward
 
 RUNNING, POLISHING, DONE = 0, 1, 2
 
+CLOSE = 1e-4
+"""Norm of the gradient below which a step may be judged by what it leaves of the gradient."""
+
 NO_INFORMATION = 1e-10
 """Least information on a parameter, in its natural unit, by which its gradient is scaled."""
 
@@ -269,6 +272,10 @@ def _step(
     gain = new.value - path.at.value
     rounding = 1e-13 * (1 + jnp.abs(path.at.value))
     rises = first | (gain >= 1e-4 * path.predicted - rounding)
+    # Next to the maximum of ill-conditioned data the gradient is more precise than the value.
+    root = _root(path.at, units)
+    flatter = jnp.abs(new.gradient / root).max() < jnp.abs(path.at.gradient / root).max()
+    rises |= (path.norm < CLOSE) & (gain >= -100 * rounding) & flatter
     accepted = rises & jnp.isfinite(new.value) & jnp.isfinite(new.gradient).all()
     theta, at = jax.tree.map(
         lambda a, b: jnp.where(accepted, a, b), (path.trial, new), (path.theta, path.at)
@@ -301,10 +308,15 @@ def _step(
     return Path(theta, at, theta + move, predicted, damping, norm, n_iter, phase)
 
 
+def _root(at: Evaluation, units: Array) -> Array:
+    """Square root of the information on each parameter, the size of its gradient."""
+    # A parameter on which there is no information must not divide rounding by rounding.
+    return jnp.sqrt(jnp.maximum(jnp.diagonal(at.guide), NO_INFORMATION / units**2))
+
+
 def _newton_step(at: Evaluation, damping: Array, units: Array) -> tuple[Array, Array, Array]:
     """Damped step, the gain it promises, and the scale-free norm of the gradient."""
-    # A parameter on which there is no information must not divide rounding by rounding.
-    root = jnp.sqrt(jnp.maximum(jnp.diagonal(at.guide), NO_INFORMATION / units**2))
+    root = _root(at, units)
     scaled = at.gradient / root
     ridge = (damping + 1e-14) * jnp.eye(len(root))
     observed = at.observed / jnp.outer(root, root) + ridge

@@ -16,27 +16,45 @@ from mixmeta_jax.data.design import Array, Design
 from mixmeta_jax.model.structure import Structure, namespace
 from mixmeta_jax.status import Status
 
-RESTARTS = 24
-"""Least number of further starts."""
+RESTARTS, PER_PARAMETER = 24, 3
+"""Least number of further starts: of a fit, and of each of its parameters."""
 
 MOST_PARAMETERS = 32
 """Parameters up to which a fit is restarted; beyond, every path costs too much."""
+
+NEARLY_SINGULAR = 0.05
+"""Least eigenvalue of an estimated correlation matrix below which a fit is as one at a bound."""
 
 DROPPED, SMALLER = 0.01, 0.03
 """Factors of a variance that starts as good as null, and of all variances of a small level."""
 
 
-def worth_restarting(design: Design, status: Status) -> bool:
-    """Whether a fit that ended so may have missed a higher maximum.
+def worth_restarting(
+    design: Design, status: Status, Psi: Sequence[np.ndarray] | None = None
+) -> bool:
+    """Whether a fit that ended so, at Ψ where it is given, may have missed a higher maximum.
 
-    At a bound, or where the steps ran out; and inside too where one correlation ties three or more
-    variances, any of which may vanish instead (``Structure.rugged``).
+    At a bound, or where the steps ran out. Inside too where three or more random effects are nearly
+    collinear, since a singular Ψ may be higher, and where one correlation ties as many variances,
+    any of which may vanish instead (``Structure.rugged``).
     """
     if not 2 <= sum(design.n_parameters) <= MOST_PARAMETERS or max(design.dims) == 1:
         return False
     pairs = zip(design.structures, design.dims, strict=True)
     rugged = any(structure.rugged and d > 2 for structure, d in pairs)
-    return rugged or status in (Status.BOUNDARY, Status.MAX_ITER)
+    collinear = any(
+        structure.name == "unstr" and len(P) > 2 and _least_eigenvalue(P) < NEARLY_SINGULAR
+        for structure, P in zip(design.structures, Psi or (), strict=False)
+    )
+    return rugged or collinear or status in (Status.BOUNDARY, Status.MAX_ITER)
+
+
+def _least_eigenvalue(Psi: np.ndarray) -> float:
+    """Of the correlations; 0 where a variance is null."""
+    sd = np.sqrt(np.maximum(np.diag(Psi), 0))
+    if not np.isfinite(Psi).all() or sd.min() == 0:
+        return 0.0
+    return float(np.linalg.eigvalsh(Psi / np.outer(sd, sd))[0])
 
 
 def restarts(structures: Sequence[Structure], scales: Sequence[Array], lanes: int) -> list[Array]:
@@ -48,7 +66,10 @@ def restarts(structures: Sequence[Structure], scales: Sequence[Array], lanes: in
     """
     xp = namespace(*scales)
     rng = np.random.default_rng(0)
-    batches = -(-RESTARTS // lanes)
+    n_parameters = sum(
+        s.n_parameters(len(scale)) for s, scale in zip(structures, scales, strict=True)
+    )
+    batches = -(-max(RESTARTS, PER_PARAMETER * n_parameters) // lanes)
     return [
         xp.stack([_draw(structures, scales, rng) for _ in range(lanes)]) for _ in range(batches)
     ]
