@@ -16,8 +16,8 @@ from mixmeta_jax.data.design import Array, Design
 from mixmeta_jax.model.structure import Structure, namespace
 from mixmeta_jax.status import Status
 
-RESTARTS, PER_PARAMETER = 24, 3
-"""Least number of further starts: of a fit, and of each of its parameters."""
+RESTARTS = 24
+"""Least number of further starts."""
 
 MOST_PARAMETERS = 32
 """Parameters up to which a fit is restarted; beyond, every path costs too much."""
@@ -66,10 +66,7 @@ def restarts(structures: Sequence[Structure], scales: Sequence[Array], lanes: in
     """
     xp = namespace(*scales)
     rng = np.random.default_rng(0)
-    n_parameters = sum(
-        s.n_parameters(len(scale)) for s, scale in zip(structures, scales, strict=True)
-    )
-    batches = -(-max(RESTARTS, PER_PARAMETER * n_parameters) // lanes)
+    batches = -(-RESTARTS // lanes)
     return [
         xp.stack([_draw(structures, scales, rng) for _ in range(lanes)]) for _ in range(batches)
     ]
