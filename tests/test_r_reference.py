@@ -58,7 +58,8 @@ def test_no_variance_would_raise_the_likelihood(name):
     """The conditions of Karush, Kuhn and Tucker, with full matrices in numpy.
 
     In the cone of unstructured matrices no direction vvᵀ leads up, and along Ψ itself it is level;
-    in that of diagonal ones, the same of every variance.
+    in that of diagonal ones, the same of every variance. Of other structures only the scale is
+    looked at, and matrices that are given are not free.
     """
     ours = fit(name)
     levels = zip(ours.design.structures, ours.Psi_by_level, dense_model.rises(ours), strict=True)

@@ -368,7 +368,7 @@ class _Run:
             departures += [(theta, several[chosen]) for theta in more]
         lanes = np.concatenate([np.flatnonzero(leave) for _, leave in departures])
         theta = np.concatenate([start[:, leave] for start, leave in departures], 1)
-        own = replace(part, starts=None).taken(lanes)
+        own = replace(part, lanes=None, starts=None).taken(lanes)
         # Ends that are no maximum are none to join.
         maximum = (own.stop.verdict.status <= Status.BOUNDARY) & ~own.stop.verdict.rising
         known = [np.where(maximum, P, np.nan) for P in own.stop.Psi]

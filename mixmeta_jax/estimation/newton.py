@@ -9,7 +9,8 @@ One evaluation gives the value, the gradient and two information matrices in clo
 
 Steps are damped as Levenberg and Marquardt do, in units of the information's diagonal, so that the
 path does not depend on the scale of the data. A step is taken only where it raises the
-log-likelihood. After the gradient has vanished one more Newton step polishes the estimate.
+log-likelihood. After the gradient has vanished one more Newton step polishes the estimate,
+and is undone where the gradient grows by it.
 """
 
 from __future__ import annotations
