@@ -274,9 +274,8 @@ def _step(
     rounding = 1e-13 * (1 + jnp.abs(path.at.value))
     rises = first | (gain >= 1e-4 * path.predicted - rounding)
     # Next to the maximum of ill-conditioned data the gradient is more precise than the value.
-    root = _root(path.at, units)
-    flatter = jnp.abs(new.gradient / root).max() < jnp.abs(path.at.gradient / root).max()
-    rises |= (path.norm < CLOSE) & (gain >= -100 * rounding) & flatter
+    level = (path.norm < CLOSE) & (gain >= -100 * rounding)
+    rises |= jax.lax.cond(level, _flatter, lambda *_: jnp.asarray(False), new, path.at, units)
     accepted = rises & jnp.isfinite(new.value) & jnp.isfinite(new.gradient).all()
     theta, at = jax.tree.map(
         lambda a, b: jnp.where(accepted, a, b), (path.trial, new), (path.theta, path.at)
@@ -307,6 +306,12 @@ def _step(
     out = (n_iter >= max_iter) | (damping > 1e12) | (first & ~accepted)
     phase = jnp.where(arrived | out, DONE, jnp.where(vanished, POLISHING, RUNNING))
     return Path(theta, at, theta + move, predicted, damping, norm, n_iter, phase)
+
+
+def _flatter(new: Evaluation, at: Evaluation, units: Array) -> Array:
+    """Whether the largest element of the gradient is smaller than before."""
+    root = _root(at, units)
+    return jnp.abs(new.gradient / root).max() < jnp.abs(at.gradient / root).max()
 
 
 def _root(at: Evaluation, units: Array) -> Array:
