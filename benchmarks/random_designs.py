@@ -2,10 +2,10 @@
 
 Designs of one to three levels, all structures, random slopes, missing outcomes, blocks of S, ML and
 REML, with random effects of 1e-8 to 1e8 times the errors in variance, come in shape classes, so
-that the designs of one class share their compilations. Each default
-fit is compared with the best of ten random starts, and judged by its gradient and, at a bound, by
-the conditions of Karush, Kuhn and Tucker in Psi itself. Results are kept line by line, and a run
-goes on where the last one stopped.
+that the designs of one class share their compilations. Each default fit is compared with the best
+of ten random starts, and judged by its gradient and, at a bound, by the conditions of Karush, Kuhn
+and Tucker in Psi itself. Results are kept line by line, and a run goes on where the last one
+stopped.
 
     python benchmarks/random_designs.py [--designs 1000] [--out random_designs.jsonl]
 """
@@ -142,15 +142,14 @@ def random_design(index: int, number: int) -> Design:
         gone[np.arange(n), rng.integers(0, k, n)] = False
         y[gone] = np.nan
     predictors = {f"g{level}": "~ x" if q == 2 else "~ 1" for level, q in enumerate(shape.q)}
-    structures = [structure(name, level, index) for level, name in enumerate(shape.structures)]
+    structures = [structure(shape, level, index) for level in range(n_levels)]
     return mx.make_design(y, X, S, random=predictors, data=frame, bscov=structures)
 
 
-def structure(name: str, level: int, index: int) -> Any:
+def structure(shape: ShapeClass, level: int, index: int) -> Any:
     """A name, or the structure where it needs times or a matrix: those are of the class."""
     rng = np.random.default_rng([SEED + 2, index, level])
-    shape = shape_class(index)
-    d = shape.k * shape.q[level]
+    name, d = shape.structures[level], shape.k * shape.q[level]
     if name in NEEDS_TIMES:
         return STRUCTURES[name](np.cumsum(rng.uniform(0.5, 2, d)))
     if name in NEEDS_MATRIX:

@@ -21,6 +21,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 MOST_MAPS = 25_000
+"""Memory maps of a worker above which its programs are let go: one module adds some 15,000."""
 
 # Compilation takes the first example far past any deadline; no test asserts a duration.
 settings.register_profile("mixmeta_jax", deadline=None, max_examples=30)

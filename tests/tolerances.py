@@ -21,6 +21,10 @@ MOMENTS = 1e-7
 """As PSI, and absolute on coefficients near one: mm is a closed form, which agrees to 1e-14, but
 where it is clipped R stays at 1.5e-8 from the bound; vc stops at a relative change of 1.5e-8."""
 
+SLOPE = 1e-8
+"""Of the likelihood in Psi, in units of the traces Z'PZ: fits end at gradients of 1e-10 and less,
+and full matrices in numpy leave 3e-11."""
+
 METAFOR = 1e-7
 """Absolute: what the README of the reference values says of R metafor's."""
 

@@ -117,10 +117,16 @@ def _refuse_indefinite(
     first: int,
     where: Callable[[int], str],
 ) -> None:
-    """Raise where the correlations are singular or worse; those not in ``pair`` count as none."""
+    """Raise where the correlations are singular or worse.
+
+    Those not in ``pair`` count as none; without it all are observed.
+    """
     precision = 1 / np.sqrt(np.where(variances > 0, variances, 1.0))
-    scaled = S * precision[:, :, None]
-    scaled *= precision[:, None, :]
+    with np.errstate(over="ignore"):
+        scaled = S * precision[:, :, None]
+        scaled *= precision[:, None, :]
+    # A correlation above one is as indefinite as one of two, which no algebra overflows with.
+    scaled = np.clip(scaled, -2.0, 2.0, out=scaled)
     if pair is not None:
         scaled = np.where(pair, scaled, np.eye(S.shape[1]))
     try:
@@ -131,7 +137,10 @@ def _refuse_indefinite(
         return
     b = int(np.argmin(np.linalg.eigvalsh(scaled)[:, 0]))
     seen = slice(None) if pair is None else np.flatnonzero(pair[b].any(axis=0))
-    eigenvalue = np.linalg.eigvalsh(S[b][seen][:, seen])[0]
+    try:
+        eigenvalue = np.linalg.eigvalsh(S[b][seen][:, seen])[0]
+    except np.linalg.LinAlgError:  # of numbers near the ends of double precision
+        eigenvalue = -np.inf
     raise InputError(
         f"S is not positive definite in {where(first + b)}: its smallest eigenvalue is "
         f"{eigenvalue:.4g}."

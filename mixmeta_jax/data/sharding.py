@@ -26,12 +26,12 @@ from mixmeta_jax.errors import InputError
 AXIS = "groups"
 """The one axis of the meshes that programs see, whatever the axes of the user's are."""
 
-FEW_OUTCOMES = 10_000
-"""Outcomes below which a call of a program moves them to the device faster than we can."""
+FEW = 100_000
+"""Numbers below which a call of a program moves them to the device faster than `device_put`."""
 
 
 def placed(design: Design, mesh: Mesh | None) -> Tensors:
-    """The tensors of a design, its arrays numpy's, where they are computed with.
+    """The tensors of a design, its arrays numpy's, for the programs that compute with them.
 
     Parameters
     ----------
@@ -55,7 +55,8 @@ def placed(design: Design, mesh: Mesh | None) -> Tensors:
     if mesh is None:
         tensors = arrange(design)
         # Once, rather than by every program that reads them; but few numbers cost a program less.
-        return tensors if design.mask.size < FEW_OUTCOMES else jax.device_put(tensors)
+        few = sum(leaf.size for leaf in jax.tree.leaves(tensors)) < FEW
+        return tensors if few else jax.device_put(tensors)
     devices = mesh.devices.ravel()
     here = [d for d, device in enumerate(devices) if device.process_index == jax.process_index()]
     if not here:

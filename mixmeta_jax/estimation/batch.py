@@ -343,7 +343,7 @@ class _Run:
         return jobs
 
     def _other_starts(self, ended: Job, status: np.ndarray) -> list[Job]:
-        """Ends that may not be the highest, from the other starts.
+        """Ends that may not be the highest, from the other starts: one job, or none.
 
         At a bound of several parameters from all of them; elsewhere from those that begin with
         small variances, where the likelihood is higher without them. Where single fits are

@@ -277,10 +277,10 @@ def _highest(maximum: Any) -> Any:
 
     Of those that are level to rounding, the one with the least gradient.
     """
-    values = np.where(np.isnan(maximum.path.at.value), -np.inf, maximum.path.at.value)
-    top = values.max()
-    level = values >= (top - 1e-10 * (1 + abs(top)) if np.isfinite(top) else top)
-    lane = int(np.argmin(np.where(level, np.nan_to_num(maximum.path.norm, nan=np.inf), np.inf)))
+    values = np.nan_to_num(maximum.path.at.value, nan=-np.inf, neginf=-np.inf)
+    level = values >= values.max() - 1e-10 * (1 + np.abs(values.max()))
+    norms = np.nan_to_num(maximum.path.norm, nan=np.finfo(float).max)
+    lane = int(np.argmin(np.where(level, norms, np.inf)))
     path, Psi, slopes = jax.tree.map(
         lambda leaf: leaf[lane], (maximum.path, maximum.Psi, maximum.slopes)
     )

@@ -164,7 +164,7 @@ class Stop:
     Attributes
     ----------
     lanes
-        Where the optimisations stand.
+        Where the optimisations stand; None where a `Job` holds them.
     Psi
         Ψ of each level there, shape (d, d, B).
     centre
@@ -180,7 +180,7 @@ class Stop:
         lanes have a maximum that is known.
     """
 
-    lanes: Lanes
+    lanes: Lanes | None
     Psi: tuple[Array, ...]
     centre: Array
     constant: Array

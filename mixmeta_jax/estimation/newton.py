@@ -9,8 +9,9 @@ One evaluation gives the value, the gradient and two information matrices in clo
 
 Steps are damped as Levenberg and Marquardt do, in units of the information's diagonal, so that the
 path does not depend on the scale of the data. A step is taken only where it raises the
-log-likelihood. After the gradient has vanished one more Newton step polishes the estimate,
-and is undone where the gradient grows by it.
+log-likelihood, or, next to the maximum, where that is level to rounding and the gradient falls.
+After the gradient has vanished one more Newton step polishes the estimate, and is undone where the
+gradient grows by it.
 """
 
 from __future__ import annotations
@@ -286,8 +287,8 @@ def _step(
     relaxed = jnp.where(relaxed < 1e-6, 0.0, relaxed)
     damping = jnp.where(accepted, relaxed, jnp.maximum(8 * path.damping, 1e-2))
     move, predicted, norm = _newton_step(at, damping, units)
-    # At its rounding a gradient need not shrink further: the last step is kept only if it did.
-    back = (path.phase == POLISHING) & (norm > path.norm)
+    # A gradient that is all rounding may grow by the last step, which is undone then.
+    back = (path.phase == POLISHING) & ~(norm <= path.norm)
     theta, at, norm = jax.tree.map(
         lambda a, b: jnp.where(back, a, b), (path.theta, path.at, path.norm), (theta, at, norm)
     )

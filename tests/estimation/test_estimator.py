@@ -236,6 +236,17 @@ def test_restarts_find_a_maximum_at_a_bound_from_one_inside(monkeypatch):
     np.testing.assert_allclose(ends, [found.loglik, without.loglik], rtol=1e-10)
 
 
+def test_ends_next_to_a_singular_matrix_are_restarted():
+    """An unstructured design of five outcomes was lower inside than at such a bound."""
+    design = random_design(k=3, q=(1,), n=12, codes=[np.arange(12)])
+    close, away = (r * np.ones((3, 3)) + (1 - r) * np.eye(3) for r in (0.96, 0.9))
+    assert restarts.worth_restarting(design, Status.CONVERGED, [close])
+    assert not restarts.worth_restarting(design, Status.CONVERGED, [away])
+    assert restarts.worth_restarting(design, Status.BOUNDARY, [away])
+    two = random_design(k=2, q=(1,), n=12, codes=[np.arange(12)])
+    assert not restarts.worth_restarting(two, Status.CONVERGED, [close[:2, :2]])
+
+
 def test_a_turned_factor_ends_with_what_the_other_effects_determine():
     """Then its last columns vanish, and no valley of equal likelihood is left."""
     design = random_design(k=4, q=(1,), n=12, codes=[np.arange(12)])

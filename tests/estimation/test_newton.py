@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mixmeta_jax.data.design import arrange
-from mixmeta_jax.estimation.newton import maximise
+from mixmeta_jax.estimation import newton
+from mixmeta_jax.estimation.estimator import _highest
+from mixmeta_jax.estimation.newton import Evaluation, Maximum, Path, maximise
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.model.catalogue import resolve_structures
 from tests.designs import random_design
@@ -53,3 +56,48 @@ def test_a_tolerance_at_the_rounding_of_the_gradient_is_kept():
             given_up = np.asarray(end.path.damping) > 1e12
             assert (given_up | (norm <= tolerance)).all()
             assert not given_up.all()
+
+
+def evaluation(value, gradient):
+    return Evaluation(
+        value, jnp.array([gradient, 0.0]), np.eye(2), np.eye(2), np.zeros(1), np.eye(1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("fall", "gradient", "norm", "taken"),
+    [
+        (2e-10, 1e-7, 1e-5, True),  # beyond the rounding of the value, which is 5e-11 at 500
+        (2e-10, 2e-5, 1e-5, False),
+        (1e-7, 1e-7, 1e-5, False),
+        (2e-10, 1e-7, 1e-2, False),
+    ],
+)
+def test_a_level_step_next_to_the_maximum_counts_by_its_gradient(
+    fall, gradient, norm, taken, monkeypatch
+):
+    with jax.enable_x64(True):
+        monkeypatch.setattr(newton, "evaluate", lambda *args: evaluation(500.0 - fall, gradient))
+        zero, one = jnp.zeros(()), jnp.ones((), int)
+        path = Path(
+            jnp.zeros(2), evaluation(500.0, norm), jnp.ones(2), zero, zero, norm, one, 0 * one
+        )
+        after = newton._step(path, None, True, True, np.ones(2), 100, 1e-6, False)
+    assert (np.asarray(after.theta) == (1.0 if taken else 0.0)).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "norms", "chosen"),
+    [
+        ([1.0, 2.0, 2.0 + 1e-12], [0.0, 1e-9, 1e-4], 1),
+        ([1.0, 2.0, 2.1], [0.0, 1e-9, 1e-4], 2),
+        ([np.nan, -np.inf, 1.0], [0.0, 0.0, np.nan], 2),
+        ([np.nan, np.nan, np.nan], [np.nan, np.inf, np.nan], 0),
+    ],
+)
+def test_of_ends_level_to_rounding_the_flattest_is_taken(values, norms, chosen):
+    count = np.arange(3)
+    each = np.array(values), np.zeros((3, 2)), count, count, count, count
+    path = Path(count, Evaluation(*each), count, count, count, np.array(norms), count, count)
+    end = _highest(Maximum(path, (count,), (count,), np.zeros(1), 0.0))
+    assert end.path.theta == chosen
