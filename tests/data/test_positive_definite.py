@@ -8,7 +8,7 @@ from mixmeta_jax.errors import InputError
 
 
 def checked(S):
-    seen = np.ones((1, 2), bool)
+    seen = np.ones((1, len(S)), bool)
     return checked_matrices(np.array([S]), seen, lambda b: f"row {b}", lambda b, i: f"y{i}")
 
 
@@ -18,6 +18,8 @@ def checked(S):
         [[1e-300, 1e160], [1e160, 1e300]],
         [[1e-300, 1e300], [1e300, 1e-300]],
         [[1.0, 1e300], [1e300, 1.0]],
+        [[1e-300, 1e160, 0.0], [1e160, 1e300, 1.0], [0.0, 1.0, 1.0]],
+        [[1e-300, 1e160, 1e200], [1e160, 1e300, 1e250], [1e200, 1e250, 1.0]],
     ],
 )
 def test_covariances_beyond_all_variances(S):
