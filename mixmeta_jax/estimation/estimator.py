@@ -140,7 +140,8 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     own_choice = control.start is None and control.n_starts is None
     small = design.mask.sum() <= SEVERAL_SIZE
     if own_choice and small and worth_restarting(design, status, best.Psi):
-        theta = _restarted(design, tensors, best, len(starts), scales, units, method, control)
+        lanes = len(starts)
+        theta = _restarted(design, tensors, best, status, lanes, scales, units, method, control)
         if theta is not None:
             again = np.tile(theta, (len(starts), 1))
             best, status, n_iter = _search(design, tensors, again, scales, units, method, control)
@@ -251,20 +252,26 @@ def _restarted(
     design: Design,
     tensors: Tensors,
     best: Any,
+    status: Status,
     lanes: int,
     scales: Sequence[np.ndarray],
     units: np.ndarray,
     method: str,
     control: Control,
 ) -> np.ndarray | None:
-    """Where the best of the restarts ends, if that is higher."""
+    """Where the best of the restarts ends, if that is higher.
+
+    Or if it is as high with a gradient that counts as zero, where the steps of ``best`` ran out.
+    """
     highest, theta = _clearly_above(best.path.at.value), None
+    short_of = 2 * best.path.at.value - highest if status is Status.MAX_ITER else np.inf
     short = replace(control, max_iter=min(control.max_iter, RESTART_ITER))
     for starts in restarts(design.structures, scales, lanes):
         maximum = _climb(starts, tensors, units, method, short)
         found = _highest(jax.device_get(maximum)).path
-        if found.at.value > highest:
-            highest, theta = found.at.value, found.theta
+        ended = found.norm <= control.gradient_tol and found.at.value > short_of
+        if found.at.value > highest or (theta is None and ended):
+            highest, theta = max(found.at.value, highest), found.theta
     return theta
 
 

@@ -17,7 +17,9 @@ from mixmeta_jax.model.structure import Structure, namespace
 from mixmeta_jax.status import Status
 
 RESTARTS = 24
-"""Least number of further starts."""
+"""Least number of further starts of up to `FEW_PARAMETERS`; of more, in proportion to them."""
+
+FEW_PARAMETERS = 6
 
 MOST_PARAMETERS = 32
 """Parameters up to which a fit is restarted; beyond, every path costs too much."""
@@ -66,7 +68,8 @@ def restarts(structures: Sequence[Structure], scales: Sequence[Array], lanes: in
     """
     xp = namespace(*scales)
     rng = np.random.default_rng(0)
-    batches = -(-RESTARTS // lanes)
+    n = sum(s.n_parameters(len(scale)) for s, scale in zip(structures, scales, strict=True))
+    batches = -(-RESTARTS * max(n, FEW_PARAMETERS) // (FEW_PARAMETERS * lanes))
     return [
         xp.stack([_draw(structures, scales, rng) for _ in range(lanes)]) for _ in range(batches)
     ]
