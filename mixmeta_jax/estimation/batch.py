@@ -27,7 +27,7 @@ from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, Pool, full_ch
 from mixmeta_jax.estimation.lane_data import ManyData, lane_arrays, shared_tensors
 from mixmeta_jax.estimation.lane_starts import lane_restarts, lane_starts
 from mixmeta_jax.estimation.lanes import JOINED, RUNNING, climb, departure, solve
-from mixmeta_jax.estimation.restarts import worth_restarting
+from mixmeta_jax.estimation.restarts import FEW_PARAMETERS, worth_restarting
 from mixmeta_jax.status import Status
 
 CACHE_BYTES = 2**21
@@ -41,7 +41,8 @@ IMPRECISE = 1e-9
 larger than errors the estimator of single fits, whose data are `shifted`, rounds less."""
 
 RESTARTED_AT_ONCE = 4096
-"""Data sets that climb together where each of them is restarted a few dozen times."""
+"""Data sets that climb together where each of them is restarted, of up to `FEW_PARAMETERS`; of
+more, fewer, since both the restarts and the numbers of a path grow with the parameters."""
 
 
 def fit_lanes(
@@ -180,7 +181,10 @@ class _Run:
 
     def climb_all(self, members: np.ndarray, tick: Callable[[int], None]) -> None:
         """Every member, as many at a time as their further paths leave memory for."""
-        step = RESTARTED_AT_ONCE if self.restarted else len(members)
+        step = len(members)
+        if self.restarted:
+            n = sum(self.many.design.n_parameters)
+            step = int(RESTARTED_AT_ONCE * min(1, FEW_PARAMETERS / n))
         for first in range(0, len(members), max(1, step)):
             self._climb_some(members[first : first + step], tick)
 

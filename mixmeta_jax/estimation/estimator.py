@@ -44,6 +44,9 @@ PATIENCE = 30
 RESTART_ITER = 50
 """Most evaluations of a restarted path: the best one is followed to its end afterwards."""
 
+ROUNDING, CLEARLY = 1e-10, 1e-9
+"""Differences of log-likelihoods, relative to 1 + their size, that are rounding or more than it."""
+
 ESCAPES = 4
 """How often a saddle is left before the fit is given up."""
 
@@ -140,8 +143,7 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
     own_choice = control.start is None and control.n_starts is None
     small = design.mask.sum() <= SEVERAL_SIZE
     if own_choice and small and worth_restarting(design, status, best.Psi):
-        lanes = len(starts)
-        theta = _restarted(design, tensors, best, status, lanes, scales, units, method, control)
+        theta = _restarted(design, tensors, best, len(starts), scales, units, method, control)
         if theta is not None:
             again = np.tile(theta, (len(starts), 1))
             best, status, n_iter = _search(design, tensors, again, scales, units, method, control)
@@ -252,7 +254,6 @@ def _restarted(
     design: Design,
     tensors: Tensors,
     best: Any,
-    status: Status,
     lanes: int,
     scales: Sequence[np.ndarray],
     units: np.ndarray,
@@ -261,33 +262,41 @@ def _restarted(
 ) -> np.ndarray | None:
     """Where the best of the restarts ends, if that is higher.
 
-    Or if it is as high with a gradient that counts as zero, where the steps of ``best`` ran out.
+    Or as high with a gradient that counts as zero, where that of ``best`` does not.
     """
-    highest, theta = _clearly_above(best.path.at.value), None
-    short_of = 2 * best.path.at.value - highest if status is Status.MAX_ITER else np.inf
     short = replace(control, max_iter=min(control.max_iter, RESTART_ITER))
-    for starts in restarts(design.structures, scales, lanes):
-        maximum = _climb(starts, tensors, units, method, short)
-        found = _highest(jax.device_get(maximum)).path
-        ended = found.norm <= control.gradient_tol and found.at.value > short_of
-        if found.at.value > highest or (theta is None and ended):
-            highest, theta = max(found.at.value, highest), found.theta
-    return theta
+    ends = [
+        jax.device_get(_climb(starts, tensors, units, method, short).path)
+        for starts in restarts(design.structures, scales, lanes)
+    ]
+    if not ends:
+        return None
+    theta, values, norms = (
+        np.concatenate(parts)
+        for parts in zip(*((end.theta, end.at.value, end.norm) for end in ends), strict=True)
+    )
+    lane = _best_lane(values, norms, CLEARLY)
+    found, norm, at = values[lane], norms[lane], best.path.at.value
+    higher = found > _clearly_above(at)
+    as_high = _clearly_above(found) > at and norm <= control.gradient_tol < best.path.norm
+    return theta[lane] if higher or as_high else None
 
 
 def _clearly_above(value: float) -> float:
-    return value + 1e-9 * (1 + abs(value))
+    return value + CLEARLY * (1 + abs(value))
+
+
+def _best_lane(values: np.ndarray, norms: np.ndarray, margin: float) -> int:
+    """Of the ends that are as high as the highest, up to a margin, the one of least gradient."""
+    values = np.nan_to_num(values, nan=-np.inf, neginf=-np.inf)
+    level = values >= values.max() - margin * (1 + np.abs(values.max()))
+    norms = np.nan_to_num(norms, nan=np.finfo(float).max)
+    return int(np.argmin(np.where(level, norms, np.inf)))
 
 
 def _highest(maximum: Any) -> Any:
-    """The end of the best path of a `Maximum`, without the axis of the starts.
-
-    Of those that are level to rounding, the one with the least gradient.
-    """
-    values = np.nan_to_num(maximum.path.at.value, nan=-np.inf, neginf=-np.inf)
-    level = values >= values.max() - 1e-10 * (1 + np.abs(values.max()))
-    norms = np.nan_to_num(maximum.path.norm, nan=np.finfo(float).max)
-    lane = int(np.argmin(np.where(level, norms, np.inf)))
+    """The end of the best path of a `Maximum`, without the axis of the starts."""
+    lane = _best_lane(maximum.path.at.value, maximum.path.norm, ROUNDING)
     path, Psi, slopes = jax.tree.map(
         lambda leaf: leaf[lane], (maximum.path, maximum.Psi, maximum.slopes)
     )

@@ -8,6 +8,7 @@ come from a fixed seed: a fit is the same every time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,7 +70,8 @@ def restarts(structures: Sequence[Structure], scales: Sequence[Array], lanes: in
     xp = namespace(*scales)
     rng = np.random.default_rng(0)
     n = sum(s.n_parameters(len(scale)) for s, scale in zip(structures, scales, strict=True))
-    batches = -(-RESTARTS * max(n, FEW_PARAMETERS) // (FEW_PARAMETERS * lanes))
+    wanted = RESTARTS * max(n, FEW_PARAMETERS) / FEW_PARAMETERS
+    batches = math.ceil(wanted / lanes)
     return [
         xp.stack([_draw(structures, scales, rng) for _ in range(lanes)]) for _ in range(batches)
     ]

@@ -249,7 +249,7 @@ def test_restarts_grow_with_the_parameters():
     assert counted(4, 2) == 52
 
 
-def test_a_restart_as_high_ends_a_fit_whose_steps_ran_out():
+def test_a_restart_as_high_ends_a_fit_whose_gradient_has_not_vanished():
     """Rounding had kept the gradient of an ill-conditioned fit above the tolerance."""
     design = random_design(3, k=2, q=(1,), n=20, codes=[np.arange(20)])
     scales = starting_variances(design)
@@ -260,14 +260,24 @@ def test_a_restart_as_high_ends_a_fit_whose_steps_ran_out():
         best, status, _ = estimator._search(design, tensors, starts, scales, units, "reml", DEFAULT)
         assert status is Status.CONVERGED
 
-        def again(status):
+        def again(raised=0.0, **changes):
+            path = replace(best.path, **changes)
+            path = replace(path, at=replace(path.at, value=path.at.value + raised))
             return estimator._restarted(
-                design, tensors, best, status, len(starts), scales, units, "reml", DEFAULT
+                design,
+                tensors,
+                replace(best, path=path),
+                len(starts),
+                scales,
+                units,
+                "reml",
+                DEFAULT,
             )
 
-        assert again(status) is None
-        theta = again(Status.MAX_ITER)
-        np.testing.assert_allclose(design.Psi(theta)[0], best.Psi[0], rtol=1e-6)
+        assert again() is None
+        assert again(norm=1e-5, raised=1e-4) is None, "no end as high"
+        for theta in (again(norm=1e-5), again(raised=-1e-4)):
+            np.testing.assert_allclose(design.Psi(theta)[0], best.Psi[0], rtol=1e-6)
 
 
 def test_ends_next_to_a_singular_matrix_are_restarted():
