@@ -35,7 +35,7 @@ from mixmeta_jax.model.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES
 from mixmeta_jax.model.likelihood import centred, profile
 from mixmeta_jax.model.sweep import downward, upward
 
-SEED = 20261126
+SEED = 20261128
 PER_CLASS = 20
 FIRST_ROUND = 4
 RANDOM_STARTS = 10

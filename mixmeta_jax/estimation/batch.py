@@ -355,7 +355,7 @@ class _Run:
         """
         value = ended.lanes.at.value
         with np.errstate(invalid="ignore"):
-            higher = ended.stop.without > value + 1e-9 * (1 + np.abs(value))
+            higher = ended.stop.without > value + CLEARLY * (1 + np.abs(value))
         several = (status == Status.BOUNDARY) & (len(ended.units) > 1)
         if self.restarted:
             several |= np.isfinite(value)

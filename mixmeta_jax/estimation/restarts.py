@@ -18,9 +18,10 @@ from mixmeta_jax.model.structure import Structure, namespace
 from mixmeta_jax.status import Status
 
 RESTARTS = 24
-"""Least number of further starts of up to `FEW_PARAMETERS`; of more, in proportion to them."""
+"""Least number of further starts of a fit of few parameters."""
 
 FEW_PARAMETERS = 6
+"""Parameters up to which `RESTARTS` suffice; of more, in proportion to them."""
 
 MOST_PARAMETERS = 32
 """Parameters up to which a fit is restarted; beyond, every path costs too much."""

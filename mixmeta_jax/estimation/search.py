@@ -15,7 +15,7 @@ from jax import Array
 
 from mixmeta_jax.data.design import Tensors
 from mixmeta_jax.estimation.convergence import judge
-from mixmeta_jax.estimation.estimator import ESCAPES, EXACT_SIZE, SEVERAL_SIZE
+from mixmeta_jax.estimation.estimator import CLEARLY, ESCAPES, EXACT_SIZE, SEVERAL_SIZE
 from mixmeta_jax.estimation.newton import maximise, values_at
 from mixmeta_jax.model import one_level
 from mixmeta_jax.status import Status
@@ -113,7 +113,7 @@ def search(tensors: Tensors, problem: Problem, method: str) -> Found:
         )
         status, rising = verdict.status, verdict.rising
         gain = path.at.value - value
-        better = (rounds == 0) | (gain > 1e-9 * (1 + jnp.abs(value)))
+        better = (rounds == 0) | (gain > CLEARLY * (1 + jnp.abs(value)))
         rising = rising & better
         status = jnp.where(rising & (rounds == ESCAPES), int(Status.MAX_ITER), status)
         new = Found(path.theta, status, best.n_iter + path.n_iter, path.norm)
