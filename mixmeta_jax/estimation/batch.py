@@ -22,7 +22,7 @@ import numpy as np
 
 from mixmeta_jax.control import Control
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.estimator import ESCAPES, SEVERAL_SIZE, fit_design
+from mixmeta_jax.estimation.estimator import CLEARLY, ESCAPES, SEVERAL_SIZE, fit_design
 from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, Pool, full_chunk, joined, ready
 from mixmeta_jax.estimation.lane_data import ManyData, lane_arrays, shared_tensors
 from mixmeta_jax.estimation.lane_starts import lane_restarts, lane_starts
