@@ -58,12 +58,28 @@ def numeric(values: pd.Series, what: str, finite: bool = True) -> np.ndarray:
     finite
         Whether an infinite value is an error.
     """
+    numbers = values.to_numpy(float) if _holds_numbers(values) else _inferred(values, what)
+    if finite:
+        infinite = np.isinf(numbers)
+        if infinite.any():
+            row = row_label(values.index, int(np.argmax(infinite)))
+            raise InputError(f"The {what} is infinite in row {row!r}.")
+    return numbers
+
+
+def _holds_numbers(column: pd.Series) -> bool:
+    """Whether a column is of a numeric type of numpy, of which nothing has to be inferred."""
+    return isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf"
+
+
+def _inferred(values: pd.Series, what: str) -> np.ndarray:
+    """Numbers of a column of any other type, NaN where missing."""
     if values.dtype == object or isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(object).where(values.notna().to_numpy(), np.nan)
     try:
         if values.dtype.kind in "mMc":
             raise TypeError("dates, durations and complex numbers are no reals")
-        numbers = pd.to_numeric(values, errors="raise").to_numpy(dtype=float, na_value=np.nan)
+        return pd.to_numeric(values, errors="raise").to_numpy(dtype=float, na_value=np.nan)
     except (ValueError, TypeError) as error:
         bad = values.notna().to_numpy()
         if values.dtype.kind not in "mMc":
@@ -73,12 +89,6 @@ def numeric(values: pd.Series, what: str, finite: bool = True) -> np.ndarray:
             f"The {what} holds {values.iloc[row]!r} in row {row_label(values.index, row)!r}, which "
             "is not a number."
         ) from error
-    if finite:
-        infinite = np.isinf(numbers)
-        if infinite.any():
-            row = row_label(values.index, int(np.argmax(infinite)))
-            raise InputError(f"The {what} is infinite in row {row!r}.")
-    return numbers
 
 
 def refuse_reordered(values: Any, index: pd.Index, what: str) -> None:
@@ -99,6 +109,8 @@ def refuse_reordered(values: Any, index: pd.Index, what: str) -> None:
 
 def is_numeric(column: pd.Series) -> bool:
     """Whether a column holds numbers, be it as objects; truth values do not count."""
+    if _holds_numbers(column):
+        return True
     if _is_boolean(column):
         return False
     if column.dtype == object:
@@ -117,6 +129,9 @@ def missing_rows(data: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
     missing = np.zeros(len(data), bool)
     for name in columns:
         column = data[name]
+        if _holds_numbers(column):
+            missing |= np.isnan(column.to_numpy())
+            continue
         missing |= column.isna().to_numpy()
         if isinstance(column.dtype, pd.api.extensions.ExtensionDtype) and is_numeric(column):
             # A nullable column may hold NaN beside its own missing value.
@@ -127,8 +142,9 @@ def missing_rows(data: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
 def refuse_infinite(data: pd.DataFrame, columns: Sequence[str]) -> None:
     """Raise where a numeric column is infinite, naming it and the row."""
     for name in columns:
-        if is_numeric(data[name]):
-            numeric(data[name], f"column '{name}'")
+        column = data[name]
+        if is_numeric(column):
+            numeric(column, f"column '{name}'")
 
 
 def plain_columns(
@@ -144,22 +160,21 @@ def plain_columns(
     InputError
         For dates, which have no scale of their own.
     """
-    plain = {}
+    plain: dict[str, pd.Series | np.ndarray] = {}
     for name in columns:
         column = data[name]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            column = column.cat.remove_unused_categories()
-        elif _is_boolean(column):
-            column = column.astype(bool)
-        elif name in categories and pd.api.types.is_integer_dtype(column):
-            column = column.astype(np.int64)
+        if name in categories and pd.api.types.is_integer_dtype(column):
+            plain[name] = column.to_numpy(np.int64)
         elif is_numeric(column):
-            column = pd.Series(numeric(column, f"column '{name}'"), data.index)
+            plain[name] = numeric(column, f"column '{name}'")
+        elif isinstance(column.dtype, pd.CategoricalDtype):
+            plain[name] = column.cat.remove_unused_categories()
+        elif _is_boolean(column):
+            plain[name] = column.astype(bool)
         elif column.dtype.kind in "mM" or isinstance(column.dtype, pd.PeriodDtype):
             raise InputError(
                 f"The column '{name}' holds dates: turn them into numbers (such as years) first."
             )
         else:
-            column = column.astype(object)
-        plain[name] = column
+            plain[name] = column.astype(object)
     return pd.DataFrame(plain, index=data.index)

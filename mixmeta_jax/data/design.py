@@ -251,15 +251,15 @@ def arrange(design: Design) -> Tensors:
     levels = [design.Z[level] for level in (*layout.inside, *layout.absorbed)]
     blocks = []
     for b, bucket in enumerate(layout.buckets):
-        rows = bucket.rows
-        seen = _gather(xp, mask, rows)  # (n_b, k, N)
-        weight = (rows < design.n)[:, None] if design.complete else seen
+        places = _Places(xp, bucket.rows, design.n)
+        seen = places.gather(mask)  # (n_b, k, N)
+        weight = places.filled if design.complete else seen
         blocks.append(
             BlockTensors(
-                y=_gather(xp, y, rows),
-                x=_predictors(xp, X, rows, weight),
-                z=tuple(_predictors(xp, Z, rows, weight) for Z in levels),
-                S=_errors(xp, design, b, rows, seen),
+                y=places.gather(y),
+                x=places.predictors(X, weight),
+                z=tuple(places.predictors(Z, weight) for Z in levels),
+                S=_errors(xp, design, b, places, seen),
                 parent=bucket.parent,
                 same=bucket.same,
             )
@@ -285,29 +285,36 @@ def _refuse_slopes(name: str, values: Array, kind: type, meaning: str) -> None:
         )
 
 
-def _gather(xp: ModuleType, values: Array, rows: np.ndarray) -> Array:
-    """Rows of (n, c) values at the places (n_b, N), zero where empty: shape (n_b, c, N).
+class _Places:
+    """The places of a bucket, read from arrays with one row per unit.
 
     Empty places read the last row and drop it: to append a row of zeros instead compiles to a pad,
     on some shapes of which the LLVM of jaxlib 0.9.2 crashes.
     """
-    n = values.shape[0]
-    gathered = xp.moveaxis(values[xp.minimum(rows, n - 1)], 2, 1)
-    return xp.where((rows < n)[:, None], gathered, xp.zeros((), values.dtype))
+
+    def __init__(self, xp: ModuleType, rows: np.ndarray, n: int) -> None:
+        self.xp = xp
+        self.shape = rows.shape
+        self.filled = (rows < n)[:, None]
+        self._units = xp.minimum(rows, n - 1)
+
+    def gather(self, values: Array) -> Array:
+        """Values of shape (n, c) as (n_b, c, N), zero in empty places."""
+        gathered = self.xp.swapaxes(values[self._units], 1, 2)
+        return self.xp.where(self.filled, gathered, self.xp.zeros((), values.dtype))
+
+    def predictors(self, values: Array, weight: Array) -> Array:
+        """Predictors of shape (n, c) as (c, n_b, k or 1, N), each times its weight."""
+        return self.xp.swapaxes(self.gather(self.xp.asarray(values)), 0, 1)[:, :, None] * weight
 
 
-def _predictors(xp: ModuleType, values: Array, rows: np.ndarray, weight: Array) -> Array:
-    gathered = xp.moveaxis(_gather(xp, xp.asarray(values), rows), 1, 0)
-    return gathered[:, :, None] * weight
-
-
-def _errors(xp: ModuleType, design: Design, b: int, rows: np.ndarray, seen: Array) -> Array:
-    n_b, N = rows.shape
+def _errors(xp: ModuleType, design: Design, b: int, places: _Places, seen: Array) -> Array:
+    n_b, N = places.shape
     k = design.k
     if isinstance(design.S, tuple):
         S = xp.moveaxis(_symmetric(xp, design.S[b]), 0, -1).reshape(n_b, k, n_b, k, N)
     else:
-        units = _gather(xp, _symmetric(xp, design.S).reshape(design.n, k * k), rows)
+        units = places.gather(_symmetric(xp, design.S).reshape(design.n, k * k))
         S = units.reshape(n_b, k, 1, k, N)
         if n_b > 1:
             S = S * np.eye(n_b)[:, None, :, None, None]
@@ -332,7 +339,8 @@ def orthonormal_basis(X: np.ndarray) -> np.ndarray:
     size = np.sqrt((X**2).mean(0))
     size[size == 0] = 1.0
     R = np.linalg.qr(X / size, mode="r")
-    if np.abs(np.diag(R)).min() <= 1e-12 * np.abs(np.diag(R)).max():
+    diagonal = np.abs(R.diagonal())
+    if diagonal.min() <= 1e-12 * diagonal.max():
         return np.diag(1 / size)
     return np.linalg.solve(R, np.eye(p)) * np.sqrt(n) / size[:, None]
 

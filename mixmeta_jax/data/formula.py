@@ -50,6 +50,7 @@ class Sides:
         return [unquoted(outcome) for outcome in self.outcomes]
 
 
+@lru_cache(maxsize=128)
 def split_formula(formula: str) -> Sides:
     """Outcomes and predictors of ``"a + b ~ x"`` or ``"cbind(a, b) ~ x"``; ``"a"`` is ``"a ~ 1"``.
 
@@ -207,6 +208,7 @@ def category_column(expression: str, columns: Container[str]) -> str | None:
     return None
 
 
+@lru_cache(maxsize=128)
 def _tree(expression: str) -> tuple[ast.Expression, dict[str, str]]:
     """A Python expression, with its backquoted names behind placeholders."""
     quoted: dict[str, str] = {}
@@ -273,7 +275,7 @@ def materialise(source: Formula | ModelSpec, data: pd.DataFrame) -> Any:
         # What is not finite is judged by the caller, who knows the rows.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)
-            return source.get_model_matrix(data, context=CONTEXT, na_action="ignore")
+            return source.get_model_matrix(data, context=CONTEXT, output="numpy", na_action="ignore")
     except (FormulaicError, DataMismatchWarning, TypeError, ValueError, LookupError) as error:
         reason: BaseException = error
         while reason.__cause__ is not None and not isinstance(reason, InputError):

@@ -270,6 +270,8 @@ def _bucket(
     parent = None
     if absorbed:
         parent = np.append(codes[absorbed[0]], 0)[rows[0]].astype(np.int32)
+    if len(rows) == 1:  # a unit shares every group with itself
+        return Bucket(rows, parent, (None,) * len(inside))
     same = []
     for level in inside:
         group = np.append(codes[level], -1)[rows]

@@ -44,8 +44,8 @@ def as_pandas(data: Any, what: str = "data") -> pd.DataFrame:
         )
     if not len(frame):
         raise InputError(f"{what} has no rows.")
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()]
         raise InputError(f"{what} has two columns of the name '{twice[0]}'.")
     return frame
 

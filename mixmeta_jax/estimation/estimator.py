@@ -378,6 +378,6 @@ def _to_predictors(
     design: Design, beta: np.ndarray, V: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients and covariance from the orthonormal basis to the user's predictors."""
-    T = np.kron(design.basis, np.eye(design.k))
+    T = design.basis if design.k == 1 else np.kron(design.basis, np.eye(design.k))
     vcov = T @ V @ T.T
     return T @ beta, 0.5 * (vcov + vcov.T)

@@ -137,7 +137,9 @@ class Structure:
 
 def namespace(*arrays: Any) -> ModuleType:
     """``jax.numpy`` where an array is JAX's, traced or not; numpy otherwise."""
-    return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
+    # Numpy's own first: to ask whether something is JAX's takes longer.
+    others = (array for array in arrays if not isinstance(array, np.ndarray))
+    return jnp if any(isinstance(array, jax.Array) for array in others) else np
 
 
 def _nearest(structure: Structure, Psi: Array) -> Array:

@@ -7,6 +7,7 @@ order in time and those built around a given matrix.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import jax.numpy as jnp
@@ -72,14 +73,21 @@ class Unstructured(Structure):
     def starts(self, variances: Any) -> list[Any]:
         sd, d = namespace(variances).sqrt(variances), len(variances)
         sd = sd if self.order is None else sd[self.order]
-        correlations = (0.0, 0.8) if d > 1 else (0.0,)
-        factors = [np.linalg.cholesky(c + (1 - c) * np.eye(d)) for c in correlations]
-        columns, rows = np.triu_indices(d)
-        return [(sd[:, None] * factor)[rows, columns] for factor in factors]
+        rows, factors = _correlated_factors(d)
+        return [sd[rows] * factor for factor in factors]
 
     def parameter_names(self, names: Sequence[str]) -> list[str]:
         columns, rows = np.triu_indices(len(names))
         return [f"L[{names[int(i)]},{names[int(j)]}]" for i, j in zip(rows, columns, strict=True)]
+
+
+@cache
+def _correlated_factors(d: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Cholesky factors of equal correlations to start from, by column, and the row of each entry."""
+    correlations = (0.0, 0.8) if d > 1 else (0.0,)
+    columns, rows = np.triu_indices(d)
+    factors = [np.linalg.cholesky(c + (1 - c) * np.eye(d)) for c in correlations]
+    return rows, [factor[rows, columns] for factor in factors]
 
 
 class Diagonal(Structure):
