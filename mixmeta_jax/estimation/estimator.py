@@ -16,7 +16,7 @@ from mixmeta_jax.data.design import Design, Tensors
 from mixmeta_jax.data.sharding import placed
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.convergence import judge
-from mixmeta_jax.estimation.newton import maximise, values_at
+from mixmeta_jax.estimation.newton import packed_maximum, values_at
 from mixmeta_jax.estimation.restarts import restarts, worth_restarting
 from mixmeta_jax.estimation.start import (
     covariance_start,
@@ -46,6 +46,9 @@ RESTART_ITER = 50
 
 ROUNDING, CLEARLY = 1e-10, 1e-9
 """Differences of log-likelihoods, relative to 1 + their size, that are rounding or more than it."""
+
+MOST = np.finfo(float).max
+"""The largest number, for what is not finite."""
 
 ESCAPES = 4
 """How often a saddle is left before the fit is given up."""
@@ -157,7 +160,7 @@ def _maximum(design: Design, method: str, control: Control, level_names: Sequenc
             start = _parameters(design, other.Psi)[None]
             settings = replace(control, max_iter=1, verbose=False)
             again = _climb(start, tensors, units, method, settings)
-            best, n_iter = _highest(jax.device_get(again)), n_iter + more
+            best, n_iter = _highest(again), n_iter + more
             best = replace(best, path=replace(best.path, norm=other.path.norm))
         elif first.max_iter < control.max_iter:
             again = best.path.theta[None]
@@ -197,12 +200,12 @@ def _search(
     if float(tensors.n_obs) > EXACT_SIZE and not one_level.covers(tensors):
         # The average information leads most of the way at a fraction of the cost.
         maximum = climb(starts, exact=False)
-        starts = np.asarray(maximum.path.theta)
+        starts = maximum.path.theta
         n_iter = int(maximum.path.n_iter[0])
     best, status = None, Status.MAX_ITER
     for _ in range(ESCAPES + 1):
         maximum = climb(starts, exact=True)
-        found = _highest(jax.device_get(maximum))
+        found = _highest(maximum)
         n_iter += int(found.path.n_iter)
         if best is not None and not found.path.at.value > _clearly_above(best.path.at.value):
             return best, status, n_iter
@@ -234,11 +237,11 @@ def _climb(
     control: Control,
     exact: bool = True,
 ) -> Any:
-    """The ends of the paths from the starts, a `Maximum`.
+    """The ends of the paths from the starts, a `Maximum` of numpy's arrays.
 
-    The one call of `maximise`: to JAX the same arguments by position and by name are two programs.
+    The one call of its program: to JAX the same arguments by position and by name are two.
     """
-    return maximise(
+    ends = packed_maximum(
         starts,
         tensors,
         units,
@@ -248,6 +251,7 @@ def _climb(
         exact=exact,
         verbose=control.verbose,
     )
+    return ends.fetched()
 
 
 def _restarted(
@@ -266,7 +270,7 @@ def _restarted(
     """
     short = replace(control, max_iter=min(control.max_iter, RESTART_ITER))
     ends = [
-        jax.device_get(_climb(starts, tensors, units, method, short).path)
+        _climb(starts, tensors, units, method, short).path
         for starts in restarts(design.structures, scales, lanes)
     ]
     if not ends:
@@ -288,10 +292,10 @@ def _clearly_above(value: float) -> float:
 
 def _best_lane(values: np.ndarray, norms: np.ndarray, margin: float) -> int:
     """Of the ends that are as high as the highest, up to a margin, the one of least gradient."""
-    values = np.nan_to_num(values, nan=-np.inf, neginf=-np.inf)
-    level = values >= values.max() - margin * (1 + np.abs(values.max()))
-    norms = np.nan_to_num(norms, nan=np.finfo(float).max)
-    return int(np.argmin(np.where(level, norms, np.inf)))
+    values = np.fmin(np.fmax(values, -np.inf), MOST)  # NaN is lower than any number
+    highest = values.max()
+    level = values >= highest - margin * (1 + np.abs(highest))
+    return int(np.argmin(np.where(level, np.fmin(norms, MOST), np.inf)))
 
 
 def _highest(maximum: Any) -> Any:

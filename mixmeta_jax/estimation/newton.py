@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ from jax import Array
 
 from mixmeta_jax.data.design import Tensors
 from mixmeta_jax.data.sharding import over_mesh, print_once
+from mixmeta_jax.estimation.packing import Packed, pack
 from mixmeta_jax.model import one_level
 from mixmeta_jax.model.information import (
     average_information,
@@ -233,6 +235,12 @@ def maximise(
     Psi = jax.vmap(data.Psi)(paths.theta)
     slopes = jax.vmap(data.slopes)(paths.theta)
     return Maximum(paths, Psi, slopes, centre, constant(tensors, restricted))
+
+
+@functools.partial(jax.jit, static_argnames=("method", "exact", "verbose"))
+def packed_maximum(*args: Any, **kwargs: Any) -> Packed:
+    """What `maximise` returns, as one vector, of the same arguments."""
+    return pack(maximise(*args, **kwargs))
 
 
 @functools.partial(jax.jit, static_argnames="method")

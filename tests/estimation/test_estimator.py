@@ -15,7 +15,7 @@ from mixmeta_jax.data.sharding import placed
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation import estimator, restarts
 from mixmeta_jax.estimation.estimator import _reordered, fit_design
-from mixmeta_jax.estimation.newton import maximise
+from mixmeta_jax.estimation.newton import packed_maximum
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.model.catalogue import resolve_structures
 from mixmeta_jax.model.dense import dense_log_likelihood
@@ -200,9 +200,9 @@ def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
         S[:, i, j] = data[f"S{max(i, j) + 1}{min(i, j) + 1}"]
     y, X = data[["y1", "y2", "y3"]].to_numpy(), np.column_stack([np.ones(len(data)), data.x])
     design = make_design(y, X, S)
-    before = maximise._cache_size()
+    before = packed_maximum._cache_size()
     found = fit_design(design, "reml", DEFAULT)
-    assert maximise._cache_size() <= before + 1, "restarts are no other program"
+    assert packed_maximum._cache_size() <= before + 1, "restarts are no other program"
     monkeypatch.setattr(restarts, "RESTARTS", 0)
     without = fit_design(design, "reml", DEFAULT)
     assert found.status is without.status is Status.BOUNDARY
@@ -363,11 +363,11 @@ def test_verbose_prints_the_iterations(two_levels, capfd):
 
 def test_similar_sizes_share_a_compilation():
     """Fifty data sets of 5 to 120 studies compile five programs."""
-    maximise.clear_cache()
+    packed_maximum.clear_cache()
     for seed, n in enumerate(np.linspace(5, 120, 50).astype(int)):
         design = random_design(seed, k=1, q=(1,), n=n, missing=0.0, codes=[np.arange(n)], p=1)
         fit_design(design, "reml", DEFAULT)
-    assert maximise._cache_size() <= 5
+    assert packed_maximum._cache_size() <= 5
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_similar_sizes_share_a_compilation():
     ids=["missing outcomes", "two levels, ragged groups", "blocks of S of mixed sizes"],
 )
 def test_so_do_ragged_and_incomplete_data(kind, most):
-    """Fifty data sets of each kind; programs of the same arguments as `maximise`, but cheap."""
+    """Fifty data sets of each kind; programs of the same arguments as a fit's, but cheap."""
     program = jax.jit(lambda starts, tensors, units: tensors.n_obs)
     with jax.enable_x64(True):
         for seed, n in enumerate(np.linspace(8, 120, 50).astype(int)):
