@@ -25,9 +25,8 @@ def refuse_collinear(
     seen, outcomes
         Which outcomes are observed, shape (n, k), and their names.
     """
-    patterns = [np.ones(len(X), bool)] if seen.all() else list(seen.T)
-    for outcome, rows in zip(outcomes, patterns, strict=False):
-        part = X[rows]
+    parts = [X] if seen.all() else [X[rows] for rows in seen.T]
+    for outcome, part in zip(outcomes, parts, strict=False):
         n, p = part.shape
         if n < p:
             raise InputError(
@@ -38,8 +37,9 @@ def refuse_collinear(
             continue
         largest = np.abs(part).max(0)
         # By its largest value first: the square of a small one would vanish.
-        size = largest * np.linalg.norm(part / np.where(largest > 0, largest, 1), axis=0)
-        if (size == 0).any():
+        scaled = part / np.where(largest > 0, largest, 1)
+        size = largest * np.sqrt((scaled * scaled).sum(0))
+        if not size.all():
             raise InputError(
                 f"The predictor '{names[int(np.argmin(size))]}' is zero in every row where the "
                 f"outcome '{outcome}' is observed."
@@ -63,5 +63,7 @@ def _pivots(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """|diagonal| of R and the order of a QR factorisation with column pivoting."""
     if X.shape[1] == 1:
         return np.abs(X[:1, 0]) * 0 + 1, np.zeros(1, int)
-    R, order = linalg.qr(X, mode="r", pivoting=True, check_finite=False)
-    return np.abs(np.diag(R)), order
+    p = X.shape[1]
+    # LAPACK itself: the checks of `linalg.qr` take longer than the factorisation of few rows.
+    factors, order, *_ = linalg.lapack.dgeqp3(X, lwork=2 * p + 32 * (p + 1))
+    return np.abs(factors.diagonal()), order - 1

@@ -147,6 +147,17 @@ def refuse_infinite(data: pd.DataFrame, columns: Sequence[str]) -> None:
             numeric(column, f"column '{name}'")
 
 
+def are_plain(
+    data: pd.DataFrame, columns: Sequence[str], categories: Collection[str | None]
+) -> bool:
+    """Whether `plain_columns` would change nothing, as far as that is seen by types alone."""
+    for name in columns:
+        dtype = data[name].dtype
+        if dtype != np.float64 and not (name in categories and dtype == np.int64):
+            return False
+    return True
+
+
 def plain_columns(
     data: pd.DataFrame, columns: Sequence[str], categories: Collection[str | None]
 ) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import linalg
 
 from mixmeta_jax.data.frame import ModelFrame
 from mixmeta_jax.data.layout import Bucket, Layout, build_layout
@@ -336,13 +337,13 @@ def orthonormal_basis(X: np.ndarray) -> np.ndarray:
     n, p = X.shape
     if p == 0 or n < p:
         return np.eye(p)
-    size = np.sqrt((X**2).mean(0))
+    size = np.sqrt((X * X).sum(0) / n)
     size[size == 0] = 1.0
     R = np.linalg.qr(X / size, mode="r")
-    diagonal = np.abs(R.diagonal())
+    diagonal = np.abs(np.diagonal(R))
     if diagonal.min() <= 1e-12 * diagonal.max():
         return np.diag(1 / size)
-    return np.linalg.solve(R, np.eye(p)) * np.sqrt(n) / size[:, None]
+    return linalg.lapack.dtrtri(R)[0] * np.sqrt(n) / size[:, None]
 
 
 def design_from_frame(frame: ModelFrame, structures: tuple[Structure, ...]) -> Design:

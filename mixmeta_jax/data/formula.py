@@ -31,7 +31,8 @@ from mixmeta_jax.errors import InputError
 CONTEXT: dict[str, Any] = {"ns": ns}
 """Transforms that formulas know beside those of formulaic."""
 
-_KNOWN = {*TRANSFORMS, *CONTEXT}
+FUNCTIONS = frozenset({*TRANSFORMS, *CONTEXT})
+"""Names that formulas know without a column."""
 
 _QUOTED = re.compile(r"`([^`]*)`")
 _ALL_OTHERS = re.compile(r"(?<![\w.)\]])\.(?![\w.])")
@@ -181,17 +182,17 @@ def names_in(expression: str, columns: Container[str]) -> list[str]:
             called.add(node.func)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             attributes.add(node.value)
-    unknown = {node.id for node in called} - _KNOWN
+    unknown = {node.id for node in called} - FUNCTIONS
     if unknown:
         raise InputError(
             f"The formula calls the unknown function '{min(unknown)}' in '{expression}': it knows "
-            f"{', '.join(sorted(name for name in _KNOWN if name[0].islower()))}."
+            f"{', '.join(sorted(name for name in FUNCTIONS if name[0].islower()))}."
         )
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in called]
     return [
         quoted.get(node.id, node.id)
         for node in names
-        if node.id not in _KNOWN or (node not in attributes and node.id in columns)
+        if node.id not in FUNCTIONS or (node not in attributes and node.id in columns)
     ]
 
 
@@ -275,7 +276,9 @@ def materialise(source: Formula | ModelSpec, data: pd.DataFrame) -> Any:
         # What is not finite is judged by the caller, who knows the rows.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)
-            return source.get_model_matrix(data, context=CONTEXT, output="numpy", na_action="ignore")
+            return source.get_model_matrix(
+                data, context=CONTEXT, output="numpy", na_action="ignore"
+            )
     except (FormulaicError, DataMismatchWarning, TypeError, ValueError, LookupError) as error:
         reason: BaseException = error
         while reason.__cause__ is not None and not isinstance(reason, InputError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from formulaic import ModelSpec
 
 from mixmeta_jax.data.columns import (
+    are_plain,
     close_matches,
     existing_columns,
     missing_rows,
@@ -17,7 +18,7 @@ from mixmeta_jax.data.columns import (
     refuse_infinite,
     row_label,
 )
-from mixmeta_jax.data.formula import category_column, materialise, parse
+from mixmeta_jax.data.formula import FUNCTIONS, category_column, materialise, parse
 from mixmeta_jax.errors import InputError
 
 INTERCEPT = "(Intercept)"
@@ -60,7 +61,7 @@ class ModelMatrix:
         rows = data.loc[whole, list(self.columns)]
         refuse_infinite(rows, self.columns)
         if len(rows):
-            rows = plain_columns(rows, self.columns, set(_categories(self.spec, self.columns)))
+            rows = _readable(rows, self.columns, set(_categories(self.spec, self.columns)))
             self._refuse_unseen(rows)
             matrix[whole] = _finite(np.asarray(materialise(self.spec, rows), float), self, rows)
         return matrix
@@ -95,7 +96,7 @@ def build_matrix(predictors: str, data: pd.DataFrame, columns: Sequence[str]) ->
             f"The formula '~ {predictors}' has no predictor: it needs an intercept or a column."
         )
     coded = {category_column(factor.expr, columns) for term in formula for factor in term.factors}
-    plain = plain_columns(data, columns, coded)
+    plain = _readable(data, columns, coded)
     result = materialise(formula, plain)
     spec = result.model_spec
     for part in spec.structure:
@@ -110,6 +111,19 @@ def build_matrix(predictors: str, data: pd.DataFrame, columns: Sequence[str]) ->
     matrix = ModelMatrix(np.asarray(result, float), names, predictors, tuple(columns), spec)
     _finite(matrix.values, matrix, plain)
     return matrix
+
+
+def _readable(
+    data: pd.DataFrame, columns: Sequence[str], categories: Collection[str | None]
+) -> pd.DataFrame:
+    """The columns as formulaic may read them: the data themselves where nothing has to change.
+
+    It knows no subclass of a data frame, and takes a column of the name of a function for that.
+    """
+    as_they_are = type(data) is pd.DataFrame and FUNCTIONS.isdisjoint(data.columns)
+    if as_they_are and are_plain(data, columns, categories):
+        return data
+    return plain_columns(data, columns, categories)
 
 
 def _categories(spec: ModelSpec, columns: Sequence[str]) -> dict[str, list]:

@@ -65,7 +65,9 @@ def within_study(
     if not is_spanning(S, seen.shape[1]):
         units = unit_matrices(S, rho, data, len(data), seen.shape[1])
         rows = np.flatnonzero(chosen)[kept]
-        return WithinStudy(check_units(units[rows], seen[kept], data.index[rows], outcomes), None)
+        if len(rows) < len(units):
+            units, seen = units[rows], seen[kept]
+        return WithinStudy(check_units(units, seen, data.index, rows, outcomes), None)
     if rho is not None:
         raise InputError("rho is given, but the blocks of S hold covariances already.")
     if level is None:
@@ -121,6 +123,8 @@ def unit_matrices(S: Any, rho: Any, data: pd.DataFrame | None, n: int, k: int) -
     elif values.shape[1] == k:
         if k == 1 and rho is not None:
             raise InputError("rho is given, but one outcome has no correlation: leave it out.")
+        if k == 1:
+            return values[:, :, None]
         # A negative or infinite variance is left as it is, for the sentence of `check_units`.
         sd = np.sqrt(np.abs(np.where(np.isfinite(values), values, np.nan)))
         matrices = sd[:, :, None] * sd[:, None, :] * correlations(rho, n, k)
@@ -179,7 +183,7 @@ def _as_array(S: Any, data: pd.DataFrame | None) -> np.ndarray:
 
 
 def check_units(
-    S: np.ndarray, seen: np.ndarray, index: pd.Index, outcomes: Sequence[str]
+    S: np.ndarray, seen: np.ndarray, index: pd.Index, rows: np.ndarray, outcomes: Sequence[str]
 ) -> np.ndarray:
     """S of the fitted units with zeros for missing outcomes, every matrix positive definite.
 
@@ -187,11 +191,12 @@ def check_units(
     ----------
     S, seen
         Matrices, shape (n, k, k), and which outcomes are observed, shape (n, k).
-    index, outcomes
-        Labels of the units and of the outcomes, for the sentences.
+    index, rows, outcomes
+        Labels of all rows of the data, the row of each unit, and names of the outcomes, for the
+        sentences.
     """
 
     def where(unit: int) -> str:
-        return f"row {row_label(index, unit)!r}"
+        return f"row {row_label(index, int(rows[unit]))!r}"
 
     return checked_matrices(S, seen, where, lambda unit, outcome: f"'{outcomes[outcome]}'")

@@ -115,7 +115,10 @@ def _moved_where_flat(
     """How far Ψ moves along a direction in which the likelihood does not; 0 where there is none."""
     xp = namespace(information)
     natural, axes = xp.linalg.eigh(information * (units[:, None] * units))
-    flat = axes * units[:, None] * (xp.abs(natural) < FLAT)
+    constant = xp.abs(natural) < FLAT
+    if xp is np and not constant.any():
+        return 0.0
+    flat = axes * units[:, None] * constant
     length = xp.abs(flat / units[:, None]).max(0)
     flat = flat / xp.where(length > 0, length, 1.0)
     furthest, first = xp.zeros(()), 0

@@ -128,10 +128,12 @@ class Structure:
         xp = namespace(Psi)
         variances = xp.diagonal(Psi)
         null = (variances <= 1e-9 * scale).any()
+        if xp is np and (null or len(variances) == 1):
+            return bool(null)
         sd = xp.sqrt(xp.where(null, 1.0, variances))
         within = xp.where(null, 1.0, Psi / (sd[:, None] * sd)) - 1e-7 * np.eye(len(sd))
         if xp is np:
-            return bool(null or np.linalg.eigvalsh(within)[0] <= 0)
+            return bool(np.linalg.eigvalsh(within)[0] <= 0)
         return null | ~jnp.isfinite(whitener(within[:, :, None])[0]).all()
 
 

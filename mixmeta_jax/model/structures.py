@@ -83,7 +83,7 @@ class Unstructured(Structure):
 
 @cache
 def _correlated_factors(d: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Cholesky factors of equal correlations to start from, by column, and the row of each entry."""
+    """Cholesky factors of equal correlations to start from, by column; the row of each entry."""
     correlations = (0.0, 0.8) if d > 1 else (0.0,)
     columns, rows = np.triu_indices(d)
     factors = [np.linalg.cholesky(c + (1 - c) * np.eye(d)) for c in correlations]

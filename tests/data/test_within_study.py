@@ -143,10 +143,10 @@ def test_definiteness_does_not_depend_on_the_scale(data, scale):
     stretch = np.array([1.0, scale])
     S = MATRICES * stretch[:, None] * stretch
     seen = np.ones((4, 2), bool)
-    check_units(S, seen, data.index, ["y", "z"])
+    check_units(S, seen, data.index, np.arange(4), ["y", "z"])
     S[2, 0, 1] = S[2, 1, 0] = 1.01 * np.sqrt(S[2, 0, 0] * S[2, 1, 1])
     with pytest.raises(InputError, match="row 'k'"):
-        check_units(S, seen, data.index, ["y", "z"])
+        check_units(S, seen, data.index, np.arange(4), ["y", "z"])
 
 
 def test_asymmetry_beyond_rounding_is_refused(data):
@@ -167,7 +167,7 @@ def test_many_units_are_checked_at_once(k):
     index, outcomes = pd.RangeIndex(n), list("abc")[:k]
     start = time.perf_counter()
     with pytest.raises(InputError, match=f"negative variance .* in row {n - 1}"):
-        check_units(S, np.ones((n, k), bool), index, outcomes)
+        check_units(S, np.ones((n, k), bool), index, np.arange(n), outcomes)
     # A loop over a million rows takes longer than this on any machine.
     assert time.perf_counter() - start < 1.0
 
