@@ -118,7 +118,7 @@ def _readable(
 ) -> pd.DataFrame:
     """The columns as formulaic may read them: the data themselves where nothing has to change.
 
-    It knows no subclass of a data frame, and takes a column of the name of a function for that.
+    It reads a subclass of a data frame by other code, and a column for a function of its name.
     """
     as_they_are = type(data) is pd.DataFrame and FUNCTIONS.isdisjoint(data.columns)
     if as_they_are and are_plain(data, columns, categories):

@@ -170,6 +170,25 @@ def test_values_of_the_matrix(data):
         np.testing.assert_allclose(made[name], values, rtol=1e-15, err_msg=name)
 
 
+def test_a_column_of_the_name_of_a_function_does_not_hide_it(data):
+    assert "scale" in data
+    for predictors in ("scale(`log.or`)", "`log.or` + scale"):
+        expected = matrix(predictors, data[["log.or", "scale"]].astype(object))
+        pd.testing.assert_frame_equal(matrix(predictors, data), expected)
+    without = data.drop(columns="scale")
+    pd.testing.assert_frame_equal(
+        matrix("scale(`log.or`)", data), matrix("scale(`log.or`)", without)
+    )
+
+
+def test_a_subclass_of_a_data_frame_is_one(data):
+    class Own(pd.DataFrame):
+        pass
+
+    expected = matrix("`log.or`", data)
+    pd.testing.assert_frame_equal(matrix("`log.or`", Own(data)), expected)
+
+
 def test_powers_as_in_r(data):
     np.testing.assert_array_equal(matrix("I(x^2)", data).iloc[:, 1], data["x"] ** 2)
 

@@ -1,0 +1,31 @@
+"""Results that a program returns as one vector."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mixmeta_jax.estimation.packing import pack
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pair:
+    matrix: jax.Array
+    count: jax.Array
+
+
+def test_a_tree_comes_back_as_it_was():
+    tree = {"pair": Pair(jnp.arange(6.0).reshape(2, 3), jnp.asarray(7)), "none": (), "x": [0.5]}
+    with jax.enable_x64(True):
+        large = 2**53 - 1
+        packed = jax.jit(lambda tree, count: pack((tree, count)))(tree, large)
+        back, count = packed.fetched()
+    assert packed.values.shape == (9,)
+    assert count == large
+    assert isinstance(back["pair"], Pair) and back["none"] == ()
+    np.testing.assert_array_equal(back["pair"].matrix, tree["pair"].matrix)
+    assert back["pair"].count == 7 and back["x"] == [0.5]
+    leaves = jax.tree.leaves((back, count))
+    assert all(isinstance(leaf, np.ndarray) and leaf.dtype == float for leaf in leaves)
