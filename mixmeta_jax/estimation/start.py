@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
 from mixmeta_jax.data.design import Array, Design
@@ -25,8 +24,7 @@ def starting_variances(design: Design) -> list[Array]:
     predictor. Never zero: where there is no excess, a small part of the typical error variance.
     Numpy's arrays give numpy's; a design with arrays of JAX, which may be traced, gives JAX's.
     """
-    xp = namespace(*jax.tree_util.tree_leaves(design))
-    X = xp.asarray(design.X) @ design.basis
+    X = namespace(design.X, design.basis).asarray(design.X) @ design.basis
     with np.errstate(over="ignore", invalid="ignore"):  # such a fit ends as NOT_FINITE
         excess = heterogeneity(design.y, design.mask, error_variances(design), X)
     return shared_among(excess, design.Z)
@@ -37,7 +35,7 @@ def shared_among(variances: Array, Z: Sequence[Array]) -> list[Array]:
     xp = namespace(variances, *Z)
     shared = []
     for predictors in Z:
-        size = xp.mean(xp.asarray(predictors) ** 2, axis=0)
+        size = (xp.asarray(predictors) ** 2).sum(0) / len(predictors)
         size = xp.where(size > 0, size, 1.0)
         per_predictor = variances[None, :] / size[:, None]
         shared.append(per_predictor.ravel() / (len(Z) * predictors.shape[1]))
