@@ -253,13 +253,13 @@ def arrange(design: Design) -> Tensors:
     blocks = []
     for b, bucket in enumerate(layout.buckets):
         places = _Places(xp, bucket.rows, design.n)
-        seen = places.gather(mask)  # (n_b, k, N)
-        weight = places.filled if design.complete else seen
+        # What is observed, (n_b, k, N), or which places are filled, (n_b, 1, N).
+        seen = places.filled if design.complete else places.gather(mask)
         blocks.append(
             BlockTensors(
                 y=places.gather(y),
-                x=places.predictors(X, weight),
-                z=tuple(places.predictors(Z, weight) for Z in levels),
+                x=places.predictors(X, seen),
+                z=tuple(places.predictors(Z, seen) for Z in levels),
                 S=_errors(xp, design, b, places, seen),
                 parent=bucket.parent,
                 same=bucket.same,
@@ -299,10 +299,13 @@ class _Places:
         self.filled = (rows < n)[:, None]
         self._units = xp.minimum(rows, n - 1)
 
+    def read(self, values: Array) -> Array:
+        """Values of shape (n, c) as (n_b, c, N), those of the last unit in empty places."""
+        return self.xp.swapaxes(values[self._units], 1, 2)
+
     def gather(self, values: Array) -> Array:
         """Values of shape (n, c) as (n_b, c, N), zero in empty places."""
-        gathered = self.xp.swapaxes(values[self._units], 1, 2)
-        return self.xp.where(self.filled, gathered, self.xp.zeros((), values.dtype))
+        return self.xp.where(self.filled, self.read(values), self.xp.zeros((), values.dtype))
 
     def predictors(self, values: Array, weight: Array) -> Array:
         """Predictors of shape (n, c) as (c, n_b, k or 1, N), each times its weight."""
@@ -315,7 +318,7 @@ def _errors(xp: ModuleType, design: Design, b: int, places: _Places, seen: Array
     if isinstance(design.S, tuple):
         S = xp.moveaxis(_symmetric(xp, design.S[b]), 0, -1).reshape(n_b, k, n_b, k, N)
     else:
-        units = places.gather(_symmetric(xp, design.S).reshape(design.n, k * k))
+        units = places.read(_symmetric(xp, design.S).reshape(design.n, k * k))
         S = units.reshape(n_b, k, 1, k, N)
         if n_b > 1:
             S = S * np.eye(n_b)[:, None, :, None, None]

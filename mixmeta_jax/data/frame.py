@@ -232,24 +232,26 @@ def build_frame(
     refuse_infinite(rows, needed)
     kept = kept_rows(rows, needed, shift, y, na_action)
     seen = ~np.isnan(y)
-    never = ~seen[kept].any(axis=0)
+    fitted, observed = rows, seen
+    if not kept.all():
+        fitted, observed, y, shift = rows[kept], seen[kept], y[kept], shift[kept]
+    never = ~np.ascontiguousarray(observed.T).any(axis=1)
     if never.any():
         raise InputError(
             f"The outcome '{names[int(np.argmax(never))]}' is missing in every row that can be "
             "fitted: leave it out."
         )
-    fitted = rows if kept.all() else rows[kept]
     fixed = build_matrix(predictors, fitted, columns)
-    refuse_collinear(fixed.values, fixed.names, seen[kept], names)
+    refuse_collinear(fixed.values, fixed.names, observed, names)
     level = terms[0].name if terms else None
     return ModelFrame(
-        y=y[kept],
+        y=y,
         outcome_names=names,
         X=fixed.values,
         x_names=fixed.names,
         levels=_levels(terms, fitted),
         within=within_study(S, rho, table, level, seen, chosen, kept, names),
-        offset=shift[kept],
+        offset=shift,
         index=fitted.index,
         kept=kept,
         full_index=rows.index,
