@@ -199,4 +199,4 @@ def kept_rows(
 
 def _any_in_row(flags: np.ndarray) -> np.ndarray:
     """``flags.any(axis=1)``, in memory along the long axis, by which it is ten times as fast."""
-    return np.ascontiguousarray(flags.T).any(axis=0)
+    return np.logical_or.reduce(np.ascontiguousarray(flags.T))
