@@ -367,6 +367,23 @@ def test_a_thousand_gradients_in_a_batch(pooled):
     np.testing.assert_allclose(total, batch, rtol=1e-8, atol=1e-12)
 
 
+def test_the_matrix_of_a_structure_alone_may_be_traced():
+    rng = np.random.default_rng(2)
+    y, S = rng.normal(size=(20, 2)), rng.uniform(0.1, 0.3, (20, 2))
+    matrices = np.eye(2) + np.array([0.0, 0.3, 0.6])[:, None, None] * (1 - np.eye(2))
+    design = mx.make_design(y, S=S, rho=0.2, bscov="prop", Psi_fix=np.eye(2))
+
+    def value(P):
+        structures = jax.tree.map(lambda _: P, design.structures)
+        return summary(mx.estimate(replace(design, structures=structures)))
+
+    singles = [
+        summary(mx.estimate(mx.make_design(y, S=S, rho=0.2, bscov="prop", Psi_fix=P)))
+        for P in matrices
+    ]
+    np.testing.assert_allclose(jax.vmap(value)(matrices), singles, rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("method", "status"), [("reml", mx.Status.BOUNDARY), ("fixed", mx.Status.CONVERGED)]
 )

@@ -63,7 +63,8 @@ def _pivots(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """|diagonal| of R and the order of a QR factorisation with column pivoting."""
     if X.shape[1] == 1:
         return np.abs(X[:1, 0]) * 0 + 1, np.zeros(1, int)
+    # LAPACK itself: the checks of `linalg.qr` take longer than the factorisation of few rows. Its
+    # work space holds blocks of 32 columns.
     p = X.shape[1]
-    # LAPACK itself: the checks of `linalg.qr` take longer than the factorisation of few rows.
     factors, order, *_ = linalg.lapack.dgeqp3(X, lwork=2 * p + 32 * (p + 1))
     return np.abs(factors.diagonal()), order - 1

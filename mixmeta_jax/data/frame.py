@@ -22,7 +22,14 @@ from mixmeta_jax.data.columns import (
 from mixmeta_jax.data.formula import columns_of, evaluate_outcome, split_formula
 from mixmeta_jax.data.grouping import UNIT, LevelTerm, nested_groups, parse_random
 from mixmeta_jax.data.model_matrix import INTERCEPT, ModelMatrix, build_matrix
-from mixmeta_jax.data.rows import as_pandas, chosen_rows, given_outcomes, kept_rows, offset_values
+from mixmeta_jax.data.rows import (
+    any_in_row,
+    as_pandas,
+    chosen_rows,
+    given_outcomes,
+    kept_rows,
+    offset_values,
+)
 from mixmeta_jax.data.within_study import WithinStudy, within_study
 from mixmeta_jax.errors import InputError
 
@@ -235,7 +242,7 @@ def build_frame(
     fitted, observed = rows, seen
     if not kept.all():
         fitted, observed, y, shift = rows[kept], seen[kept], y[kept], shift[kept]
-    never = ~np.ascontiguousarray(observed.T).any(axis=1)
+    never = ~any_in_row(observed.T)
     if never.any():
         raise InputError(
             f"The outcome '{names[int(np.argmax(never))]}' is missing in every row that can be "

@@ -14,6 +14,9 @@ ASYMMETRY = 1e-8
 SMALLEST_PIVOT = 1e-7
 """Of the Cholesky factor of the correlations; its square, 1e-14, bounds their least eigenvalue."""
 
+CLEAR_PIVOT = 1e-7
+"""Squared pivot from which on rounding, which each divides, cannot change a verdict."""
+
 SMALL, MANY = 6, 64
 """Sizes up to which, and numbers from which on, elimination written out is faster than LAPACK."""
 
@@ -155,18 +158,18 @@ def _refuse_indefinite(
 def _clearly_definite(S: np.ndarray, precision: np.ndarray) -> bool:
     """Whether the correlations of all matrices are definite, by elimination of all at once.
 
-    The conditional variances of Cholesky's elimination, each of the outcomes before it; where one
-    is next to zero, the caller judges. ``precision`` is the inverse of the standard deviations,
-    shape (B, d).
+    The squared pivots of Cholesky's elimination are the conditional variances, each given the
+    outcomes before it; where one is next to zero, the caller judges. ``precision`` is the inverse
+    of the standard deviations, shape (B, d).
     """
     d = S.shape[1]
     entries = np.ascontiguousarray(S.reshape(len(S), -1).T).reshape(d, d, -1)
     scale = np.ascontiguousarray(precision.T)
     factor: dict[tuple[int, int], np.ndarray] = {}
-    with np.errstate(all="ignore"):  # what is not finite is not above the least pivot
+    with np.errstate(all="ignore"):  # what is not finite is not clear
         for j in range(d):
             left = 1.0 - sum(factor[j, a] ** 2 for a in range(j))
-            if not np.all(left > 2 * SMALLEST_PIVOT**2):
+            if not np.all(left > CLEAR_PIVOT):
                 return False
             root = np.sqrt(left)
             for i in range(j + 1, d):

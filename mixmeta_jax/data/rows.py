@@ -175,8 +175,8 @@ def kept_rows(
     InputError
         If no row is left, or for the first that is not where ``na_action`` says so.
     """
-    gaps = missing_rows(table, needed) | _any_in_row(np.isnan(shift))
-    nothing = ~_any_in_row(~np.isnan(y))
+    gaps = missing_rows(table, needed) | any_in_row(np.isnan(shift))
+    nothing = ~any_in_row(~np.isnan(y))
     kept = ~gaps & ~nothing
     if na_action == "raise" and not kept.all():
         row = int(np.argmin(kept))
@@ -197,6 +197,8 @@ def kept_rows(
     return kept
 
 
-def _any_in_row(flags: np.ndarray) -> np.ndarray:
-    """``flags.any(axis=1)``, in memory along the long axis, by which it is ten times as fast."""
-    return np.logical_or.reduce(np.ascontiguousarray(flags.T))
+def any_in_row(flags: np.ndarray) -> np.ndarray:
+    """``flags.any(axis=1)``, in memory along the longer axis, by which it is ten times as fast."""
+    n, k = flags.shape
+    lay = np.ascontiguousarray if n < k else np.asfortranarray
+    return np.logical_or.reduce(lay(flags), axis=1)

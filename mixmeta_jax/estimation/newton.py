@@ -78,7 +78,7 @@ class Evaluation:
 class Maximum:
     """What `maximise` returns; a leading axis for the starts everywhere but in the last two.
 
-    Once fetched from the device, its arrays are numpy's.
+    Fetched from `packed_maximum`, its arrays are numpy's and of floats, counts included.
 
     Attributes
     ----------

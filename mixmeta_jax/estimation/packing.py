@@ -23,7 +23,8 @@ class Packed:
     Attributes
     ----------
     values
-        The entries of all arrays, one after the other, as floats (exact for integers up to 2^53).
+        The entries of all arrays, one after the other, as floats: in double precision exact for
+        integers up to 2^53.
     tree, shapes
         What they are put back into, and the shape of each.
     """

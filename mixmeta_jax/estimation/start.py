@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from mixmeta_jax.data.design import Array, Design
@@ -24,7 +25,8 @@ def starting_variances(design: Design) -> list[Array]:
     predictor. Never zero: where there is no excess, a small part of the typical error variance.
     Numpy's arrays give numpy's; a design with arrays of JAX, which may be traced, gives JAX's.
     """
-    X = namespace(design.X, design.basis).asarray(design.X) @ design.basis
+    # Of all leaves: an array of JAX may be in a structure alone, whose ``starts`` it must suit.
+    X = namespace(*jax.tree_util.tree_leaves(design)).asarray(design.X) @ design.basis
     with np.errstate(over="ignore", invalid="ignore"):  # such a fit ends as NOT_FINITE
         excess = heterogeneity(design.y, design.mask, error_variances(design), X)
     return shared_among(excess, design.Z)

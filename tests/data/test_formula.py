@@ -172,9 +172,6 @@ def test_values_of_the_matrix(data):
 
 def test_a_column_of_the_name_of_a_function_does_not_hide_it(data):
     assert "scale" in data
-    for predictors in ("scale(`log.or`)", "`log.or` + scale"):
-        expected = matrix(predictors, data[["log.or", "scale"]].astype(object))
-        pd.testing.assert_frame_equal(matrix(predictors, data), expected)
     without = data.drop(columns="scale")
     pd.testing.assert_frame_equal(
         matrix("scale(`log.or`)", data), matrix("scale(`log.or`)", without)
@@ -182,6 +179,7 @@ def test_a_column_of_the_name_of_a_function_does_not_hide_it(data):
 
 
 def test_a_subclass_of_a_data_frame_is_one(data):
+    # formulaic 1.1 does not know it; later ones read it by other code.
     class Own(pd.DataFrame):
         pass
 

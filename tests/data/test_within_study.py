@@ -138,6 +138,17 @@ def test_matrices_that_are_no_covariances(data, row, column, value, message):
         build_frame("y + z", ["s11", "s21", "s22"], data)
 
 
+@pytest.mark.parametrize("forms", [["s11", "s21", "s22"], "array"])
+def test_rows_at_fault_are_counted_among_those_that_are_fitted(data, forms):
+    data.loc["i", ["y", "z"]] = np.nan
+    data.loc["k", "s22"] = -1.0
+    S = data[["s11", "s21", "s22"]].to_numpy() if forms == "array" else forms
+    with pytest.raises(InputError, match=r"negative variance \(-1\) for 'z' in row 'k'"):
+        build_frame("y + z", S, data)
+    with pytest.raises(InputError, match=r"negative variance \(-1\) for 'z' in row 'k'"):
+        build_frame("y + z", S, data, subset=np.array([True, False, True, True]))
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_definiteness_does_not_depend_on_the_scale(data, scale):
     stretch = np.array([1.0, scale])
