@@ -163,9 +163,9 @@ def fit_many(
     Every data set climbs from the best start of `mixmeta`; one that ends at a bound of several
     parameters also from the others, one whose likelihood would be higher without the variance of a
     level also from there, and the highest end is kept (`mixmeta` follows all starts of every small
-    data set). Where one correlation ties three or more variances ("hcs", "har1", "hcar1") every
-    data set is restarted, as by `mixmeta`, which restarts other structures too if they end at a
-    bound.
+    data set). Where one correlation, or given ones, tie three or more variances ("hcs", "har1",
+    "hcar1", "cor") every data set is restarted, as by `mixmeta`, which restarts other structures
+    too if they end at a bound.
 
     Parameters
     ----------

@@ -39,8 +39,8 @@ def worth_restarting(
     """Whether a fit that ended so, at Ψ where it is given, may have missed a higher maximum.
 
     At a bound, or where the steps ran out. Inside too where three or more random effects are nearly
-    collinear, since a singular Ψ may be higher, and where one correlation ties as many variances,
-    any of which may vanish instead (``Structure.rugged``).
+    collinear, since a singular Ψ may be higher, and where one correlation, or given ones, tie as
+    many variances, any of which may vanish instead (``Structure.rugged``).
     """
     if not 2 <= sum(design.n_parameters) <= MOST_PARAMETERS or max(design.dims) == 1:
         return False

@@ -83,6 +83,7 @@ class Correlation(_Given):
 
     name = "cor"
     label = "Given correlation"
+    rugged = True
 
     def _prepare(self, matrix: np.ndarray) -> np.ndarray:
         sd = np.sqrt(np.diag(matrix))

@@ -214,6 +214,28 @@ def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
         assert other.loglik <= found.loglik + 1e-7
 
 
+@pytest.mark.parametrize("seed", [122, 135])
+def test_restarts_find_which_variances_a_given_correlation_leaves(monkeypatch, seed):
+    """Given correlations tie four variances: with those that agree the others may vanish."""
+    rng = np.random.default_rng(1000 + seed)
+    root = rng.normal(size=(4, 6))
+    codes = [np.arange(20)]
+    design = random_design(
+        seed, q=(2,), missing=0.1, p=1, bscov="cor", Psi_fix=root @ root.T, codes=codes
+    )
+    sd = 10 ** rng.uniform(-1, 0.3, (2, 2))
+    effects = rng.normal(size=(20, 2, 2)) * sd
+    design = replace(design, y=design.y + np.einsum("nq,nqk->nk", design.Z[0], effects))
+    found = fit_design(design, "reml", DEFAULT)
+    monkeypatch.setattr(restarts, "RESTARTS", 0)
+    without = fit_design(design, "reml", DEFAULT)
+    assert (without.status, found.status) == (Status.CONVERGED, Status.BOUNDARY)
+    assert found.loglik > without.loglik + 1
+    with jax.enable_x64(True):
+        ends = [dense_log_likelihood(fit.Psi, design, "reml") for fit in (found, without)]
+    assert float(ends[0] - ends[1]) == pytest.approx(found.loglik - without.loglik, rel=1e-8)
+
+
 def test_restarts_find_a_maximum_at_a_bound_from_one_inside(monkeypatch):
     """One correlation ties four variances: where one vanishes the others may agree better."""
     codes = [np.repeat(np.arange(15), 2), np.arange(30)]
