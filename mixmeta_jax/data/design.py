@@ -346,7 +346,8 @@ def orthonormal_basis(X: np.ndarray) -> np.ndarray:
     diagonal = np.abs(np.diagonal(R))
     if diagonal.min() <= 1e-12 * diagonal.max():
         return np.diag(1 / size)
-    return linalg.lapack.dtrtri(R)[0] * np.sqrt(n) / size[:, None]
+    inverse, _ = linalg.lapack.dtrtri(R)
+    return inverse * np.sqrt(n) / size[:, None]
 
 
 def design_from_frame(frame: ModelFrame, structures: tuple[Structure, ...]) -> Design:

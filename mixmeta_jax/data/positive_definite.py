@@ -15,7 +15,7 @@ SMALLEST_PIVOT = 1e-7
 """Of the Cholesky factor of the correlations; its square, 1e-14, bounds their least eigenvalue."""
 
 CLEAR_PIVOT = 1e-7
-"""Squared pivot from which on rounding, which each divides, cannot change a verdict."""
+"""Squared pivot above which the rounding that it magnifies in later ones changes no verdict."""
 
 SMALL, MANY = 6, 64
 """Sizes up to which, and numbers from which on, elimination written out is faster than LAPACK."""
