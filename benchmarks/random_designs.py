@@ -27,13 +27,13 @@ import pandas as pd
 
 import mixmeta_jax as mx
 from mixmeta_jax.control import Control
-from mixmeta_jax.data.design import Design, Tensors, arrange
+from mixmeta_jax.design.design import Design, Tensors, arrange
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.newton import maximise
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
-from mixmeta_jax.model.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES
-from mixmeta_jax.model.likelihood import centred, profile
-from mixmeta_jax.model.sweep import downward, upward
+from mixmeta_jax.covariance.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES
+from mixmeta_jax.likelihood.likelihood import centred, profile
+from mixmeta_jax.likelihood.sweep import downward, upward
 
 SEED = 20261128
 PER_CLASS = 20

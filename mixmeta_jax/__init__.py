@@ -17,7 +17,7 @@ _HOMES = {
     "mixmeta_jax.bayes": ("Priors", "covariances", "log_density"),
     "mixmeta_jax.control": ("Control",),
     "mixmeta_jax.data.correlation": ("ar1_blocks", "cs_blocks"),
-    "mixmeta_jax.data.design": ("Design",),
+    "mixmeta_jax.design.design": ("Design",),
     "mixmeta_jax.data.dose_response": ("greenland_longnecker", "hamling"),
     "mixmeta_jax.data.matrices": ("inputcov", "vech", "xpnd"),
     "mixmeta_jax.data.network": ("long_contrasts", "network_contrasts"),
@@ -28,15 +28,15 @@ _HOMES = {
     "mixmeta_jax.functional": ("log_likelihood", "make_design"),
     "mixmeta_jax.likelihood_ratio": ("lr_test",),
     "mixmeta_jax.many_fits": ("ManyFits", "fit_many"),
-    "mixmeta_jax.model.autoregressive": (
+    "mixmeta_jax.covariance.autoregressive": (
         "AR1",
         "ContinuousAR1",
         "HeterogeneousAR1",
         "HeterogeneousContinuousAR1",
     ),
-    "mixmeta_jax.model.given": ("Correlation", "Fixed", "Proportional"),
-    "mixmeta_jax.model.structure": ("Structure",),
-    "mixmeta_jax.model.structures": (
+    "mixmeta_jax.covariance.given": ("Correlation", "Fixed", "Proportional"),
+    "mixmeta_jax.covariance.structure": ("Structure",),
+    "mixmeta_jax.covariance.structures": (
         "CompoundSymmetry",
         "Diagonal",
         "HeterogeneousCompoundSymmetry",

@@ -21,22 +21,22 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import betaln, gammaln
 
-from mixmeta_jax.data.design import Design, arrange, parameters_by_level
+from mixmeta_jax.design.design import Design, arrange, parameters_by_level
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.functional import require_float64
-from mixmeta_jax.model.autoregressive import AR1, ContinuousAR1, HeterogeneousAR1
-from mixmeta_jax.model.given import Correlation, Fixed, Proportional
-from mixmeta_jax.model.likelihood import LOG_2PI
-from mixmeta_jax.model.shifts import shifted
-from mixmeta_jax.model.structure import Structure
-from mixmeta_jax.model.structures import (
+from mixmeta_jax.covariance.autoregressive import AR1, ContinuousAR1, HeterogeneousAR1
+from mixmeta_jax.covariance.given import Correlation, Fixed, Proportional
+from mixmeta_jax.likelihood.likelihood import LOG_2PI
+from mixmeta_jax.likelihood.shifts import shifted
+from mixmeta_jax.covariance.structure import Structure
+from mixmeta_jax.covariance.structures import (
     CompoundSymmetry,
     Diagonal,
     HeterogeneousCompoundSymmetry,
     Identity,
     Unstructured,
 )
-from mixmeta_jax.model.sweep import upward
+from mixmeta_jax.likelihood.sweep import upward
 
 LOG_2 = 0.6931471805599453
 NO_CORRELATION = (Diagonal, Identity, Proportional, Correlation, Fixed)

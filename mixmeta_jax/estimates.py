@@ -16,15 +16,15 @@ import numpy as np
 from jax import Array
 
 from mixmeta_jax.control import Control, as_control
-from mixmeta_jax.data.design import Design, arrange
+from mixmeta_jax.design.design import Design, arrange
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import given_start
 from mixmeta_jax.estimation.implicit import optimum
 from mixmeta_jax.estimation.search import Found, Problem
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.functional import METHODS, require_float64
-from mixmeta_jax.model.likelihood import profile, solution_at
-from mixmeta_jax.model.sweep import downward, upward
+from mixmeta_jax.likelihood.likelihood import profile, solution_at
+from mixmeta_jax.likelihood.sweep import downward, upward
 from mixmeta_jax.status import Status
 
 

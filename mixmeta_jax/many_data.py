@@ -12,18 +12,18 @@ import pandas as pd
 
 from mixmeta_jax.data.collinearity import refuse_collinear
 from mixmeta_jax.data.columns import missing_rows, refuse_infinite, row_label
-from mixmeta_jax.data.design import Array, Blocks, Design, orthonormal_basis, spanning_blocks
+from mixmeta_jax.design.design import Array, Blocks, Design, orthonormal_basis, spanning_blocks
 from mixmeta_jax.data.formula import columns_of
 from mixmeta_jax.data.frame import crossed, random_levels
 from mixmeta_jax.data.grouping import parse_random
-from mixmeta_jax.data.layout import Layout, build_layout
+from mixmeta_jax.design.layout import Layout, build_layout
 from mixmeta_jax.data.matrices import correlations, triangle_size, xpnd
 from mixmeta_jax.data.model_matrix import build_matrix
 from mixmeta_jax.data.rows import as_pandas, offset_values
 from mixmeta_jax.data.within_study import WithinStudy, within_study
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.lane_data import ManyData
-from mixmeta_jax.model.catalogue import resolve_structures
+from mixmeta_jax.covariance.catalogue import resolve_structures
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixmeta_jax.control import Control
-from mixmeta_jax.data.design import Design
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.data.frame import ModelFrame
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import Estimate

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from mixmeta_jax.control import Control, as_control
-from mixmeta_jax.data.design import Design, orthonormal_basis
+from mixmeta_jax.design.design import Design, orthonormal_basis
 from mixmeta_jax.data.within_study import WithinStudy
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.jobs import ManyEstimates

@@ -10,10 +10,10 @@ import pytest
 from jax.test_util import check_grads
 
 import mixmeta_jax as mx
-from mixmeta_jax.data.design import arrange
+from mixmeta_jax.design.design import arrange
 from mixmeta_jax.estimation.newton import evaluate
 from mixmeta_jax.model import one_level
-from mixmeta_jax.model.likelihood import centred
+from mixmeta_jax.likelihood.likelihood import centred
 from tests.designs import random_design
 from tests.reference import calls
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mixmeta_jax.control import Control
-from mixmeta_jax.data.design import Design, Tensors
-from mixmeta_jax.data.sharding import placed
+from mixmeta_jax.design.design import Design, Tensors
+from mixmeta_jax.design.sharding import placed
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.convergence import judge
 from mixmeta_jax.estimation.newton import packed_maximum, values_at
@@ -25,7 +25,7 @@ from mixmeta_jax.estimation.start import (
     starting_variances,
 )
 from mixmeta_jax.model import one_level
-from mixmeta_jax.model.likelihood import solution_at
+from mixmeta_jax.likelihood.likelihood import solution_at
 from mixmeta_jax.status import Status
 
 SEVERAL_SIZE = 2_000

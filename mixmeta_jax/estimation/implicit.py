@@ -26,11 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.design.design import Tensors
 from mixmeta_jax.estimation.newton import evaluate
 from mixmeta_jax.estimation.search import Found, Problem, search
-from mixmeta_jax.model.likelihood import centred
-from mixmeta_jax.model.small import whitener
+from mixmeta_jax.likelihood.likelihood import centred
+from mixmeta_jax.likelihood.algebra import whitener
 
 HELD = 1e-8
 """Information left on a parameter, in its natural unit, below which its value is held."""

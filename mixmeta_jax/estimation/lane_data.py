@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mixmeta_jax.data.design import BlockTensors, Design, Tensors
-from mixmeta_jax.data.layout import in_order
+from mixmeta_jax.design.design import BlockTensors, Design, Tensors
+from mixmeta_jax.design.layout import in_order
 from mixmeta_jax.estimation.start import error_variances
 
 

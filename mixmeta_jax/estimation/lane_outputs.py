@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.design.design import Tensors
 from mixmeta_jax.estimation.lane_data import (
     ManyData,
     complete_tensors,
     lane_arrays,
     shared_tensors,
 )
-from mixmeta_jax.model.likelihood import centred, profile
-from mixmeta_jax.model.sweep import downward, upward
+from mixmeta_jax.likelihood.likelihood import centred, profile
+from mixmeta_jax.likelihood.sweep import downward, upward
 
 LaneParts = list[dict[str, Array]]
 

@@ -18,7 +18,7 @@ from mixmeta_jax.estimation.start import (
     shared_among,
     starting_parameters,
 )
-from mixmeta_jax.model.structure import Structure
+from mixmeta_jax.covariance.structure import Structure
 
 
 def lane_starts(

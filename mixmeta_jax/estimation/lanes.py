@@ -22,18 +22,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.design.design import Tensors
 from mixmeta_jax.estimation.convergence import Verdict, judge
 from mixmeta_jax.estimation.lane_data import complete_tensors
 from mixmeta_jax.estimation.newton import NO_INFORMATION
-from mixmeta_jax.model.information import (
+from mixmeta_jax.likelihood.information import (
     average_information,
     expected_information,
     has_closed_expected,
 )
-from mixmeta_jax.model.likelihood import centred, constant, profile
-from mixmeta_jax.model.small import matmul, transpose, whitener
-from mixmeta_jax.model.sweep import downward, upward
+from mixmeta_jax.likelihood.likelihood import centred, constant, profile
+from mixmeta_jax.likelihood.algebra import matmul, transpose, whitener
+from mixmeta_jax.likelihood.sweep import downward, upward
 
 RUNNING, ARRIVED, GIVEN_UP, NOWHERE, JOINED = range(5)
 """Phases of a lane; NOWHERE: the likelihood was not finite where it began; JOINED: it has come to

@@ -1,347 +1,337 @@
-"""Newton's method on the log-likelihood of θ, damped where the quadratic model fails.
+"""Newton's method on the log-likelihood of θ, damped, for B paths at once.
 
-One evaluation gives the value, the gradient and two information matrices in closed form:
+The paths are the last axis of every array: many data sets, or several starts of one, which then
+share its data. One evaluation gives value, gradient and information in closed form:
 
-- the *observed* information −∂²ℓ/∂θ∂θᵀ, whose steps converge quadratically, and
-- the *average* information ½ f_aᵀPf_b, f_a = Z (∂Ψ/∂θ_a) s, positive semidefinite everywhere, to
-  which the curvature of the map θ → Ψ is added on the diagonal: it leads the way where the
-  likelihood is not concave, and away from the saddle that every null variance is.
+- where the expected information is a closed form, the *observed* one, −∂²ℓ/∂θ∂θᵀ = 2 average −
+  expected − curvature, leads the steps, which converge quadratically;
+- elsewhere the average information less the curvature of θ → Ψ, which costs a tenth of it and is
+  exact along every direction in which Ψ does not move; close to the maximum the difference is
+  learnt from the gradients (a symmetric rank-one update);
+- where that is not positive definite, the average information with the absolute curvature on its
+  diagonal leads, away from the saddle that every null variance is.
 
 Steps are damped as Levenberg and Marquardt do, in units of the information's diagonal, so that the
 path does not depend on the scale of the data. A step is taken only where it raises the
 log-likelihood, or, next to the maximum, where that is level to rounding and the gradient falls.
-After the gradient has vanished one more Newton step polishes the estimate, and is undone where the
-gradient grows by it.
+A path goes on until its gradient is nothing but rounding. One that has ended is frozen.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jax import Array
+import numpy as np
 
-from mixmeta_jax.data.design import Tensors
-from mixmeta_jax.data.sharding import over_mesh, print_once
-from mixmeta_jax.estimation.packing import Packed, pack
-from mixmeta_jax.model import one_level
-from mixmeta_jax.model.information import (
-    average_information,
-    expected_information,
-    has_closed_expected,
-)
-from mixmeta_jax.model.likelihood import centred, constant, profile
-from mixmeta_jax.model.small import whitener
-from mixmeta_jax.model.sweep import Upward, downward, upward
+from mixmeta_jax.arrays import Array, mapped, namespace, once, tree, while_loop
+from mixmeta_jax.design.tensors import Tensors
+from mixmeta_jax.likelihood.algebra import matmul, transpose, vector, whitener
+from mixmeta_jax.likelihood.engines import engine_for
+from mixmeta_jax.likelihood.information import is_exact
 
-RUNNING, POLISHING, DONE = 0, 1, 2
+RUNNING, ARRIVED, GIVEN_UP, NOWHERE, JOINED = range(5)
+"""Phases of a path; NOWHERE: the likelihood was not finite where it began; JOINED: it has come to
+a maximum that is known."""
+
+GRADIENT = 1e-4
+"""Part of the tolerance of the gradient at which a path has arrived: what one more step leaves."""
 
 CLOSE = 1e-4
 """Norm of the gradient below which a step may be judged by what it leaves of the gradient."""
 
+LEARNING, LEARNT = 0.3, 1e-7
+"""Norms between which gradients correct the information."""
+
 NO_INFORMATION = 1e-10
 """Least information on a parameter, in its natural unit, by which its gradient is scaled."""
 
+EPSILON = 1e-13
+"""Rounding of a log-likelihood, relative to 1 + its size."""
 
-@jax.tree_util.register_dataclass
+JOINS, JOINS_NORM = 0.01, 0.1
+"""Distance of Ψ from a known maximum, in units of the scales, and norm: a path joins it below."""
+
+STALLED = 4
+"""Evaluations without progress after which the gradient counts as rounding."""
+
+
+@tree
 @dataclass(frozen=True)
 class Evaluation:
-    """The likelihood and its derivatives at one θ.
+    """The likelihood and its derivatives, each path at its own θ.
 
     Attributes
     ----------
-    value
-        Log-likelihood without the terms that do not depend on θ.
-    gradient
-        ∂ℓ/∂θ, shape (n_θ,).
-    observed
-        −∂²ℓ/∂θ∂θᵀ, shape (n_θ, n_θ); the guiding matrix again where it was not asked for.
-    guide
-        Average information plus the absolute curvature of θ → Ψ on the diagonal, shape (n_θ, n_θ).
-    beta, V
-        Coefficients and their covariance, as in `model.likelihood.Profile`.
+    value, gradient
+        Log-likelihood without its constant terms, shape (B,), and ∂ℓ/∂θ, shape (n_θ, B).
+    information, guide
+        What leads the steps, and the positive definite matrix that leads them where it is not,
+        shape (n_θ, n_θ, B).
+    beta, root
+        Coefficients, shape (P, B), and a root of their covariance, shape (P, P, B).
     """
 
     value: Array
     gradient: Array
-    observed: Array
+    information: Array
     guide: Array
     beta: Array
-    V: Array
+    root: Array
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Maximum:
-    """What `maximise` returns; a leading axis for the starts everywhere but in the last two.
-
-    Fetched from `packed_maximum`, its arrays are numpy's and of floats, counts included.
-
-    Attributes
-    ----------
-    path
-        The ends of the paths.
-    Psi, slopes
-        Ψ of each level, outer first, shape (d, d), and ∂Ψ/∂θ in the parameters of the level, shape
-        (d, d, n_θ of the level), there.
-    centre
-        Coefficients that were taken out to centre the data, shape (p, k).
-    constant
-        What the log-likelihood has beside the values of the paths.
-    """
-
-    path: Path
-    Psi: tuple[Array, ...]
-    slopes: tuple[Array, ...]
-    centre: Array
-    constant: Array
-
-
-@jax.tree_util.register_dataclass
+@tree
 @dataclass(frozen=True)
 class Path:
-    """Where an optimisation stands.
+    """Where B optimisations stand.
 
     Attributes
     ----------
     theta, at
-        Best parameters so far and the evaluation there.
+        Best parameters so far, shape (n_θ, B), and the evaluation there.
     trial, predicted
-        Parameters to evaluate next and the gain that the quadratic model promises.
-    damping
-        Levenberg-Marquardt parameter.
-    norm
-        Scale-free norm of the gradient at ``theta``.
+        Parameters to evaluate next, and the gain that the quadratic model promises.
+    secant
+        What the gradients add to the information, shape (n_θ, n_θ, B); None where that is exact.
+    damping, norm, least
+        Levenberg-Marquardt parameter, scale-free norm of the gradient, and the least so far.
+    stalled
+        Evaluations since the norm last fell by half.
     n_iter, phase
-        Evaluations so far; running, polishing or done.
+        Evaluations so far, and one of the phases.
     """
 
     theta: Array
     at: Evaluation
     trial: Array
     predicted: Array
+    secant: Array | None
     damping: Array
     norm: Array
+    least: Array
+    stalled: Array
     n_iter: Array
     phase: Array
 
 
-def evaluate(theta: Array, data: Tensors, restricted: bool, exact: bool) -> Evaluation:
-    """Value, gradient and information at θ; ``data`` is centred."""
-    slopes = data.slopes(theta)
-    if one_level.covers(data):
-        at = one_level.derivatives(data.Psi(theta)[0], slopes[0], data, restricted, exact)
-        value, rises, beta, V = at.value, [at.rise], at.beta, at.V
-        average, expected = at.average, at.expected
-    else:
-        up = upward(data.Psi(theta), data)
-        solution = profile(up)
-        beta, V = solution.beta, solution.V
-        down = downward(up, data, beta, V if restricted else jnp.zeros_like(V))
-        value = -0.5 * (solution.deviance + (solution.logdet_A if restricted else 0.0))
-        rises = [P - T for P, T in zip(down.products, down.traces, strict=True)]  # 2 ∂ℓ/∂Ψ
-        average = average_information(up, down, data, V, slopes)
-        expected = _expected(theta, up, data, V, slopes, restricted) if exact else average
-    gradient = jnp.concatenate(
-        [0.5 * jnp.einsum("ija,ij->a", dP, g) for dP, g in zip(slopes, rises, strict=True)]
-    )
-    curvature = data.curvature(theta, rises)
-    guide = average + jnp.diag(jnp.abs(jnp.diagonal(curvature)))
-    observed = 2 * average - expected - curvature if exact else guide
-    return Evaluation(value, gradient, observed, guide, beta, V)
+@tree
+@dataclass(frozen=True)
+class Problem:
+    """What steers the paths, beside the data.
 
-
-def _expected(
-    theta: Array, up: Upward, data: Tensors, V: Array, slopes: tuple[Array, ...], restricted: bool
-) -> Array:
-    """½ tr(PΣ_aPΣ_b): in closed form, or from the derivatives of Σ_j T_j, one after the other."""
-    if has_closed_expected(data):
-        return expected_information(up, data, V, slopes[0], restricted)
-
-    def traces(theta: Array) -> tuple[Array, ...]:
-        up = upward(data.Psi(theta), data)
-        V = profile(up).V
-        Omega = V if restricted else jnp.zeros_like(V)
-        return downward(up, data, jnp.zeros(len(V)), Omega).traces
-
-    def along(direction: Array) -> Array:
-        _, moved = jax.jvp(traces, (theta,), (direction,))
-        return jnp.concatenate(
-            [-0.5 * jnp.einsum("ija,ij->a", dP, dT) for dP, dT in zip(slopes, moved, strict=True)]
-        )
-
-    expected = jax.lax.map(along, jnp.eye(len(theta)))
-    return 0.5 * (expected + expected.T)
-
-
-@functools.partial(jax.jit, static_argnames=("method", "exact", "verbose"))
-@over_mesh
-def maximise(
-    starts: Array,
-    tensors: Tensors,
-    units: Array,
-    max_iter: Array,
-    gradient_tol: Array,
-    *,
-    method: str,
-    exact: bool,
-    verbose: bool = False,
-) -> Maximum:
-    """Maximise the log-likelihood from each start.
-
-    Parameters
+    Attributes
     ----------
-    starts
-        Parameters to start from, shape (n_starts, n_θ).
-    tensors
-        The data.
     units
-        Natural size of each parameter, shape (n_θ,).
+        Natural size of each parameter, shape (n_θ, B).
+    scales
+        Per level: the variance that counts as one unit of size, shape (d, B).
+    known
+        Per level: Ψ at a maximum that was found before, shape (d, d, B), or NaN; None for none.
     max_iter
-        Largest number of evaluations per start.
+        Largest number of evaluations of a path.
     gradient_tol
-        Scale-free gradient norm at which a path has converged.
-    method
-        "ml" or "reml".
-    exact
-        Whether to form the observed information at every step.
-    verbose
-        Whether to print every evaluation.
+        Scale-free norm at which the gradient counts as zero.
+    few
+        Number of running paths at which to return.
     """
-    data, centre = centred(tensors)
-    restricted = method == "reml"
-    step = functools.partial(
-        _step,
-        data=data,
-        restricted=restricted,
-        exact=exact,
-        units=units,
-        max_iter=max_iter,
-        gradient_tol=gradient_tol,
-        verbose=verbose,
+
+    units: Array
+    scales: tuple[Array, ...]
+    known: tuple[Array, ...] | None
+    max_iter: Any
+    gradient_tol: Any
+    few: Any
+
+
+def evaluate(theta: Array, data: Tensors, restricted: bool) -> Evaluation:
+    """Value, gradient and information of every path; the data are `likelihood.prepared`."""
+    xp = namespace(theta)
+    slopes = data.slopes(theta)
+    at = engine_for(data, theta.shape[1]).derivatives(data.Psi(theta), slopes, data, restricted)
+    gradient = xp.concatenate(
+        [0.5 * (dP * g[:, :, None]).sum((0, 1)) for dP, g in zip(slopes, at.rises, strict=True)]
+    )
+    curvature = data.curvature(theta, at.rises)
+    own = np.eye(len(theta))[:, :, None] * xp.abs(curvature)
+    average = at.average
+    information = average if at.expected is None else 2 * average - at.expected
+    return once(
+        Evaluation(
+            at.value, gradient, information - curvature, average + own, at.beta, at.root
+        ),
+        theta,
     )
 
-    def follow(theta: Array) -> Path:
-        return jax.lax.while_loop(lambda path: path.phase != DONE, step, _departure(theta, data))
 
-    if len(starts) == 1:
-        # Without the axis of a batch the programs of large data are half as long.
-        paths = jax.tree.map(lambda leaf: leaf[None], follow(starts[0]))
-    else:
-        paths = jax.vmap(follow)(starts)
-    Psi = jax.vmap(data.Psi)(paths.theta)
-    slopes = jax.vmap(data.slopes)(paths.theta)
-    return Maximum(paths, Psi, slopes, centre, constant(tensors, restricted))
-
-
-@functools.partial(jax.jit, static_argnames=("method", "exact", "verbose"))
-def packed_maximum(*args: Any, **kwargs: Any) -> Packed:
-    """What `maximise` returns, as one vector, of the same arguments."""
-    return pack(maximise(*args, **kwargs))
-
-
-@functools.partial(jax.jit, static_argnames="method")
-@over_mesh
-def values_at(starts: Array, tensors: Tensors, *, method: str) -> Array:
-    """Log-likelihood at each start less the same constant, shape (n_starts,), one by one."""
-    data, _ = centred(tensors)
-    value = lambda theta: evaluate(theta, data, method == "reml", False).value  # noqa: E731
-    return jax.lax.map(value, starts)
-
-
-def _departure(theta: Array, data: Tensors) -> Path:
-    n, P = theta.shape[0], data.blocks[0].x.shape[0] * data.blocks[0].y.shape[1]
-    zero = jnp.zeros(())
+def departure(theta: Array, n_coefficients: int, exact: bool) -> Path:
+    """Paths that have not been evaluated yet, from θ of shape (n_θ, B)."""
+    xp = namespace(theta)
+    n, B = theta.shape
+    P = n_coefficients
+    zero = xp.zeros(B)
+    nothing = xp.zeros((n, n, B))
     nowhere = Evaluation(
-        jnp.asarray(-jnp.inf),
-        jnp.zeros(n),
-        jnp.eye(n),
-        jnp.eye(n),
-        jnp.zeros(P),
-        jnp.zeros((P, P)),
+        zero - np.inf,
+        xp.zeros((n, B)),
+        nothing,
+        nothing,
+        xp.zeros((P, B)),
+        xp.zeros((P, P, B)),
     )
-    count = jnp.zeros((), int)
-    return Path(theta, nowhere, theta, zero, zero, jnp.asarray(jnp.inf), count, count)
+    count = xp.zeros(B, int)
+    far = zero + np.inf
+    secant = None if exact else nothing
+    return Path(theta, nowhere, theta, zero, secant, zero, far, far, count, count, count)
 
 
-def _step(
+def climb(
     path: Path,
     data: Tensors,
+    problem: Problem,
     restricted: bool,
-    exact: bool,
-    units: Array,
-    max_iter: Array,
-    gradient_tol: Array,
-    verbose: bool,
+    report: Callable[[Path], None] | None = None,
 ) -> Path:
-    new = evaluate(path.trial, data, restricted, exact)
+    """Go on until no more than ``few`` paths are running; the data are `likelihood.prepared`."""
+    xp = namespace(path.theta)
+
+    def go_on(path: Path) -> Any:
+        return (path.phase == RUNNING).sum() > problem.few
+
+    def body(path: Path) -> Path:
+        new = _step(path, data, problem, restricted)
+        if problem.known is not None:
+            joins = (new.phase == RUNNING) & _at_known(new, data, problem)
+            new = replace(new, phase=xp.where(joins, JOINED, new.phase))
+        if report is not None:
+            report(new)
+        return _chosen(path.phase == RUNNING, new, path)
+
+    return while_loop(xp, go_on, body, path)
+
+
+def _chosen(which: Array, new: Any, old: Any) -> Any:
+    """The new arrays of some paths, the old ones of the others."""
+    xp = namespace(which)
+    if xp is np:
+        if which.all():
+            return new
+        if not which.any():
+            return old
+    return mapped(lambda a, b: xp.where(which, a, b), new, old)
+
+
+def _at_known(path: Path, data: Tensors, problem: Problem) -> Array:
+    """Which paths are next to a maximum that is known, with little left to rise."""
+    xp = namespace(path.theta)
+    away = [
+        xp.abs((P - K) / xp.sqrt(scale[:, None] * scale)).max((0, 1))
+        for P, K, scale in zip(data.Psi(path.theta), problem.known, problem.scales, strict=True)
+    ]
+    furthest = functools.reduce(xp.maximum, away)  # NaN where nothing is known
+    return (furthest < JOINS) & (path.norm < JOINS_NORM)
+
+
+def _step(path: Path, data: Tensors, problem: Problem, restricted: bool) -> Path:
+    xp = namespace(path.theta)
+    units, tolerance = problem.units, problem.gradient_tol
+    new = evaluate(path.trial, data, restricted)
     first = path.n_iter == 0
     gain = new.value - path.at.value
-    rounding = 1e-13 * (1 + jnp.abs(path.at.value))
+    rounding = EPSILON * (1 + xp.abs(path.at.value))
     rises = first | (gain >= 1e-4 * path.predicted - rounding)
-    # Next to the maximum of ill-conditioned data the gradient is more precise than the value.
-    level = (path.norm < CLOSE) & (gain >= -100 * rounding)
-    rises |= jax.lax.cond(level, _flatter, lambda *_: jnp.asarray(False), new, path.at, units)
-    accepted = rises & jnp.isfinite(new.value) & jnp.isfinite(new.gradient).all()
-    theta, at = jax.tree.map(
-        lambda a, b: jnp.where(accepted, a, b), (path.trial, new), (path.theta, path.at)
-    )
-    ratio = jnp.where(first, 1.0, gain / jnp.maximum(path.predicted, rounding))
-    relaxed = jnp.where(ratio > 0.7, path.damping / 10, path.damping)
-    relaxed = jnp.where(ratio < 0.25, jnp.maximum(2 * path.damping, 1e-3), relaxed)
-    relaxed = jnp.where(relaxed < 1e-6, 0.0, relaxed)
-    damping = jnp.where(accepted, relaxed, jnp.maximum(8 * path.damping, 1e-2))
-    move, predicted, norm = _newton_step(at, damping, units)
-    # A gradient that is all rounding may grow by the last step, which is undone then.
-    back = (path.phase == POLISHING) & ~(norm <= path.norm)
-    theta, at, norm = jax.tree.map(
-        lambda a, b: jnp.where(back, a, b), (path.theta, path.at, path.norm), (theta, at, norm)
-    )
+    # Next to the maximum of ill-conditioned data the gradient is more precise than the value; and
+    # one that is all rounding may grow by a step, which is not taken then.
+    steep, before = _steepness(new, units), _steepness(path.at, units)
+    close = path.norm < CLOSE
+    rises |= close & (gain >= -100 * rounding) & (steep < before)
+    rises &= (path.norm > tolerance) | (steep <= before)
+    accepted = rises & xp.isfinite(new.value) & xp.isfinite(new.gradient).all(0)
+    theta, at = _chosen(accepted, (path.trial, new), (path.theta, path.at))
+    ratio = xp.where(first, 1.0, gain / xp.maximum(path.predicted, rounding))
+    relaxed = xp.where((ratio > 0.7) | close, path.damping / 10, path.damping)
+    relaxed = xp.where((ratio < 0.25) & ~close, xp.maximum(2 * path.damping, 1e-3), relaxed)
+    relaxed = xp.where(relaxed < 1e-6, 0.0, relaxed)
+    damping = xp.where(accepted, relaxed, xp.maximum(8 * path.damping, 1e-2))
+    secant = path.secant
+    if secant is not None:
+        secant = _corrected(path, new, accepted, units)
+    move, predicted, norm = _newton_step(at, secant, damping, units)
     n_iter = path.n_iter + 1
-    if verbose:
-        print_once(
-            data,
-            "evaluation {}: log-likelihood {:.6f} + constant, gradient {:.1e}, damping {:.0e}",
-            n_iter,
-            at.value,
-            norm,
-            damping,
-        )
-    arrived = (path.phase == POLISHING) | (norm == 0)
-    vanished = norm <= gradient_tol
-    out = (n_iter >= max_iter) | (damping > 1e12) | (first & ~accepted)
-    phase = jnp.where(arrived | out, DONE, jnp.where(vanished, POLISHING, RUNNING))
-    return Path(theta, at, theta + move, predicted, damping, norm, n_iter, phase)
+    falls = norm < 0.5 * path.least
+    stalled = xp.where(falls, 0, path.stalled + 1)
+    least = xp.where(falls, norm, path.least)
+    arrived = norm <= GRADIENT * tolerance
+    if secant is None:
+        # Quadratic convergence: one more step after the gradient has vanished.
+        arrived |= (path.norm <= tolerance) & ~first
+    arrived |= (norm <= tolerance) & (stalled >= STALLED)
+    out = (n_iter >= problem.max_iter) | (damping > 1e12)
+    phase = xp.where(arrived, ARRIVED, xp.where(out, GIVEN_UP, RUNNING))
+    phase = xp.where(first & ~accepted, NOWHERE, phase)
+    return Path(
+        theta, at, theta + move, predicted, secant, damping, norm, least, stalled, n_iter, phase
+    )
 
 
-def _flatter(new: Evaluation, at: Evaluation, units: Array) -> Array:
-    """Whether the largest element of the gradient is smaller than before."""
-    root = _root(at, units)
-    return jnp.abs(new.gradient / root).max() < jnp.abs(at.gradient / root).max()
-
-
-def _root(at: Evaluation, units: Array) -> Array:
+def _roots(at: Evaluation, units: Array) -> Array:
     """Square root of the information on each parameter, the size of its gradient."""
     # A parameter on which there is no information must not divide rounding by rounding.
-    return jnp.sqrt(jnp.maximum(jnp.diagonal(at.guide), NO_INFORMATION / units**2))
+    xp = namespace(at.guide)
+    return xp.sqrt(xp.maximum(xp.einsum("aab->ab", at.guide), NO_INFORMATION / units**2))
 
 
-def _newton_step(at: Evaluation, damping: Array, units: Array) -> tuple[Array, Array, Array]:
+def _steepness(at: Evaluation, units: Array) -> Array:
+    """The largest element of the gradient, scale-free."""
+    return namespace(at.gradient).abs(at.gradient / _roots(at, units)).max(0)
+
+
+def _corrected(path: Path, new: Evaluation, accepted: Array, units: Array) -> Array:
+    """The secant matrix for which the last step explains the change of the gradient."""
+    xp = namespace(path.theta)
+    step = (path.trial - path.theta) / units
+    scale = units[:, None] * units[None]
+    change = (path.at.gradient - new.gradient) * units
+    matrix = (new.information + path.secant) * scale
+    left = change - (matrix * step[None]).sum(1)
+    product = (left * step).sum(0)
+    size = xp.sqrt((left**2).sum(0) * (step**2).sum(0))
+    close = (path.norm < LEARNING) & (path.norm > LEARNT) & (path.n_iter > 0)
+    # Where what is left stands across the step, the update is large and says nothing.
+    sound = accepted & close & (xp.abs(product) > 0.1 * size)
+    update = left[:, None] * left[None] / xp.where(sound, product, 1.0) / scale
+    return path.secant + xp.where(sound, update, 0.0)
+
+
+def _newton_step(
+    at: Evaluation, secant: Array | None, damping: Array, units: Array
+) -> tuple[Array, Array, Array]:
     """Damped step, the gain it promises, and the scale-free norm of the gradient."""
-    root = _root(at, units)
+    xp, n = namespace(at.gradient), len(at.gradient)
+    root = _roots(at, units)
     scaled = at.gradient / root
-    ridge = (damping + 1e-14) * jnp.eye(len(root))
-    observed = at.observed / jnp.outer(root, root) + ridge
-    guide = at.guide / jnp.outer(root, root) + ridge
-    R, _ = whitener(jnp.stack([observed, guide], -1))
-    concave = jnp.isfinite(R[:, :, 0]).all()
-    R = jnp.where(concave, R[:, :, 0], R[:, :, 1])
-    white = R @ scaled
-    move = R.T @ white
+    size = root[:, None] * root[None]
+    ridge = (damping + 1e-14) * np.eye(n)[:, :, None]
+    leading = at.information if secant is None else at.information + secant
+    R, _ = whitener(leading / size + ridge)
+    concave = xp.isfinite(R).all((0, 1))
+    if xp is not np or not concave.all():
+        guided, _ = whitener(at.guide / size + ridge)
+        R = xp.where(concave, R, guided)
+    white = vector(R, scaled)
+    move = vector(transpose(R), white)
     # The quadratic model with the damped matrix promises a little less than the undamped one.
-    predicted = 0.5 * (white @ white)
-    norm = jnp.maximum(jnp.sqrt(white @ white), jnp.abs(scaled).max(initial=0.0))
-    return move / root, predicted, norm
+    squared = (white**2).sum(0)
+    norm = xp.maximum(xp.sqrt(squared), xp.abs(scaled).max(0))
+    return move / root, 0.5 * squared, norm
+
+
+def covariance_of(at: Evaluation) -> Array:
+    """V of the coefficients, shape (P, P, B)."""
+    return matmul(transpose(at.root), at.root)
+
+
+def leads_exactly(data: Tensors, restricted: bool) -> bool:
+    """Whether the information that leads the steps is the observed one."""
+    return is_exact(data, restricted)

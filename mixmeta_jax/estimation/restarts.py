@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixmeta_jax.data.design import Array, Design
-from mixmeta_jax.model.structure import Structure, namespace
+from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.covariance.structure import Structure
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.status import Status
 
 RESTARTS = 24
@@ -33,62 +34,70 @@ DROPPED, SMALLER = 0.01, 0.03
 """Factors of a variance that starts as good as null, and of all variances of a small level."""
 
 
-def worth_restarting(
-    design: Design, status: Status, Psi: Sequence[np.ndarray] | None = None
-) -> bool:
-    """Whether a fit that ended so, at Ψ where it is given, may have missed a higher maximum.
+def may_restart(design: Design) -> bool:
+    """Whether fits of the model may miss a maximum at all, and have few enough parameters."""
+    return 2 <= sum(design.n_parameters) <= MOST_PARAMETERS and max(design.dims) > 1
 
-    At a bound, or where the steps ran out. Inside too where three or more random effects are nearly
-    collinear, since a singular Ψ may be higher, and where one correlation, or given ones, tie as
-    many variances, any of which may vanish instead (``Structure.rugged``).
+
+def is_rugged(design: Design) -> bool:
+    """Whether one correlation, or given ones, tie three or more variances.
+
+    Any of them may vanish instead, inside the bounds too.
     """
-    if not 2 <= sum(design.n_parameters) <= MOST_PARAMETERS or max(design.dims) == 1:
-        return False
     pairs = zip(design.structures, design.dims, strict=True)
-    rugged = any(structure.rugged and d > 2 for structure, d in pairs)
-    collinear = any(
-        structure.name == "unstr" and len(P) > 2 and _least_eigenvalue(P) < NEARLY_SINGULAR
-        for structure, P in zip(design.structures, Psi or (), strict=False)
-    )
-    return rugged or collinear or status in (Status.BOUNDARY, Status.MAX_ITER)
+    return any(structure.rugged and d > 2 for structure, d in pairs)
 
 
-def _least_eigenvalue(Psi: np.ndarray) -> float:
-    """Of the correlations; 0 where a variance is null."""
-    sd = np.sqrt(np.maximum(np.diag(Psi), 0))
-    if not np.isfinite(Psi).all() or sd.min() == 0:
-        return 0.0
-    return float(np.linalg.eigvalsh(Psi / np.outer(sd, sd))[0])
+def worth_restarting(design: Design, status: Array, Psi: Sequence[Array]) -> Array:
+    """Which fits that ended so, at Ψ of shape (d, d, B), may have missed a higher maximum, (B,).
+
+    At a bound, or where the steps ran out; inside too where the model `is_rugged`, and where three
+    or more random effects are nearly collinear, since a singular Ψ may be higher.
+    """
+    xp = namespace(status, *Psi)
+    if not may_restart(design):
+        return xp.zeros(status.shape, bool)
+    worth = (status == int(Status.BOUNDARY)) | (status == int(Status.MAX_ITER)) | is_rugged(design)
+    for structure, P in zip(design.structures, Psi, strict=True):
+        if structure.name == "unstr" and len(P) > 2:
+            worth |= _nearly_singular(P)
+    return worth
 
 
-def restarts(structures: Sequence[Structure], scales: Sequence[Array], lanes: int) -> list[Array]:
-    """Starts of θ in batches of ``lanes``, shape (lanes, n_θ) each.
+def _nearly_singular(Psi: Array) -> Array:
+    xp, d = namespace(Psi), len(Psi)
+    variances = xp.einsum("iib->ib", Psi)
+    sound = xp.isfinite(Psi).all((0, 1)) & (variances > 0).all(0)
+    sd = xp.sqrt(xp.where(sound, variances, 1.0))
+    within = xp.where(sound, Psi / (sd[:, None] * sd), np.eye(d)[:, :, None])
+    least = xp.linalg.eigvalsh(xp.moveaxis(within, -1, 0))[:, 0]
+    return (least < NEARLY_SINGULAR) | ~sound
 
-    Every level takes one of its structure's own starts at variances of the given scale, of which
-    some are drawn to be small, and random signs, which turn correlations around. The draws do not
-    depend on the data. Scales of numpy give numpy's arrays, those of JAX may be traced.
+
+def restarts(structures: Sequence[Structure], scales: Sequence[Array], paths: int) -> Array:
+    """Starts of θ, shape (n_starts, n_θ, B), as many as fill whole batches of ``paths``.
+
+    Every level takes one of its structure's own starts at variances of the given scale, shape (d,
+    B), of which some are drawn to be small, and random signs, which turn correlations around. The
+    draws do not depend on the data. Scales of numpy give numpy's arrays, those of JAX may be traced.
     """
     xp = namespace(*scales)
     rng = np.random.default_rng(0)
     n = sum(s.n_parameters(len(scale)) for s, scale in zip(structures, scales, strict=True))
     wanted = RESTARTS * max(n, FEW_PARAMETERS) / FEW_PARAMETERS
-    batches = math.ceil(wanted / lanes)
-    return [
-        xp.stack([_draw(structures, scales, rng) for _ in range(lanes)]) for _ in range(batches)
-    ]
+    count = math.ceil(wanted / paths) * paths
+    return xp.stack([_draw(structures, scales, rng) for _ in range(count)])
 
 
 def _draw(
     structures: Sequence[Structure], scales: Sequence[Array], rng: np.random.Generator
 ) -> Array:
-    xp = namespace(*scales)
     parts = []
     for structure, scale in zip(structures, scales, strict=True):
         kept = np.where(rng.random(len(scale)) < 0.4, DROPPED, 1.0)
         level = SMALLER if rng.random() < 0.2 else 1.0
-        candidates = structure.starts(
-            scale * kept * level * np.exp(rng.standard_normal(len(scale)))
-        )
+        factor = kept * level * np.exp(rng.standard_normal(len(scale)))
+        candidates = structure.starts_of_sets(scale * factor[:, None])
         theta = candidates[rng.integers(len(candidates))]
-        parts.append(theta * rng.choice([-1.0, 1.0], len(theta)))
-    return xp.concatenate(parts)
+        parts.append(theta * rng.choice([-1.0, 1.0], len(theta))[:, None])
+    return namespace(*parts).concatenate(parts)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mixmeta_jax.data.design import Tensors
+from mixmeta_jax.design.design import Tensors
 from mixmeta_jax.estimation.convergence import judge
 from mixmeta_jax.estimation.estimator import CLEARLY, ESCAPES, EXACT_SIZE, SEVERAL_SIZE
 from mixmeta_jax.estimation.newton import maximise, values_at

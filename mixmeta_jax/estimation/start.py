@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
-from mixmeta_jax.data.design import Array, Design
-from mixmeta_jax.model.structure import Structure, namespace
+from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.covariance.structure import Structure
+from mixmeta_jax.design.design import Design
 
 SMALL = 0.03
 """Part of the moment estimate from which a level starts that may hold next to no variance."""
@@ -16,71 +16,91 @@ SMALL = 0.03
 COLLINEAR = 1e-10
 """Part of a predictor's length, left over by the others, below which it adds nothing to them."""
 
+FEW_PREDICTORS = 8
+"""Predictors up to which they are taken out of the outcomes one by one."""
+
 
 def starting_variances(design: Design) -> list[Array]:
-    """A moment estimate of the variance of each random effect, per level, outer first.
+    """A moment estimate of the variance of each random effect, shape (d, B) per level, outer first.
 
     For each outcome alone, the heterogeneity that DerSimonian and Laird find around a weighted
     regression; shared evenly among the levels and their predictors, each in the units of its own
     predictor. Never zero: where there is no excess, a small part of the typical error variance.
     Numpy's arrays give numpy's; a design with arrays of JAX, which may be traced, gives JAX's.
     """
-    # Of all leaves: an array of JAX may be in a structure alone, whose ``starts`` it must suit.
-    X = namespace(*jax.tree_util.tree_leaves(design)).asarray(design.X) @ design.basis
-    with np.errstate(over="ignore", invalid="ignore"):  # such a fit ends as NOT_FINITE
-        excess = heterogeneity(design.y, design.mask, error_variances(design), X)
-    return shared_among(excess, design.Z)
+    errors = design.S if isinstance(design.S, tuple) else (design.S,)
+    matrices = [own for s in design.structures for own in vars(s).values() if hasattr(own, "ndim")]
+    # An array of JAX may be in a structure alone, whose ``starts`` it must suit.
+    xp = namespace(design.y, design.X, design.mask, *design.Z, *errors, *matrices)
+    X = xp.asarray(design.X) @ design.basis
+    sets = [_with_sets(xp.asarray(a)) for a in (design.y, design.mask, error_variances(design), X)]
+    with np.errstate(all="ignore"):  # a fit that overflows ends as NOT_FINITE
+        excess = heterogeneity(*sets)
+    return shared_among(excess, [_with_sets(xp.asarray(Z)) for Z in design.Z])
+
+
+def _with_sets(values: Array) -> Array:
+    """Values of one data set, or of all, with a leading axis of the data sets."""
+    return values[None] if values.ndim == 2 else values
 
 
 def shared_among(variances: Array, Z: Sequence[Array]) -> list[Array]:
-    """Variances of the k outcomes shared among levels and predictors, shape (k·q,) per level."""
+    """Variances (k, B) of the outcomes shared among levels and predictors, (k·q, B) per level."""
     xp = namespace(variances, *Z)
     shared = []
     for predictors in Z:
-        size = (xp.asarray(predictors) ** 2).sum(0) / len(predictors)
-        size = xp.where(size > 0, size, 1.0)
-        per_predictor = variances[None, :] / size[:, None]
-        shared.append(per_predictor.ravel() / (len(Z) * predictors.shape[1]))
+        size = (predictors**2).sum(1) / predictors.shape[1]  # (B, q)
+        size = xp.where(size > 0, size, 1.0).T
+        per_predictor = variances[None] / size[:, None]
+        count = len(Z) * predictors.shape[2]
+        shared.append(per_predictor.reshape(-1, per_predictor.shape[2]) / count)
     return shared
 
 
 def heterogeneity(y: Array, mask: Array, variances: Array, X: Array) -> Array:
-    """The excess of each outcome's residual sum of squares, as a variance, shape (k,).
+    """The excess of each outcome's residual sum of squares, as a variance, shape (k, B).
 
     Parameters
     ----------
     y, mask, variances
-        Outcomes, which of them are observed, and their error variances, shape (n, k).
+        Outcomes, which of them are observed, and their error variances, shape (B or 1, n, k).
     X
-        Predictors, shape (n, p).
+        Predictors, shape (B or 1, n, p).
     """
     xp = namespace(y, mask, variances, X)
-    p = X.shape[1]
+    p = X.shape[2]
     # The long axis last, in numpy's memory too: sums along it are several times faster there.
     lay = np.ascontiguousarray if xp is np else xp.asarray
-    y, seen, variances, X = (lay(each.T) for each in (y, mask, variances, X))
+    y, seen, variances, X = (lay(xp.swapaxes(a, 1, 2)) for a in (y, mask, variances, X))
     w = xp.where(seen, 1 / xp.where(seen, variances, 1.0), 0.0)
     root = xp.sqrt(w)
-    columns = [X[a] * root for a in range(p)]
-    C = xp.stack([*columns, xp.where(seen, y, 0.0) * root])  # (p + 1, k, n)
-    length = xp.sqrt((C**2).sum(2))
-    for a in range(p):  # Gram and Schmidt, modified: what the predictors leave of y
-        left = xp.sqrt((C[a] ** 2).sum(1))
-        adds = left > COLLINEAR * length[a]
-        unit = C[a] * xp.where(adds, 1 / xp.where(adds, left, 1.0), 0.0)[:, None]
-        C = C - unit * (unit * C).sum(2)[:, :, None]
-    n, total = seen.sum(1), w.sum(1)
-    spread = total - (w**2).sum(1) / xp.where(total > 0, total, 1.0)
-    excess = (C[-1] ** 2).sum(1) - xp.maximum(n - p, 0)
+    left = xp.where(seen, y, 0.0) * root  # (B, k, n)
+    if p <= FEW_PREDICTORS:
+        columns = [X[:, a, None] * root for a in range(p)]
+        lengths = [xp.sqrt((column**2).sum(2)) for column in columns]
+        for a, column in enumerate(columns):  # Gram and Schmidt, modified
+            rest = xp.sqrt((column**2).sum(2))
+            adds = rest > COLLINEAR * lengths[a]
+            unit = column * xp.where(adds, 1 / xp.where(adds, rest, 1.0), 0.0)[..., None]
+            for b in range(a + 1, p):
+                columns[b] = columns[b] - unit * (unit * columns[b]).sum(2)[..., None]
+            left = left - unit * (unit * left).sum(2)[..., None]
+    else:
+        columns = xp.swapaxes(X[:, None] * root[:, :, None], 2, 3)  # (B, k, n, p)
+        Q = xp.linalg.qr(columns)[0]
+        left = left - (Q @ (xp.swapaxes(Q, 2, 3) @ left[..., None]))[..., 0]
+    n, total = seen.sum(2), w.sum(2)
+    spread = total - (w**2).sum(2) / xp.where(total > 0, total, 1.0)
+    excess = (left**2).sum(2) - xp.maximum(n - p, 0)
     excess = xp.where(spread > 0, excess / xp.where(spread > 0, spread, 1.0), 0.0)
-    return xp.maximum(excess, 0.05 * n / xp.where(total > 0, total, 1.0))
+    return xp.maximum(excess, 0.05 * n / xp.where(total > 0, total, 1.0)).T
 
 
 def error_variances(design: Design) -> Array:
-    """The diagonal of S, shape (n, k)."""
+    """The diagonal of S, shape (n, k), or (B, n, k) where each data set has its own."""
     if not isinstance(design.S, tuple):
         xp = namespace(design.S)
-        return xp.diagonal(xp.asarray(design.S), axis1=1, axis2=2)
+        return xp.diagonal(xp.asarray(design.S), axis1=-2, axis2=-1)
     n, k = design.n, design.k
     xp = namespace(*design.S, *(bucket.rows for bucket in design.layout.buckets))
     places, diagonals = [], []
@@ -94,13 +114,15 @@ def error_variances(design: Design) -> Array:
 
 
 def starting_parameters(structures: Sequence[Structure], variances: Sequence[Array]) -> Array:
-    """Parameters θ to start from, the best guess first, shape (n_starts, n_θ).
+    """Parameters θ to start from, the best guess first, shape (n_starts, n_θ, B).
 
     Every level takes each of its structure's own starts (several correlations, where it has one)
     at the moment estimate; then the levels are made small, one at a time and all together.
     """
     xp = namespace(*variances)
-    own = [s.starts(v) for s, v in zip(structures, variances, strict=True)]
+    sets = [np.broadcast_shapes(*(v.shape[1:] for v in variances))] * len(variances)
+    wide = [xp.broadcast_to(v, (len(v), *b)) for v, b in zip(variances, sets, strict=True)]
+    own = [s.starts_of_sets(v) for s, v in zip(structures, wide, strict=True)]
     n_own = max(len(candidates) for candidates in own)
     starts = [
         xp.concatenate([candidates[min(c, len(candidates) - 1)] for candidates in own])
@@ -108,8 +130,8 @@ def starting_parameters(structures: Sequence[Structure], variances: Sequence[Arr
     ]
     for shares in _shares(len(own)):
         parts = [
-            s.starts(v * share)[0]
-            for s, v, share in zip(structures, variances, shares, strict=True)
+            s.starts_of_sets(v * share)[0]
+            for s, v, share in zip(structures, wide, shares, strict=True)
         ]
         starts.append(xp.concatenate(parts))
     return xp.stack(starts)
@@ -120,8 +142,8 @@ def covariance_start(design: Design, variances: list[np.ndarray]) -> np.ndarray 
 
     The moments of the residuals r of ordinary least squares, outcome by outcome and pair by pair:
     E r rᵀ = S + z² Ψ. Negative eigenvalues are replaced by a small part of the starting variances,
-    since a path that begins at a null variance stays there. Numpy's arrays only; shape (1, n_θ), or
-    None for other models.
+    since a path that begins at a null variance stays there. Numpy's arrays only; shape (1, n_θ, 1),
+    or None for other models.
     """
     if len(design.Z) != 1 or design.Z[0].shape[1] != 1 or design.structures[0].name != "unstr":
         return None
@@ -142,17 +164,17 @@ def covariance_start(design: Design, variances: list[np.ndarray]) -> np.ndarray 
         return None
     errors = np.tensordot(z[:, 0] ** 2, np.where(np.isfinite(design.S), design.S, 0.0), 1)
     Psi = (r.T @ r - errors) / weight
-    sd = np.sqrt(variances[0])
+    sd = np.sqrt(variances[0][:, 0])
     values, axes = np.linalg.eigh(Psi / np.outer(sd, sd))
     root = sd[:, None] * axes * np.sqrt(np.maximum(values, SMALL))
-    return design.structures[0].theta(root @ root.T)[None]
+    return design.structures[0].theta(root @ root.T)[None, :, None]
 
 
 def natural_units(starts: Array) -> Array:
-    """Size of each parameter, shape (n_θ,): its largest among the starts, never zero."""
+    """Size of each parameter, shape (n_θ, B): its largest among the starts, never zero."""
     xp = namespace(starts)
     sizes = xp.abs(starts).max(0)
-    return xp.where(sizes > 0, sizes, sizes.max())
+    return xp.where(sizes > 0, sizes, sizes.max(0))
 
 
 def _shares(n_levels: int) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixmeta_jax.data.design import Design
+from mixmeta_jax.design.design import Design
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mixmeta_jax.data.design import BlockTensors, Design, Tensors, arrange
-from mixmeta_jax.model.small import matmul, transpose
-from mixmeta_jax.model.sweep import downward, prior_covariance, upward
+from mixmeta_jax.design.design import BlockTensors, Design, Tensors, arrange
+from mixmeta_jax.likelihood.algebra import matmul, transpose
+from mixmeta_jax.likelihood.sweep import downward, prior_covariance, upward
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ import pytest
 
 from mixmeta_jax import make_design
 from mixmeta_jax.control import Control
-from mixmeta_jax.data.design import orthonormal_basis, spanning_blocks
-from mixmeta_jax.data.layout import build_layout
-from mixmeta_jax.data.sharding import placed
+from mixmeta_jax.design.design import orthonormal_basis, spanning_blocks
+from mixmeta_jax.design.layout import build_layout
+from mixmeta_jax.design.sharding import placed
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation import estimator, restarts
 from mixmeta_jax.estimation.estimator import _reordered, fit_design
 from mixmeta_jax.estimation.newton import packed_maximum
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
-from mixmeta_jax.model.catalogue import resolve_structures
-from mixmeta_jax.model.dense import dense_log_likelihood
+from mixmeta_jax.covariance.catalogue import resolve_structures
+from mixmeta_jax.likelihood.dense import dense_log_likelihood
 from mixmeta_jax.status import Status
 from tests.designs import random_design
 from tests.estimation.two_maxima import two_maxima

@@ -15,10 +15,10 @@ import pytest
 import mixmeta_jax as mx
 from mixmeta_jax.control import Control
 from mixmeta_jax.data import layout as layouts
-from mixmeta_jax.data.design import arrange
-from mixmeta_jax.data.shares import deal, split
+from mixmeta_jax.design.design import arrange
+from mixmeta_jax.design.shares import deal, split
 from mixmeta_jax.model import one_level
-from mixmeta_jax.model.sweep import upward
+from mixmeta_jax.likelihood.sweep import upward
 from tests.designs import KINDS, random_design
 from tests.estimation.mesh_fits import CASES, PACKED, figures
 

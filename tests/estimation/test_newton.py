@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixmeta_jax.data.design import arrange
+from mixmeta_jax.design.design import arrange
 from mixmeta_jax.estimation import newton
 from mixmeta_jax.estimation.estimator import _highest
 from mixmeta_jax.estimation.newton import Evaluation, Maximum, Path, maximise
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
-from mixmeta_jax.model.catalogue import resolve_structures
+from mixmeta_jax.covariance.catalogue import resolve_structures
 from tests.designs import random_design
 
 

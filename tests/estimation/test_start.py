@@ -9,7 +9,7 @@ import pytest
 
 import mixmeta_jax as mx
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
-from mixmeta_jax.model.catalogue import STRUCTURES
+from mixmeta_jax.covariance.catalogue import STRUCTURES
 from tests.designs import KINDS, random_design
 from tests.model.test_structures import instance
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixmeta_jax.data.design import arrange
+from mixmeta_jax.design.design import arrange
 from mixmeta_jax.estimation.newton import evaluate
-from mixmeta_jax.model.dense import dense_log_likelihood, marginal_covariance
-from mixmeta_jax.model.likelihood import centred
+from mixmeta_jax.likelihood.dense import dense_log_likelihood, marginal_covariance
+from mixmeta_jax.likelihood.likelihood import centred
 from tests.designs import KINDS, random_design
 
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixmeta_jax.data.design import arrange
-from mixmeta_jax.model.catalogue import STRUCTURES
-from mixmeta_jax.model.dense import dense_log_likelihood
-from mixmeta_jax.model.likelihood import log_likelihood_at
+from mixmeta_jax.design.design import arrange
+from mixmeta_jax.covariance.catalogue import STRUCTURES
+from mixmeta_jax.likelihood.dense import dense_log_likelihood
+from mixmeta_jax.likelihood.likelihood import log_likelihood_at
 from tests.designs import KINDS, random_design
 
 EXACT = 1e-10
@@ -150,7 +150,7 @@ def test_padding_changes_nothing(monkeypatch):
     design = random_design(**KINDS["bivariate, two levels"])
     theta, *rest = arguments(design)
     value = jax.jit(fast(design, "reml"))(theta, *rest)
-    monkeypatch.setattr("mixmeta_jax.data.layout.padded_length", lambda n: 3 * n + 5)
+    monkeypatch.setattr("mixmeta_jax.design.layout.padded_length", lambda n: 3 * n + 5)
     wider = random_design(**KINDS["bivariate, two levels"])
     assert wider.layout.n_groups != design.layout.n_groups
     assert_same(jax.jit(fast(wider, "reml"))(theta, *rest), value)

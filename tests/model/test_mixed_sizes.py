@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from mixmeta_jax.data.design import arrange
-from mixmeta_jax.model.likelihood import log_likelihood_at
+from mixmeta_jax.design.design import arrange
+from mixmeta_jax.likelihood.likelihood import log_likelihood_at
 from tests.designs import random_design
 
 EXACT = 1e-10

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixmeta_jax.data.design import arrange
+from mixmeta_jax.design.design import arrange
 from mixmeta_jax.estimation import newton
 from mixmeta_jax.model import one_level
-from mixmeta_jax.model.likelihood import centred
+from mixmeta_jax.likelihood.likelihood import centred
 from tests.designs import random_design
 
 

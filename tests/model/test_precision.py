@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
-from mixmeta_jax.data.design import arrange
+from mixmeta_jax.design.design import arrange
 from mixmeta_jax.estimation import newton
 from mixmeta_jax.model import one_level
-from mixmeta_jax.model.likelihood import centred, constant, log_likelihood_at
+from mixmeta_jax.likelihood.likelihood import centred, constant, log_likelihood_at
 from tests import exact_model
 from tests.designs import random_design
 

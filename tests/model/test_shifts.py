@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from mixmeta_jax.data.design import arrange
+from mixmeta_jax.design.design import arrange
 from mixmeta_jax.model import shifts
-from mixmeta_jax.model.likelihood import profile
-from mixmeta_jax.model.shifts import shifted
-from mixmeta_jax.model.sweep import downward, upward
+from mixmeta_jax.likelihood.likelihood import profile
+from mixmeta_jax.likelihood.shifts import shifted
+from mixmeta_jax.likelihood.sweep import downward, upward
 from tests.designs import random_design
 
 KINDS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from mixmeta_jax.model.small import UNROLL, absorb, matmul, semidefinite_factor, whitener
+from mixmeta_jax.likelihood.algebra import UNROLL, absorb, matmul, semidefinite_factor, whitener
 
 
 @pytest.fixture(autouse=True)

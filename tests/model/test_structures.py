@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mixmeta_jax as mx
-from mixmeta_jax.model.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES, resolve_structures
+from mixmeta_jax.covariance.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES, resolve_structures
 
 TIMES = (0.0, 1.0, 2.5)
 MATRIX = 0.3 + 0.7 * np.eye(3)

@@ -4,30 +4,34 @@ Every map θ → Ψ is smooth, defined for every real θ, and reaches the whole 
 that the structure allows: a variance is an even power, so that zero is an ordinary value, and a
 correlation is a sine between its bounds, so that it can touch them. A bound is then a stationary
 point whose curvature tells whether the likelihood would rise inside (see
-``estimation/convergence.py``).
+``estimation/verdict.py``).
 
-A structure of one's own is a subclass of `Structure` with ``name``, ``n_parameters`` and ``psi``;
-arrays among its attributes are traced, everything else is static. One that overrides ``starts``
-works with the arrays of `namespace`, so that estimates can be traced.
+Those of the catalogue know the derivatives of their map in closed form, and take θ of B data sets,
+shape (n_θ, B), as well as one. A structure of one's own is a subclass of `Structure` with ``name``,
+``n_parameters`` and ``psi``: JAX differentiates it. Arrays among its attributes are traced,
+everything else is static. One that overrides ``starts`` works with the arrays of `namespace`, so
+that estimates can be traced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
+from mixmeta_jax.arrays import Array, is_jax, namespace, tree_of
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.model.small import whitener
 
 START_POSITIONS = (0.5, 0.985, 0.015, 0.8, 0.25)
 """Where starting correlations lie between their bounds, as fractions: the middle, near each end."""
 
+
+NULL_VARIANCE = 1e-9
+"""A variance, in units of its scale, that counts as zero."""
+
+SINGULAR = 1e-7
+"""Least eigenvalue of a correlation matrix that counts as singular."""
 
 NEAREST_STEPS = 30
 """Steps towards the parameters of a given Ψ, for a structure that does not know its inverse."""
@@ -55,9 +59,11 @@ class Structure:
         super().__init_subclass__(**kwargs)
         if not hasattr(cls, "label"):
             cls.label = getattr(cls, "name", cls.__name__)
-        jax.tree_util.register_pytree_node(
-            cls, _flatten, lambda aux, leaves: _unflatten(cls, aux, leaves)
-        )
+        if "psi" in vars(cls) and "slopes" not in vars(cls):
+            # Another map than that of the parent, whose derivatives are not its own.
+            cls.slopes = Structure.slopes  # type: ignore[method-assign]
+            cls.curvature = Structure.curvature  # type: ignore[method-assign]
+        tree_of(cls, _flatten, lambda aux, leaves: _unflatten(cls, aux, leaves))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -70,6 +76,36 @@ class Structure:
         """Ψ, shape (d, d), from θ, shape (n_parameters(d),)."""
         raise NotImplementedError
 
+    # Many data sets: a last axis B
+
+    @property
+    def closed(self) -> bool:
+        """Whether the derivatives are written down, so that NumPy can fit the structure."""
+        return type(self).slopes is not Structure.slopes
+
+    def matrices(self, theta: Array, d: int) -> Array:
+        """Ψ of B data sets, shape (d, d, B), from θ of shape (n_θ, B)."""
+        if self.closed:
+            return self.psi(theta, d)
+        import jax
+
+        return jax.vmap(lambda one: self.psi(one, d), -1, -1)(theta)
+
+    def slopes(self, theta: Array, d: int) -> Array:
+        """∂Ψ/∂θ of B data sets, shape (d, d, n_θ, B)."""
+        import jax
+
+        return jax.vmap(jax.jacfwd(lambda one: self.psi(one, d)), -1, -1)(theta)
+
+    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
+        """½ ⟨rise, ∂²Ψ/∂θ∂θᵀ⟩, shape (n_θ, n_θ, B), for symmetric rises of shape (d, d, B)."""
+        import jax
+
+        def weighted(one: Array, own: Array) -> Array:
+            return 0.5 * (own * self.psi(one, d)).sum()
+
+        return jax.vmap(jax.hessian(weighted), -1, -1)(theta, rise)
+
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         """Parameters whose Ψ is close to the given positive semidefinite matrix.
 
@@ -80,9 +116,11 @@ class Structure:
         d = len(Psi)
         size = float(np.sqrt(np.mean(np.diag(Psi)))) or 1.0
 
+        import jax
+
         def distance(theta: np.ndarray) -> np.ndarray:
             with jax.enable_x64(True):
-                return (np.asarray(self.psi(jnp.asarray(theta), d)) - Psi).ravel()
+                return (np.asarray(self.psi(jax.numpy.asarray(theta), d)) - Psi).ravel()
 
         start = size * np.linspace(0.9, 1.1, self.n_parameters(d))
         return least_squares(distance, start).x
@@ -90,11 +128,23 @@ class Structure:
     def starts(self, variances: Any) -> list[Any]:
         """Starting values of θ around a diagonal Ψ with these variances, the best guess first.
 
-        Arrays of numpy in and out, or of JAX, which may be traced.
+        Arrays of numpy in and out, or of JAX, which may be traced; those of the catalogue take
+        variances of B data sets too, shape (d, B).
         """
         if namespace(variances) is np:
             return [self.theta(np.diag(variances))]
-        return [_nearest(self, jnp.diag(variances))]
+        return [_nearest(self, namespace(variances).diag(variances))]
+
+    def starts_of_sets(self, variances: Any) -> list[Any]:
+        """The same for B data sets: shape (d, B) in, (n_θ, B) out."""
+        if self.closed:
+            return self.starts(variances)
+        if namespace(variances) is np:
+            sets = [self.starts(own) for own in variances.T]
+            return [np.stack(own, -1) for own in zip(*sets, strict=True)]
+        import jax
+
+        return jax.vmap(self.starts, -1, -1)(variances)
 
     def ordered(self, order: np.ndarray) -> Structure:
         """The same structure with parameters for another order of the random effects.
@@ -102,10 +152,6 @@ class Structure:
         Only structures whose parameters depend on the order return something new.
         """
         return self
-
-    def parameter_names(self, names: Sequence[str]) -> list[str]:
-        """Names of θ for random effects of the given names."""
-        return [f"{self.name}[{a}]" for a in range(self.n_parameters(len(names)))]
 
     def min_groups(self, d: int) -> int:
         """Fewest groups from which the covariance of d random effects can be estimated."""
@@ -120,32 +166,27 @@ class Structure:
             )
 
     def at_bound(self, Psi: Any, scale: Any) -> Any:
-        """Whether Ψ lies on the boundary of what the structure allows; arrays as for ``starts``.
+        """Whether Ψ lies on the boundary of what the structure allows, shape (B,).
 
-        ``scale`` holds a variance per random effect that counts as one unit of size: by it a
-        variance is judged to be zero.
+        Ψ has the shape (d, d, B). ``scale``, shape (d, B), holds a variance per random effect that
+        counts as one unit of size: by it a variance is judged to be zero.
         """
-        xp = namespace(Psi)
-        variances = xp.diagonal(Psi)
-        null = (variances <= 1e-9 * scale).any()
-        if xp is np and (null or len(variances) == 1):
-            return bool(null)
+        xp, d = namespace(Psi, scale), len(Psi)
+        variances = xp.einsum("iib->ib", Psi)
+        null = (variances <= NULL_VARIANCE * scale).any(0)
+        if d == 1:
+            return null
         sd = xp.sqrt(xp.where(null, 1.0, variances))
-        within = xp.where(null, 1.0, Psi / (sd[:, None] * sd)) - 1e-7 * np.eye(len(sd))
-        if xp is np:
-            return bool(np.linalg.eigvalsh(within)[0] <= 0)
-        return null | ~jnp.isfinite(whitener(within[:, :, None])[0]).all()
-
-
-def namespace(*arrays: Any) -> ModuleType:
-    """``jax.numpy`` where an array is JAX's, traced or not; numpy otherwise."""
-    # Numpy's own first: to ask whether something is JAX's takes longer.
-    others = (array for array in arrays if not isinstance(array, np.ndarray))
-    return jnp if any(isinstance(array, jax.Array) for array in others) else np
+        within = xp.where(null, np.eye(d)[:, :, None], Psi / (sd[:, None] * sd))
+        least = xp.linalg.eigvalsh(xp.moveaxis(within, -1, 0))[:, 0]
+        return null | (least <= SINGULAR)
 
 
 def _nearest(structure: Structure, Psi: Array) -> Array:
     """θ whose Ψ is close to the given matrix, by the steps of Levenberg and Marquardt."""
+    import jax
+    import jax.numpy as jnp
+
     d = Psi.shape[0]
     n = structure.n_parameters(d)
     size = jnp.sqrt(jnp.mean(jnp.diagonal(Psi)))
@@ -158,8 +199,7 @@ def _nearest(structure: Structure, Psi: Array) -> Array:
         r, J = distance(theta), jax.jacfwd(distance)(theta)
         norms = jnp.sqrt((J**2).sum(0) + 1e-12)
         J = J / norms
-        R = whitener((J.T @ J + damping * jnp.eye(n))[:, :, None])[0][:, :, 0]
-        trial = theta - R.T @ (R @ (J.T @ r)) / norms
+        trial = theta - jnp.linalg.solve(J.T @ J + damping * jnp.eye(n), J.T @ r) / norms
         falls = (distance(trial) ** 2).sum() < (r**2).sum()
         return jnp.where(falls, trial, theta), jnp.where(falls, damping / 5, damping * 5)
 
@@ -168,7 +208,7 @@ def _nearest(structure: Structure, Psi: Array) -> Array:
 
 
 def _flatten(structure: Structure) -> tuple[tuple, tuple]:
-    arrays = {k: v for k, v in vars(structure).items() if isinstance(v, (np.ndarray, jax.Array))}
+    arrays = {k: v for k, v in vars(structure).items() if isinstance(v, np.ndarray) or is_jax(v)}
     static = tuple((k, v) for k, v in vars(structure).items() if k not in arrays)
     return tuple(arrays.values()), (tuple(arrays), static)
 
@@ -183,8 +223,19 @@ def _unflatten(cls: type[Structure], aux: tuple, leaves: Sequence[Any]) -> Struc
 
 def correlation_starts(sd_theta: Any) -> list[Any]:
     """Starts of θ = (sizes, angle) whose correlations spread over the range between the bounds."""
-    xp = namespace(sd_theta)
-    return [xp.append(sd_theta, np.arcsin(2 * f - 1)) for f in START_POSITIONS]
+    return [with_angle(sd_theta, float(np.arcsin(2 * f - 1))) for f in START_POSITIONS]
+
+
+def with_angle(sizes: Any, angle: float) -> Any:
+    """One more parameter, an angle, after the sizes, shape (c,) or (c, B)."""
+    xp = namespace(sizes)
+    return xp.concatenate([sizes, xp.full((1, *sizes.shape[1:]), angle)])
+
+
+def mean_variance(variances: Any) -> Any:
+    """The square root of the mean of the variances, shape (1,) or (1, B)."""
+    xp = namespace(variances)
+    return xp.sqrt(variances.mean(0))[None]
 
 
 def mean_correlation(Psi: np.ndarray, among: list[tuple[int, int]]) -> float:
@@ -202,9 +253,3 @@ def angle_between(correlation: float, low: float, high: float) -> float:
 def pairs(d: int, lag: int | None = None) -> list[tuple[int, int]]:
     """Pairs i > j of d positions; only those ``lag`` apart where it is given."""
     return [(i, j) for i in range(d) for j in range(i) if lag is None or i - j == lag]
-
-
-def scale_by(root_sd: Array, correlation: Array) -> Array:
-    """The covariance matrix with these square roots of standard deviations."""
-    sd = root_sd**2
-    return sd[:, None] * sd[None, :] * correlation

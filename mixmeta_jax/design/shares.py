@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mixmeta_jax.data.design import Design
-from mixmeta_jax.data.layout import Bucket, Layout, padded_length
+from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.layout import Bucket, Layout, padded_length
 
 
 def split(design: Design, n_shares: int) -> list[Design]:

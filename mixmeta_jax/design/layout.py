@@ -14,10 +14,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import jax
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
+
+from mixmeta_jax.arrays import tree
 
 DIRECT_SIZE = 8
 """Blocks of up to this many outcomes take in a level of their own size; larger ones absorb it."""
@@ -40,7 +41,7 @@ def padded_length(n: int) -> int:
     return math.ceil(n / step) * step
 
 
-@jax.tree_util.register_dataclass
+@tree
 @dataclass(frozen=True)
 class EqualGroups:
     """In the place of the groups of children that stand in order, ``size`` in each group."""
@@ -57,7 +58,7 @@ def in_order(parent: np.ndarray | None, n_groups: int) -> np.ndarray | EqualGrou
     return EqualGroups(size) if even else parent
 
 
-@jax.tree_util.register_dataclass
+@tree
 @dataclass(frozen=True)
 class Bucket:
     """Blocks of at most n_b units.
@@ -78,7 +79,7 @@ class Bucket:
     same: tuple[np.ndarray | None, ...]
 
 
-@jax.tree_util.register_dataclass
+@tree
 @dataclass(frozen=True)
 class Layout:
     """The arrangement of n units in blocks, and of blocks in groups.

@@ -8,7 +8,8 @@ are sums over units of products of the entries of
     w_i = z_i² W_i,    s_i = z_i e_i,    G_i = z_i² W_i X_i V X_iᵀ W_i    and    x_i.
 
 Symmetric matrices are packed, one row of length N per entry and the units last, so that these sums
-are one matrix product of w with the rest. Long data go by in pieces: beside the data, memory holds
+are one matrix product of w with the rest; where predictors are many, so are those of the first pass.
+Long data go by in pieces: beside the data, memory holds
 one triangular factor per unit, and a piece stays in the cache.
 """
 
@@ -19,14 +20,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from mixmeta_jax.data.design import Tensors
-from mixmeta_jax.model.information import contract
-from mixmeta_jax.model.small import UNROLL, eliminate, whitener
+from mixmeta_jax.arrays import Array, mapped, namespace, once, scan, tree
+from mixmeta_jax.design.tensors import Tensors
+from mixmeta_jax.likelihood.algebra import UNROLL, eliminate, matmul, sum_over, whitener
+from mixmeta_jax.likelihood.information import MOST_COEFFICIENTS, contract
 
 PIECE = 8_192
 """Units in one piece."""
@@ -38,31 +37,7 @@ Entries = dict[tuple[int, int], Array]
 """Entries i ≥ j of a symmetric or lower triangular matrix per unit, each of shape (N,)."""
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Derivatives:
-    """The profiled log-likelihood at Ψ.
-
-    Attributes
-    ----------
-    value
-        Log-likelihood without the terms that do not depend on Ψ.
-    rise
-        2 ∂ℓ/∂Ψ, shape (k, k).
-    average, expected
-        ½ f_aᵀ P f_b and ½ tr(P Σ_a P Σ_b) for the parameters of the slope, shape (n_θ, n_θ).
-    beta, V
-        As in `model.likelihood.Profile`.
-    """
-
-    value: Array
-    rise: Array
-    average: Array
-    expected: Array
-    beta: Array
-    V: Array
-
-
+@tree
 @dataclass(frozen=True)
 class _Units:
     """A piece of the data.
@@ -89,15 +64,16 @@ def covers(tensors: Tensors) -> bool:
     if tensors.absorbed or len(tensors.inside) != 1 or len(tensors.blocks) != 1:
         return False
     block = tensors.blocks[0]
-    n_b, k, N = block.y.shape
+    n_b, k, N, B = block.y.shape
     alone = n_b == 1 and block.parent is None and block.same[0] is None
-    return alone and block.z[0].shape[0] == 1 and k <= UNROLL and N >= FEWEST
+    one_set = B == 1 and block.S.shape[-1] == 1 and block.seen is None
+    return alone and one_set and len(block.z[0]) == 1 and k <= UNROLL and N >= FEWEST
 
 
-def derivatives(
+def sums(
     Psi: Array, slope: Array, tensors: Tensors, restricted: bool, exact: bool
-) -> Derivatives:
-    """Value, gradient and information matrices in two passes over the units.
+) -> dict[str, Array]:
+    """What the likelihood and its derivatives are made of, in two passes over the units.
 
     Parameters
     ----------
@@ -106,96 +82,123 @@ def derivatives(
     slope
         ∂Ψ/∂θ, shape (k, k, n_θ).
     tensors
-        Data that `covers` accepts, centred.
+        Data that `covers` accepts, prepared.
     restricted
         Whether the likelihood is the restricted one.
     exact
-        Whether the expected information is wanted; otherwise it is zero.
+        Whether the expected information is wanted.
+
+    Returns
+    -------
+    dict
+        ``value``, scalar, without the terms that do not depend on Ψ; ``rise``, 2 ∂ℓ/∂Ψ, shape (k,
+        k); ``average`` and, if wanted, ``expected``, the information matrices, shape (n_θ, n_θ);
+        ``beta`` and a ``root`` of its covariance, shape (P,) and (P, P).
     """
-    k, N = tensors.blocks[0].y.shape[1:]
-    p = tensors.blocks[0].x.shape[0]
+    k, N = tensors.blocks[0].y.shape[1:3]
+    p = len(tensors.blocks[0].x)
     length = math.gcd(N, PIECE) if N > 2 * PIECE else N
 
-    def first(i: Array | int, _: None) -> tuple[Any, Array]:
+    def first(i: Any, _: None) -> tuple[Any, Array]:
         return _first_pass(_units(tensors, i, length), Psi)
 
-    sums, factors = _sum_over(first, N // length, None)
-    A, b, logdet = tensors.total(sums)
-    A = A[:, _packing(k)][_packing(p)].transpose(0, 2, 1, 3).reshape(p * k, p * k)
-    R, logdet_A = whitener(A[:, :, None])
-    R = R[:, :, 0]
+    made, factors = _sum_over(first, N // length, None, Psi)
+    A, b, logdet = tensors.total(made)
+    A = A[:, :, _packing(k)].transpose(0, 2, 1, 3).reshape(p * k, p * k)
+    R, logdet_A = (part[..., 0] for part in whitener(A[:, :, None]))
     beta, V = R.T @ (R @ b.ravel()), R.T @ R
 
-    def second(i: Array | int, factor: Array) -> tuple[Any, None]:
+    def second(i: Any, factor: Array) -> tuple[Any, None]:
         units = _units(tensors, i, length)
         return _second_pass(units, factor, beta.reshape(p, k), V, restricted, exact), None
 
-    rise, quadratic, products = tensors.total(_sum_over(second, N // length, factors)[0])
-    value = -0.5 * (logdet + quadratic + (logdet_A[0] if restricted else 0.0))
-    average = _average(products, V, slope)
-    expected = _expected(products, V, slope, restricted) if exact else jnp.zeros_like(average)
-    return Derivatives(value, rise[_packing(k)], average, expected, beta, V)
+    rise, quadratic, products = tensors.total(_sum_over(second, N // length, factors, Psi)[0])
+    value = -0.5 * (logdet + quadratic + (logdet_A if restricted else 0.0))
+    found = {"value": value, "rise": rise[_packing(k)], "beta": beta, "root": R}
+    found["average"] = _average(products, V, slope)
+    if exact:
+        found["expected"] = _expected(products, V, slope, restricted)
+    return found
 
 
-def _units(tensors: Tensors, i: Array | int, length: int) -> _Units:
+def _units(tensors: Tensors, i: Any, length: int) -> _Units:
     """The ``i``-th piece of the data."""
     block = tensors.blocks[0]
-    k, N = block.y.shape[1:]
-    p = block.x.shape[0]
+    k, N = block.y.shape[1:3]
     whole = (block.y[0], block.S.reshape(k, k, N), block.x[:, 0], block.z[0][0, 0])
-    if length < N:
-        start = i * length
-        y, S, x, z = (jax.lax.dynamic_slice_in_dim(a, start, length, -1) for a in whole)
-    else:
-        y, S, x, z = whole
+    y, S, x, z = (_piece(a.reshape(*a.shape[:-2], N) if a.shape[-1] == 1 else a, i, length, N) for a in whole)
     if x.shape[1] == 1:
         return _Units(y, S, x[:, 0], z[0], None)
     # The predictors carry the mask: of the k copies of each, those of observed outcomes are left.
     # Where all are zero the outcome adds nothing to any sum, observed or not.
     observed = (z != 0) | (x != 0).any(0)
-    return _Units(
-        y,
-        S,
-        jnp.stack([_first_nonzero(x[a]) for a in range(p)]),
-        _first_nonzero(z),
-        observed.astype(y.dtype),
-    )
+    return _Units(y, S, _first_nonzero(x.swapaxes(0, 1)), _first_nonzero(z), observed * 1.0)
+
+
+def _piece(values: Array, i: Any, length: int, N: int) -> Array:
+    if length == N:
+        return values
+    if namespace(values, i) is np:
+        return values[..., i * length : (i + 1) * length]
+    import jax
+
+    return jax.lax.dynamic_slice_in_dim(values, i * length, length, -1)
 
 
 def _first_nonzero(values: Array) -> Array:
-    found = values[0]
+    xp, found = namespace(values), values[0]
     for other in values[1:]:
-        found = jnp.where(found != 0, found, other)
+        found = xp.where(found != 0, found, other)
     return found
 
 
 def _sum_over(
-    part: Callable[[Any, Any], tuple[Any, Any]], n_pieces: int, given: Any
+    part: Callable[[Any, Any], tuple[Any, Any]], n_pieces: int, given: Any, like: Array
 ) -> tuple[Any, Any]:
     """Sums of the first output of ``part`` over the pieces, and its second outputs stacked."""
     if n_pieces == 1:
         return part(0, given)
-    shapes = jax.eval_shape(part, 0, jax.tree.map(lambda a: a[0], given))[0]
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    xp = namespace(like)
+    own = (lambda i: None) if given is None else (lambda i: given[i])
+    first, kept = part(0, own(0))
 
-    def add(sums: Any, piece: Any) -> tuple[Any, Any]:
-        more, kept = part(*piece)
-        return jax.tree.map(jnp.add, sums, more), kept
+    def add(sums: Any, i: Any, piece: Any) -> tuple[Any, Any]:
+        more, kept = part(i + 1, piece)
+        return _added(sums, more), kept
 
-    return jax.lax.scan(add, zeros, (jnp.arange(n_pieces), given))
+    rest = None if given is None else given[1:]
+    sums, others = scan(xp, add, first, n_pieces - 1, rest)
+    return sums, None if kept is None else xp.concatenate([kept[None], others])
+
+
+def _added(left: Any, right: Any) -> Any:
+    if isinstance(left, dict):
+        return {name: left[name] + right[name] for name in left}
+    return tuple(_added(a, b) for a, b in zip(left, right)) if isinstance(left, tuple) else left + right
 
 
 def _first_pass(units: _Units, Psi: Array) -> tuple[tuple[Array, Array, Array], Array]:
-    """XᵀWX packed in predictors and outcomes, XᵀWy, log|Σ|; and the R with W = RᵀR, packed."""
-    k = len(units.y)
+    """XᵀWX, shape (p, p, entries), XᵀWy, log|Σ|; and the R with W = RᵀR, packed."""
+    xp, k, p = namespace(units.y, Psi), len(units.y), len(units.x)
     R, logdet = eliminate(_marginal(units, Psi), k)
-    R, logdet = _once((R, logdet))
+    R, logdet = once((R, logdet), Psi)
     W = _precision(R, units.observed, k)
     u = _lower_times(R, units.y)
-    Wy = jnp.stack(_transpose_times(R, u))
-    pairs = jnp.stack([units.x[a] * units.x[b] for a, b in _entries(len(units.x))])
-    sums = (pairs @ jnp.stack([W[entry] for entry in _entries(k)]).T, units.x @ Wy.T, logdet.sum())
-    return sums, jnp.stack([R[entry] for entry in _entries(k)])
+    Wy = xp.stack(_transpose_times(R, u))
+    W = xp.stack([W[entry] for entry in _entries(k)])
+    A = _weighted_products(units.x, W).reshape(p, p, len(W))
+    sums = (A, units.x @ Wy.T, logdet.sum())
+    return sums, xp.stack([R[entry] for entry in _entries(k)])
+
+
+def _weighted_products(x: Array, weights: Array) -> Array:
+    """Σ x_a x_b w over the units for all weights, shape (p, p, n_w), the smaller factor formed."""
+    (p, N), n_w = x.shape, len(weights)
+    if p <= n_w:
+        pairs = (x[:, None] * x[None]).reshape(p * p, N)
+        return (pairs @ weights.T).reshape(p, p, n_w)
+    rows = (x[:, None] * weights[None]).reshape(p * n_w, N)
+    return (rows @ x.T).reshape(p, n_w, p).swapaxes(1, 2)
 
 
 def _second_pass(
@@ -205,36 +208,41 @@ def _second_pass(
 
     The products have first the axis of w packed, then their own: "average" that of s sᵀ packed;
     "crossed" predictor and outcome of x eᵀ; "squares" and "mixed" those of w and G, packed;
-    "predictors" those of x xᵀ and W, both packed.
+    "predictors" those of x xᵀ and W packed.
     """
     p, k = beta.shape
+    xp = namespace(units.y, factor)
     R = dict(zip(_entries(k), factor, strict=True))
     W = _precision(R, units.observed, k)
-    fitted = [sum(beta[a, o] * units.x[a] for a in range(p)) for o in range(k)]
+    fitted = matmul(beta.T[:, :, None], units.x[:, None])[:, 0]
     if units.observed is not None:
-        fitted = [f * seen for f, seen in zip(fitted, units.observed, strict=True)]
-    u = _lower_times(R, [y - f for y, f in zip(units.y, fitted, strict=True)])
-    W, u, e = _once((W, u, _transpose_times(R, u)))
+        fitted = fitted * units.observed
+    u = _lower_times(R, units.y - fitted)
+    W, u, e = once((W, u, _transpose_times(R, u)), factor)
     square = units.z**2
     w = [square * W[entry] for entry in _entries(k)]
     ss = [square * e[i] * e[j] for i, j in _entries(k)]
-    rows = {"average": ss, "crossed": [x * each for x in units.x for each in e]}
+    crossed = units.x[:, None] * xp.stack(e)[None]
+    rows = {"average": xp.stack(ss), "crossed": crossed.reshape(p * k, -1)}
     rise = [a - b for a, b in zip(ss, w, strict=True)]
     if restricted:
         G = _explained(W, units.x, V.reshape(p, k, p, k))
         G = [square * each for each in G]
         rise = [a + b for a, b in zip(rise, G, strict=True)]
+    w = xp.stack(w)
     if exact:
         rows["squares"] = w
     if exact and restricted:
-        rows["mixed"] = G
-        pairs = [units.x[a] * units.x[b] for a, b in _entries(p)]
-        rows["predictors"] = [pair * W[entry] for pair in pairs for entry in _entries(k)]
-    product = jnp.stack(w) @ jnp.stack([row for part in rows.values() for row in part]).T
+        rows["mixed"] = xp.stack(G)
+    if exact and restricted and p * k <= MOST_COEFFICIENTS:
+        pairs = (units.x[:, None] * units.x[None]).reshape(p * p, 1, -1)
+        packed = xp.stack([W[entry] for entry in _entries(k)])
+        rows["predictors"] = (pairs * packed[None]).reshape(p * p * len(packed), -1)
+    product = w @ xp.concatenate(list(rows.values())).T
     ends = np.cumsum([len(part) for part in rows.values()])
-    parts = jnp.split(product, ends[:-1], axis=1)
+    parts = xp.split(product, ends[:-1], axis=1)
     quadratic = _dot(u, u).sum()
-    return jnp.stack(rise).sum(1), quadratic, dict(zip(rows, parts, strict=True))
+    return xp.stack(rise).sum(1), quadratic, dict(zip(rows, parts, strict=True))
 
 
 def _marginal(units: _Units, Psi: Array) -> Entries:
@@ -253,37 +261,45 @@ def _explained(W: Entries, x: Array, V: Array) -> list[Array]:
     p, k = V.shape[:2]
     C = {}
     for i, j in _entries(k):
-        both = [x[a] * x[b] * (V[a, i, b, j] + (a != b) * V[b, i, a, j]) for a, b in _entries(p)]
-        C[i, j] = sum(both[1:], start=both[0])
+        # xᵀ V_ij x of every unit.
+        along = matmul(V[:, i, :, j][:, :, None], x[:, None])[:, 0]
+        C[i, j] = sum_over(along * x, 0) if p > 1 else (along * x)[0]
     half = [[_dot(_row(W, i, k), _row(C, j, k)) for j in range(k)] for i in range(k)]
-    half = _once(half)
+    half = once(half, x)
     return [_dot(half[i], _row(W, j, k)) for i, j in _entries(k)]
 
 
 def _average(products: dict[str, Array], V: Array, slope: Array) -> Array:
     """½ f_aᵀ P f_b: ½ Σ sᵀ ∂_a w ∂_b s, less what V takes of it."""
-    k = len(slope)
+    k, xp = len(slope), namespace(V, slope)
     pack = _packing(k)
     own = products["average"][pack][:, :, pack]
-    total = jnp.einsum("uvrq,rua,vqb->ab", own, slope, slope)
+    total = xp.einsum("uvrq,rua,vqb->ab", own, slope, slope)
     crossed = products["crossed"].reshape(len(products["crossed"]), -1, k)[pack]
-    along = jnp.einsum("rucs,rsa->cua", crossed, slope).reshape(len(V), -1)  # Σ hᵀ ∂_a s
+    along = xp.einsum("rucs,rsa->cua", crossed, slope).reshape(len(V), -1)  # Σ hᵀ ∂_a s
     return 0.5 * (total - along.T @ V @ along)
 
 
 def _expected(products: dict[str, Array], V: Array, slope: Array, restricted: bool) -> Array:
     """½ tr(P Σ_a P Σ_b), as in `information.expected_information`."""
-    k, P = len(slope), len(V)
+    k, P, xp = len(slope), len(V), namespace(V, slope)
     pack = _packing(k)
-    total = contract(products["squares"][pack][:, :, pack], slope)
+
+    def contracted(name: str) -> Array:
+        whole = products[name][pack][:, :, pack].reshape(k * k, k * k, 1)
+        return contract(whole, slope[..., None])[..., 0]
+
+    total = contracted("squares")
     if restricted:
-        twice = contract(products["mixed"][pack][:, :, pack], slope)
-        n_pairs = len(products["predictors"])
-        both = products["predictors"].reshape(n_pairs, -1, n_pairs)[pack]
-        both = both[:, :, :, pack][:, :, _packing(P // k)]
-        A = jnp.einsum("ruabsv,rst->aubvt", both, slope).reshape(P, P, -1)  # Σ hᵀ ∂_t h
-        VA = jnp.einsum("op,pqa->oqa", V, A)
-        total = total - twice - twice.T + jnp.einsum("oqa,qob->ab", VA, VA)
+        twice = contracted("mixed")
+        total = total - twice - twice.T
+    if "predictors" in products:
+        p = P // k
+        both = products["predictors"].reshape(-1, p, p, pack.max() + 1)[pack]
+        both = both[..., pack]  # (r, u, a, b, s, v)
+        A = xp.einsum("ruabsv,rst->aubvt", both, slope).reshape(P, P, -1)  # Σ hᵀ ∂_t h
+        VA = xp.einsum("op,pqa->oqa", V, A)
+        total = total + xp.einsum("oqa,qob->ab", VA, VA)
     return 0.5 * total
 
 
@@ -309,11 +325,6 @@ def _precision(R: Entries, observed: Array | None, k: int) -> Entries:
     if observed is None:
         return W
     return {(i, j): W[i, j] * (observed[i] if i == j else 1.0) for i, j in _entries(k)}
-
-
-def _once(values: Any) -> Any:
-    """The values, computed once: XLA would repeat them in every sum that reads them."""
-    return jax.lax.optimization_barrier(values)
 
 
 def _row(A: Entries, i: int, k: int) -> list[Array]:

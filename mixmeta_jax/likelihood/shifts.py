@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import jax
-import jax.numpy as jnp
-from jax import Array
+import numpy as np
 
-from mixmeta_jax.data.design import BlockTensors, Tensors
-from mixmeta_jax.model.small import matmul, transpose, whitener
-from mixmeta_jax.model.sweep import at_children, sum_by
+from mixmeta_jax.arrays import Array, constant, namespace
+from mixmeta_jax.design.tensors import Block, Tensors
+from mixmeta_jax.likelihood.algebra import matmul, transpose, whitener
+from mixmeta_jax.likelihood.columns import at_children, sum_by
 
 RIDGE = 1e-8
 """On the correlations of the random predictors within a group: coefficients along nearly collinear
@@ -47,11 +46,11 @@ def shifted(tensors: Tensors) -> Tensors:
         targets = [*([block.z[b] for block in blocks] for b in outer), [b.x for b in blocks]]
         B = [_regression(tensors, a, z, target, weights).sum(2) for target in targets]
         y = [block.y[None] for block in blocks]
-        B_y = _regression(tensors, a, z, y, weights, by_outcome=True)[:, 0]  # (q, k, G)
-        q, _, G = B_y.shape
-        wide = [b[:, None, :, None] * jnp.eye(k)[None, :, None, :, None] for b in B]
-        columns = [b.reshape(q * k, -1, G) for b in (*wide, B_y)]
-        shifts.append(jnp.concatenate(columns, 1))
+        B_y = _regression(tensors, a, z, y, weights, by_outcome=True)[:, 0]  # (q, k, G, 1)
+        q, _, G, _ = B_y.shape
+        wide = [b[:, None, :, None] * np.eye(k)[None, :, None, :, None, None] for b in B]
+        columns = [b.reshape(q * k, -1, G, 1) for b in (*wide, B_y)]
+        shifts.append(namespace(*columns).concatenate(columns, 1))
         for i, block in enumerate(blocks):
             less = [
                 target[i]
@@ -64,14 +63,15 @@ def shifted(tensors: Tensors) -> Tensors:
     return replace(tensors, blocks=tuple(blocks), shifts=tuple(reversed(shifts)))
 
 
-def _weights(block: BlockTensors) -> Array:
-    """Mean 1/S of every row, next to none where an outcome is missing: shape (n_b, 1, N).
+def _weights(block: Block) -> Array:
+    """Mean 1/S of every row, next to none where an outcome is missing: shape (n_b, 1, N, 1).
 
     All outcomes have the coefficients of the same rows: outcomes of correlation ±1 keep it.
     """
-    seen = jnp.stack([jnp.abs(part).sum(0) for part in (block.x, *block.z)]).sum(0) > 0
-    precision = (1 / jnp.einsum("ukukn->ukn", block.S)).mean(1, keepdims=True)
-    return precision * jnp.where(seen.all(1, keepdims=True), 1.0, INCOMPLETE)
+    xp = namespace(block.x, block.S)
+    seen = sum(abs(part).sum(0) for part in (block.x, *block.z)) > 0
+    precision = (1 / xp.einsum("ukuknb->uknb", block.S)).mean(1, keepdims=True)
+    return precision * xp.where(seen.all(1, keepdims=True), 1.0, INCOMPLETE)
 
 
 def _regression(
@@ -82,26 +82,28 @@ def _regression(
     weights: Sequence[Array],
     by_outcome: bool = False,
 ) -> Array:
-    """Coefficients of the target on z within the groups of a level, shape (q, columns, k or 1, G).
+    """Coefficients of the target on z within groups of a level, (q, columns, k or 1, G, 1).
 
-    By bucket, z and the target have the shape (columns, n_b, k or 1, N).
+    By bucket, z and the target have the shape (columns, n_b, k or 1, N, 1).
     """
     sums = []
     for block, own, other, w in zip(tensors.blocks, z, target, weights, strict=True):
-        own = jnp.broadcast_to(own, (len(own), *other.shape[1:]))
-        # (q, q + columns, k or 1, N)
-        products = jnp.concatenate([_products(w * own, own), _products(w * own, other)], 1)
+        xp = namespace(own, other, w)
+        own = xp.broadcast_to(own, (len(own), *other.shape[1:]))
+        # (q, q + columns, k or 1, N, 1)
+        products = xp.concatenate([_products(w * own, own), _products(w * own, other)], 1)
         if not by_outcome:
             products = products.sum(2, keepdims=True)
         sums.append(_to_groups(tensors, a, products, block))
     total = sum(sums[1:], start=sums[0])
-    q = len(z[0])
-    size = jnp.sqrt(jnp.einsum("qqkg->qkg", total[:, :q]))[:, None]
-    size = jnp.where(size > 0, size, 1.0)
+    xp, q = namespace(total), len(z[0])
+    size = xp.sqrt(xp.einsum("qqkgb->qkgb", total[:, :q]))[:, None]
+    size = xp.where(size > 0, size, 1.0)
     scaled = total / size
-    R, _ = whitener(scaled[:, :q] / transpose(size) + RIDGE * jnp.eye(q)[:, :, None, None])
+    ridge = RIDGE * np.eye(q)[:, :, None, None, None]
+    R, _ = whitener(scaled[:, :q] / transpose(size) + ridge)
     B = matmul(transpose(R), matmul(R, scaled[:, q:])) / size
-    return jax.lax.stop_gradient(jnp.where(jnp.isfinite(B), B, 0.0))
+    return constant(xp.where(xp.isfinite(B), B, 0.0))
 
 
 def _products(left: Array, right: Array) -> Array:
@@ -109,17 +111,17 @@ def _products(left: Array, right: Array) -> Array:
     return (left[:, None] * right[None]).sum(2)
 
 
-def _to_groups(tensors: Tensors, a: int, values: Array, block: BlockTensors) -> Array:
-    """Sums over the blocks of every group of an absorbed level, along the last axis."""
-    shape = values.shape[:-1]
-    values = values.reshape(shape[0], -1, values.shape[-1])
+def _to_groups(tensors: Tensors, a: int, values: Array, block: Block) -> Array:
+    """Sums over the blocks of every group of an absorbed level, along the axis before the last."""
+    shape = values.shape[:-2]
+    values = values.reshape(shape[0], -1, *values.shape[-2:])
     for parent, n in zip((block.parent, *tensors.parents[:a]), tensors.n_groups, strict=False):
         values = sum_by(parent, values, n)
-    return values.reshape(*shape, -1)
+    return values.reshape(*shape, -1, 1)
 
 
-def _at_rows(tensors: Tensors, a: int, values: Array, block: BlockTensors) -> Array:
-    """What the group of each block has, shape (…, …, G) to (…, …, N)."""
+def _at_rows(tensors: Tensors, a: int, values: Array, block: Block) -> Array:
+    """What the group of each block has, shape (…, …, G, 1) to (…, …, N, 1)."""
     for parent in (*reversed(tensors.parents[:a]), block.parent):
         values = at_children(parent, values, 2)
     return values

@@ -1,7 +1,7 @@
-"""The covariance structures by name, and their choice per level.
+"""The covariance structures by name: independence and exchangeability.
 
-Independence and exchangeability are here; `autoregressive` and `given` hold the structures with an
-order in time and those built around a given matrix.
+`autoregressive` and `given` hold the structures with an order in time and those built around a
+given matrix, `maps` the maps from parameters to matrices that they share.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from mixmeta_jax.model.structure import (
+from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.covariance.maps import Scaled, Squares
+from mixmeta_jax.covariance.structure import (
     START_POSITIONS,
     Structure,
     angle_between,
     correlation_starts,
     mean_correlation,
-    namespace,
+    mean_variance,
     pairs,
-    scale_by,
 )
 
 
@@ -50,17 +49,38 @@ class Unstructured(Structure):
     def n_parameters(self, d: int) -> int:
         return d * (d + 1) // 2
 
+    def factor(self, theta: Array, d: int) -> Array:
+        """Λ, its rows in the order of the random effects, shape (d, d, ...)."""
+        xp = namespace(theta)
+        padded = xp.concatenate([xp.zeros((1, *theta.shape[1:])), theta])
+        place = _places(d)
+        return padded[place if self.order is None else place[_inverse(self.order)]]
+
     def psi(self, theta: Array, d: int) -> Array:
-        columns, rows = np.triu_indices(d)
-        factor = jnp.zeros((d, d), theta.dtype).at[rows, columns].set(theta)
-        Psi = factor @ factor.T
-        if self.order is None:
-            return Psi
-        place = jnp.argsort(self.order)
-        return Psi[place][:, place]
+        factor = self.factor(theta, d)
+        return namespace(theta).einsum("ij...,kj...->ik...", factor, factor)
+
+    def slopes(self, theta: Array, d: int) -> Array:
+        # ∂Ψ/∂Λ_rc = e_r Λ_cᵀ + Λ_c e_rᵀ with the column c of Λ.
+        xp = namespace(theta)
+        columns, rows = _triangle(d)
+        if self.order is not None:
+            rows = xp.asarray(self.order)[rows]
+        moved = self.factor(theta, d)[:, columns]  # (d, n_θ, B)
+        unit = xp.eye(d)[:, rows]
+        half = unit[:, None, :, None] * moved[None]
+        return half + xp.swapaxes(half, 0, 1)
+
+    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
+        xp = namespace(theta, rise)
+        columns, rows = _triangle(d)
+        if self.order is not None:
+            rows = xp.asarray(self.order)[rows]
+        together = columns[:, None] == columns
+        return rise[rows[:, None], rows] * together[:, :, None]
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
-        columns, rows = np.triu_indices(len(Psi))
+        columns, rows = _triangle(len(Psi))
         if self.order is not None:
             Psi = Psi[np.ix_(self.order, self.order)]
         # R of a QR factorisation of Ψ^½ is the Cholesky factor, and exists for a singular Ψ too.
@@ -74,23 +94,38 @@ class Unstructured(Structure):
         sd, d = namespace(variances).sqrt(variances), len(variances)
         sd = sd if self.order is None else sd[self.order]
         rows, factors = _correlated_factors(d)
-        return [sd[rows] * factor for factor in factors]
-
-    def parameter_names(self, names: Sequence[str]) -> list[str]:
-        columns, rows = np.triu_indices(len(names))
-        return [f"L[{names[int(i)]},{names[int(j)]}]" for i, j in zip(rows, columns, strict=True)]
+        return [(sd[rows].T * factor).T for factor in factors]
 
 
 @cache
 def _correlated_factors(d: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """Cholesky factors of equal correlations to start from, by column; the row of each entry."""
     correlations = (0.0, 0.8) if d > 1 else (0.0,)
-    columns, rows = np.triu_indices(d)
+    columns, rows = _triangle(d)
     factors = [np.linalg.cholesky(c + (1 - c) * np.eye(d)) for c in correlations]
     return rows, [factor[rows, columns] for factor in factors]
 
 
-class Diagonal(Structure):
+@cache
+def _triangle(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and rows of the lower triangle, by column."""
+    return np.triu_indices(d)
+
+
+@cache
+def _places(d: int) -> np.ndarray:
+    """Where each entry of Λ stands in θ, from 1; 0 above the diagonal."""
+    columns, rows = _triangle(d)
+    place = np.zeros((d, d), int)
+    place[rows, columns] = np.arange(1, len(rows) + 1)
+    return place
+
+
+def _inverse(order: Array) -> Array:
+    return namespace(order).argsort(order)
+
+
+class Diagonal(Squares):
     """Uncorrelated random effects: θ holds their standard deviations."""
 
     name = "diag"
@@ -99,8 +134,8 @@ class Diagonal(Structure):
     def n_parameters(self, d: int) -> int:
         return d
 
-    def psi(self, theta: Array, d: int) -> Array:
-        return jnp.diag(theta**2)
+    def terms(self, d: int) -> Array:
+        return np.eye(d)[:, :, None] * np.eye(d)[:, None]
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.sqrt(np.diag(Psi))
@@ -108,11 +143,8 @@ class Diagonal(Structure):
     def starts(self, variances: Any) -> list[Any]:
         return [namespace(variances).sqrt(variances)]
 
-    def parameter_names(self, names: Sequence[str]) -> list[str]:
-        return [f"sd[{name}]" for name in names]
 
-
-class Identity(Structure):
+class Identity(Squares):
     """Uncorrelated random effects of one variance: θ is the standard deviation."""
 
     name = "id"
@@ -121,21 +153,17 @@ class Identity(Structure):
     def n_parameters(self, d: int) -> int:
         return 1
 
-    def psi(self, theta: Array, d: int) -> Array:
-        return theta[0] ** 2 * jnp.eye(d, dtype=theta.dtype)
+    def terms(self, d: int) -> Array:
+        return np.eye(d)[None]
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.sqrt([np.mean(np.diag(Psi))])
 
     def starts(self, variances: Any) -> list[Any]:
-        xp = namespace(variances)
-        return [xp.sqrt(xp.mean(variances))[None]]
-
-    def parameter_names(self, names: Sequence[str]) -> list[str]:
-        return ["sd"]
+        return [mean_variance(variances)]
 
 
-class CompoundSymmetry(Structure):
+class CompoundSymmetry(Squares):
     """One variance and one correlation in [−1/(d−1), 1].
 
     θ holds the square roots of the two eigenvalues, σ²(1 − ρ) and σ²(1 + (d−1)ρ): every pair is a
@@ -149,9 +177,9 @@ class CompoundSymmetry(Structure):
     def n_parameters(self, d: int) -> int:
         return 2
 
-    def psi(self, theta: Array, d: int) -> Array:
-        mean = jnp.full((d, d), 1 / d, theta.dtype)
-        return theta[0] ** 2 * (jnp.eye(d, dtype=theta.dtype) - mean) + theta[1] ** 2 * mean
+    def terms(self, d: int) -> Array:
+        mean = np.full((d, d), 1 / d)
+        return np.stack([np.eye(d) - mean, mean])
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         d, variance = len(Psi), np.mean(np.diag(Psi))
@@ -160,17 +188,14 @@ class CompoundSymmetry(Structure):
         return np.sqrt(np.maximum(eigenvalues, 0))
 
     def starts(self, variances: Any) -> list[Any]:
-        xp, d = namespace(variances), len(variances)
-        variance = xp.mean(variances)
+        d, sd = len(variances), mean_variance(variances)
         low = -1 / (d - 1)
         correlations = [low + f * (1 - low) for f in START_POSITIONS]
-        return [xp.sqrt(variance * np.array([1 - r, 1 + (d - 1) * r])) for r in correlations]
-
-    def parameter_names(self, names: Sequence[str]) -> list[str]:
-        return ["root[within]", "root[mean]"]
+        roots = [np.sqrt([1 - r, 1 + (d - 1) * r]) for r in correlations]
+        return [root.reshape(2, *(1,) * (sd.ndim - 1)) * sd for root in roots]
 
 
-class HeterogeneousCompoundSymmetry(Structure):
+class HeterogeneousCompoundSymmetry(Scaled):
     """One variance each and one correlation in [−1/(d−1), 1].
 
     θ holds the square roots of the standard deviations, then the correlation's angle.
@@ -179,16 +204,13 @@ class HeterogeneousCompoundSymmetry(Structure):
     name = "hcs"
     label = "Heterogeneous compound symmetry"
     min_dim = 2
-    rugged = True
 
-    def n_parameters(self, d: int) -> int:
-        return d + 1
-
-    def psi(self, theta: Array, d: int) -> Array:
-        low = -1 / (d - 1)
-        rho = (low + 1) / 2 + (1 - low) / 2 * jnp.sin(theta[d])
-        eye = jnp.eye(d, dtype=theta.dtype)
-        return scale_by(theta[:d], eye + rho * (1 - eye))
+    def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
+        xp = namespace(angle)
+        low, one = -1 / (d - 1), np.eye(d).reshape(d, d, *(1,) * angle.ndim)
+        half = (1 - low) / 2
+        turn = half * xp.sin(angle) * (1 - one)
+        return one + (low + 1) / 2 * (1 - one) + turn, half * xp.cos(angle) * (1 - one), -turn
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         d = len(Psi)
@@ -197,6 +219,3 @@ class HeterogeneousCompoundSymmetry(Structure):
 
     def starts(self, variances: Any) -> list[Any]:
         return correlation_starts(variances**0.25)
-
-    def parameter_names(self, names: Sequence[str]) -> list[str]:
-        return [f"root_sd[{name}]" for name in names] + ["angle"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
+from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.covariance.maps import Scaled, Squares
+from mixmeta_jax.covariance.structure import NULL_VARIANCE, Structure
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.model.structure import Structure, namespace, scale_by
 
 
 class _Given(Structure):
@@ -47,7 +46,7 @@ class _Given(Structure):
             )
 
 
-class Proportional(_Given):
+class Proportional(_Given, Squares):
     """Ψ = τ² M with M given: θ is τ."""
 
     name = "prop"
@@ -61,29 +60,26 @@ class Proportional(_Given):
     def n_parameters(self, d: int) -> int:
         return 1
 
-    def psi(self, theta: Array, d: int) -> Array:
-        return theta[0] ** 2 * jnp.asarray(self.matrix)
+    def terms(self, d: int) -> Array:
+        return self.matrix[None]
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.sqrt([np.trace(Psi) / np.trace(self.matrix)])
 
     def starts(self, variances: Any) -> list[Any]:
-        xp = namespace(variances)
-        return [xp.sqrt(variances.sum() / xp.trace(self.matrix))[None]]
-
-    def parameter_names(self, names: Sequence[str]) -> list[str]:
-        return ["tau"]
+        xp = namespace(variances, self.matrix)
+        return [xp.sqrt(variances.sum(0) / xp.trace(self.matrix))[None]]
 
     def at_bound(self, Psi: Any, scale: Any) -> Any:
-        return (namespace(Psi).diagonal(Psi) <= 1e-9 * scale).all()
+        return (_variances(Psi) <= NULL_VARIANCE * scale).all(0)
 
 
-class Correlation(_Given):
+class Correlation(_Given, Scaled):
     """Variances with a given correlation: θ holds the square roots of the standard deviations."""
 
     name = "cor"
     label = "Given correlation"
-    rugged = True
+    has_angle = False
 
     def _prepare(self, matrix: np.ndarray) -> np.ndarray:
         sd = np.sqrt(np.diag(matrix))
@@ -91,11 +87,9 @@ class Correlation(_Given):
             raise InputError("Psi_fix for 'cor' has a zero variance: its correlation is unknown.")
         return matrix / np.outer(sd, sd)
 
-    def n_parameters(self, d: int) -> int:
-        return d
-
-    def psi(self, theta: Array, d: int) -> Array:
-        return scale_by(theta, jnp.asarray(self.matrix))
+    def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
+        C = self.matrix.reshape(d, d, *(1,) * angle.ndim)
+        return C, 0 * C, 0 * C
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.diag(Psi) ** 0.25
@@ -103,11 +97,8 @@ class Correlation(_Given):
     def starts(self, variances: Any) -> list[Any]:
         return [variances**0.25]
 
-    def parameter_names(self, names: Sequence[str]) -> list[str]:
-        return [f"root_sd[{name}]" for name in names]
-
     def at_bound(self, Psi: Any, scale: Any) -> Any:
-        return (namespace(Psi).diagonal(Psi) <= 1e-9 * scale).any()
+        return (_variances(Psi) <= NULL_VARIANCE * scale).any(0)
 
 
 class Fixed(_Given):
@@ -120,16 +111,25 @@ class Fixed(_Given):
         return 0
 
     def psi(self, theta: Array, d: int) -> Array:
-        return jnp.asarray(self.matrix)
+        xp, rest = namespace(theta, self.matrix), theta.shape[1:]
+        matrix = self.matrix.reshape(d, d, *(1,) * len(rest))
+        return xp.broadcast_to(xp.asarray(matrix), (d, d, *rest))
+
+    def slopes(self, theta: Array, d: int) -> Array:
+        return namespace(theta).zeros((d, d, 0, theta.shape[1]))
+
+    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
+        return namespace(theta, rise).zeros((0, 0, theta.shape[1]))
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.zeros(0)
 
     def starts(self, variances: Any) -> list[Any]:
-        return [namespace(variances).zeros(0)]
-
-    def parameter_names(self, names: Sequence[str]) -> list[str]:
-        return []
+        return [variances[:0]]
 
     def at_bound(self, Psi: Any, scale: Any) -> Any:
-        return False
+        return namespace(Psi).zeros(Psi.shape[2], bool)
+
+
+def _variances(Psi: Any) -> Any:
+    return namespace(Psi).einsum("iib->ib", Psi)

@@ -19,8 +19,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mixmeta_jax.data.design import Design, Tensors, arrange
-from mixmeta_jax.data.shares import split
+from mixmeta_jax.design.design import Design, Tensors, arrange
+from mixmeta_jax.design.shares import split
 from mixmeta_jax.errors import InputError
 
 AXIS = "groups"

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
-from mixmeta_jax.model.structure import Structure, namespace
+from mixmeta_jax.arrays import Array, namespace, tree
+from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.status import Status
 
 ASCENT = 1e-5
@@ -32,10 +32,10 @@ MOVES = 1e-4
 """Change of Ψ, in units of the scales, that counts as one."""
 
 
-@jax.tree_util.register_dataclass
+@tree
 @dataclass(frozen=True)
 class Verdict:
-    """What a stop is.
+    """What B stops are.
 
     Attributes
     ----------
@@ -44,88 +44,93 @@ class Verdict:
     rising
         Whether the likelihood still rises.
     ascent
-        The direction in θ in which it does, its largest component one natural unit, shape (n_θ,).
+        The direction in θ in which it does, its largest component one natural unit, (n_θ, B).
     """
 
-    status: Any
-    rising: Any
-    ascent: Any
+    status: Array
+    rising: Array
+    ascent: Array
 
 
 def judge(
     structures: Sequence[Structure],
-    value: Any,
-    norm: Any,
-    information: Any,
-    guide: Any,
-    Psi: Sequence[Any],
-    slopes: Sequence[Any],
-    scales: Sequence[Any],
-    units: Any,
+    value: Array,
+    norm: Array,
+    information: Array,
+    guide: Array,
+    Psi: Sequence[Array],
+    slopes: Sequence[Array],
+    scales: Sequence[Array],
+    units: Array,
     gradient_tol: Any,
 ) -> Verdict:
-    """Judge a stop of the optimiser; numpy's arrays give numpy's, JAX's may be traced.
+    """Judge the stops of the optimiser; B of them, along the last axis.
 
     Parameters
     ----------
     structures
         Of each level, outer first.
     value, norm
-        Log-likelihood and scale-free norm of its gradient.
+        Log-likelihood and scale-free norm of its gradient, shape (B,).
     information
         Observed information, or a matrix that equals it along the directions in which Ψ does not
-        move, where alone a false zero can lie; shape (n_θ, n_θ).
+        move, where alone a false zero can lie; shape (n_θ, n_θ, B).
     guide
-        The positive definite matrix that scales it, shape (n_θ, n_θ).
+        The positive definite matrix that scales it, shape (n_θ, n_θ, B).
     Psi, slopes
-        Per level: Ψ, shape (d, d), and ∂Ψ/∂θ in its own parameters, shape (d, d, n_θ of the level).
+        Per level: Ψ, shape (d, d, B), and ∂Ψ/∂θ in its own parameters, (d, d, n_θ of it, B).
     scales
-        Per level: the variance of each random effect that counts as one unit of size.
+        Per level: the variance of each random effect that counts as one unit of size, (d, B).
     units
-        Size of each parameter at such variances, shape (n_θ,).
+        Size of each parameter at such variances, shape (n_θ, B).
     gradient_tol
         Norm at which the gradient counts as zero.
     """
-    xp = namespace(value, norm, information, *Psi)
-    finite = xp.isfinite(value) & xp.isfinite(norm) & xp.isfinite(information).all()
+    xp = namespace(value, information, *Psi)
+    finite = xp.isfinite(value) & xp.isfinite(norm) & xp.isfinite(information).all((0, 1))
     n = len(units)
-    information = xp.where(finite, information, np.eye(n))
-    size = xp.where(finite, xp.diagonal(guide), 1.0)
+    information = xp.where(finite, information, np.eye(n)[:, :, None])
+    size = xp.where(finite, xp.einsum("aab->ab", guide), 1.0)
     root = xp.sqrt(xp.maximum(size, FLOOR / units**2))
-    curvature, directions = xp.linalg.eigh(information / (root[:, None] * root))
+    curvature, directions = xp.linalg.eigh(_stacked(information / (root[:, None] * root)))
     stationary = norm <= gradient_tol
-    at_bound = xp.zeros((), bool)
+    at_bound: Any = xp.zeros(value.shape, bool)
     for structure, P, scale in zip(structures, Psi, scales, strict=True):
-        at_bound = at_bound | structure.at_bound(xp.where(finite, P, np.eye(len(scale))), scale)
+        inside = xp.where(finite, P, np.eye(len(scale))[:, :, None])
+        at_bound = at_bound | structure.at_bound(inside, scale)
     status = xp.where(at_bound, int(Status.BOUNDARY), int(Status.CONVERGED))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        # A stop that is not finite is judged by that, whatever comes out here.
-        moved = _moved_where_flat(information, slopes, scales, units) > MOVES
+    # A stop that is not finite is judged by that, whatever comes out here.
+    moved = _moved_where_flat(information, slopes, scales, units) > MOVES
     status = xp.where(moved, int(Status.NOT_IDENTIFIED), status)
     status = xp.where(stationary, status, int(Status.MAX_ITER))
     status = xp.where(finite, status, int(Status.NOT_FINITE))
-    ascent = directions[:, 0] / root
-    rising = finite & stationary & (curvature[0] < -ASCENT)
-    return Verdict(status, rising, ascent / xp.abs(ascent / units).max())
+    ascent = directions[:, :, 0].T / root
+    rising = finite & stationary & (curvature[:, 0] < -ASCENT)
+    return Verdict(status, rising, ascent / xp.abs(ascent / units).max(0))
+
+
+def _stacked(matrices: Array) -> Array:
+    """(n, n, B) as (B, n, n)."""
+    return namespace(matrices).moveaxis(matrices, -1, 0)
 
 
 def _moved_where_flat(
-    information: Any, slopes: Sequence[Any], scales: Sequence[Any], units: Any
+    information: Array, slopes: Sequence[Array], scales: Sequence[Array], units: Array
 ) -> Any:
     """How far Ψ moves along a direction in which the likelihood does not; 0 where there is none."""
     xp = namespace(information)
-    natural, axes = xp.linalg.eigh(information * (units[:, None] * units))
+    natural, axes = xp.linalg.eigh(_stacked(information * (units[:, None] * units)))
     constant = xp.abs(natural) < FLAT
     if xp is np and not constant.any():
         return 0.0
-    flat = axes * units[:, None] * constant
-    length = xp.abs(flat / units[:, None]).max(0)
-    flat = flat / xp.where(length > 0, length, 1.0)
-    furthest, first = xp.zeros(()), 0
+    flat = axes * units.T[:, :, None] * constant[:, None]  # (B, n_θ, directions)
+    length = xp.abs(flat / units.T[:, :, None]).max(1)
+    flat = flat / xp.where(length > 0, length, 1.0)[:, None]
+    furthest, first = xp.zeros(len(natural)), 0
     for slope, scale in zip(slopes, scales, strict=True):
-        own = flat[first : first + slope.shape[2]]
+        own = flat[:, first : first + slope.shape[2]]
         entries = slope / xp.sqrt(scale[:, None] * scale)[:, :, None]
-        moved = xp.abs(entries.reshape(len(scale) ** 2, slope.shape[2]) @ own)
-        furthest = xp.maximum(furthest, moved.max(initial=0.0))
+        moved = xp.abs(xp.einsum("ijab,bad->bijd", entries, own))
+        furthest = xp.maximum(furthest, moved.max((1, 2, 3), initial=0.0))
         first += slope.shape[2]
     return furthest

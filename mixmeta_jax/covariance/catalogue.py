@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.model.autoregressive import (
+from mixmeta_jax.covariance.autoregressive import (
     AR1,
     ContinuousAR1,
     HeterogeneousAR1,
     HeterogeneousContinuousAR1,
 )
-from mixmeta_jax.model.given import Correlation, Fixed, Proportional
-from mixmeta_jax.model.structure import Structure
-from mixmeta_jax.model.structures import (
+from mixmeta_jax.covariance.given import Correlation, Fixed, Proportional
+from mixmeta_jax.covariance.structure import Structure
+from mixmeta_jax.covariance.structures import (
     CompoundSymmetry,
     Diagonal,
     HeterogeneousCompoundSymmetry,

@@ -1,0 +1,220 @@
+"""The arrays that the mathematics is written for: NumPy's, computed at once, or JAX's, traced.
+
+One source, two executors: the likelihood, its derivatives and Newton's method call the functions
+that both namespaces have. What differs between them (loops, sums by group, rules of derivatives,
+trees) is here and nowhere else. JAX is not imported unless it is used: a small fit needs none of
+it, and its import takes as long as twenty such fits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+
+Array = Any
+"""An array of numpy or of JAX."""
+
+T = TypeVar("T")
+
+_classes: list[Callable[[], None]] = []
+_registered = False
+
+
+def namespace(*arrays: Any) -> ModuleType:
+    """``jax.numpy`` where an array is JAX's, traced or not; numpy otherwise."""
+    # Numpy's own first: to ask whether something is JAX's takes longer.
+    for array in arrays:
+        if not isinstance(array, np.ndarray) and is_jax(array):
+            import jax.numpy
+
+            return jax.numpy
+    return np
+
+
+def is_jax(value: Any) -> bool:
+    """Whether a value is an array of JAX, traced or not."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.Array)
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a value stands for an array inside a transformation of JAX."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.core.Tracer)
+
+
+# Trees
+
+
+def tree(cls: type[T]) -> type[T]:
+    """Let a frozen dataclass be a tree of its fields, ``metadata={"static": True}`` for constants.
+
+    JAX knows the class from `register_trees` on.
+    """
+
+    def register() -> None:
+        import jax
+
+        jax.tree_util.register_dataclass(cls)
+
+    _announce(register)
+    return cls
+
+
+def tree_of(cls: type, flatten: Callable, unflatten: Callable) -> None:
+    """The same for a class with functions of its own; see ``jax.tree_util``."""
+
+    def register() -> None:
+        import jax
+
+        jax.tree_util.register_pytree_node(cls, flatten, unflatten)
+
+    _announce(register)
+
+
+def _announce(register: Callable[[], None]) -> None:
+    _classes.append(register)
+    if _registered:
+        register_trees()
+
+
+def register_trees() -> None:
+    """Make the classes above trees of JAX; every module of ours that imports JAX asks for it."""
+    global _registered
+    _registered = True
+    while _classes:
+        _classes.pop()()
+
+
+def mapped(function: Callable, first: Any, *rest: Any) -> Any:
+    """A function of the arrays at each place of trees of dataclasses, tuples and lists."""
+    if first is None:
+        return None
+    if isinstance(first, (tuple, list)):
+        return type(first)(mapped(function, *own) for own in zip(first, *rest, strict=True))
+    if dataclasses.is_dataclass(first):
+        changes = {
+            field.name: mapped(function, *(getattr(each, field.name) for each in (first, *rest)))
+            for field in dataclasses.fields(first)
+            if not field.metadata.get("static")
+        }
+        return dataclasses.replace(first, **changes)  # type: ignore[type-var]
+    return function(first, *rest)
+
+
+# Loops
+
+
+def while_loop(xp: ModuleType, go_on: Callable, body: Callable, state: Any) -> Any:
+    """Repeat ``body`` as long as ``go_on`` holds of the state."""
+    if xp is not np:
+        import jax
+
+        return jax.lax.while_loop(go_on, body, state)
+    while go_on(state):
+        state = body(state)
+    return state
+
+
+def fori_loop(xp: ModuleType, n: int, body: Callable, state: Any) -> Any:
+    """Repeat ``body(i, state)`` for i = 0, ..., n − 1."""
+    if xp is not np:
+        import jax
+
+        return jax.lax.fori_loop(0, n, body, state)
+    for i in range(n):
+        state = body(i, state)
+    return state
+
+
+def scan(xp: ModuleType, body: Callable, state: Any, n: int, given: Any) -> tuple[Any, Any]:
+    """``state, kept = body(state, i, given[i])`` for i = 0, ..., n − 1, what is kept stacked."""
+    if xp is not np:
+        import jax
+
+        def step(state: Any, piece: Any) -> Any:
+            return body(state, *piece)
+
+        return jax.lax.scan(step, state, (xp.arange(n), given))
+    kept = []
+    for i in range(n):
+        state, more = body(state, i, mapped(lambda leaf, i=i: leaf[i], given))
+        kept.append(more)
+    return state, mapped(lambda *leaves: np.stack(leaves), *kept)
+
+
+def constant(value: Any) -> Any:
+    """A value through which nothing is differentiated."""
+    if namespace(value) is np:
+        return value
+    import jax
+
+    return jax.lax.stop_gradient(value)
+
+
+def once(values: Any, like: Array) -> Any:
+    """The values, computed once: XLA would repeat them in every sum that reads them."""
+    if namespace(like) is np:
+        return values
+    import jax
+
+    return jax.lax.optimization_barrier(values)
+
+
+# Indices
+
+
+def with_rows(values: Array, index: Any, rows: Array) -> Array:
+    """A copy with the rows at an index replaced."""
+    if namespace(values, rows) is not np:
+        import jax.numpy
+
+        return jax.numpy.asarray(values).at[index].set(rows)
+    values = values.copy()
+    values[index] = rows
+    return values
+
+
+# Rules of derivatives
+
+
+class Ruled:
+    """A function with a rule for its derivatives, which JAX learns when it first meets it."""
+
+    def __init__(self, function: Callable) -> None:
+        self._function = function
+        self._rule: Callable | None = None
+        self._symbolic = False
+        self._traced: Callable | None = None
+        functools.update_wrapper(self, function)
+
+    def defjvp(self, rule: Callable, symbolic_zeros: bool = False) -> Callable:
+        """State the rule, as for ``jax.custom_jvp``."""
+        self._rule, self._symbolic = rule, symbolic_zeros
+        return rule
+
+    def __call__(self, *args: Any) -> Any:
+        if not any(map(_has_jax, args)):
+            return self._function(*args)
+        if self._traced is None:
+            import jax
+
+            self._traced = jax.custom_jvp(self._function)
+            self._traced.defjvp(self._rule, symbolic_zeros=self._symbolic)
+        return self._traced(*args)
+
+
+def _has_jax(value: Any) -> bool:
+    if isinstance(value, np.ndarray) or value is None:
+        return False
+    if isinstance(value, (tuple, list)):
+        return any(map(_has_jax, value))
+    if dataclasses.is_dataclass(value):
+        return any(_has_jax(own) for own in vars(value).values())
+    return is_jax(value)

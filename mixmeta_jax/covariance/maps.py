@@ -1,0 +1,148 @@
+"""The maps θ → Ψ that the catalogue is made of, with their derivatives: squares, products, angles.
+
+    squares    Ψ = Σ_a θ_a² M_a                    diag, id, cs, prop
+    one scale  Ψ = θ_0² C(φ)                       ar1, car1
+    scaled     Ψ = (s sᵀ) ∘ C(φ), s_i = θ_i²       hcs, har1, hcar1, cor
+
+with an angle φ, the last parameter, where the correlation C has one. Arrays of θ may have a last
+axis B, which Ψ and its derivatives then have too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.covariance.structure import Structure
+
+
+class Squares(Structure):
+    """Ψ = Σ_a θ_a² M_a for matrices M_a that do not depend on θ."""
+
+    def terms(self, d: int) -> Array:
+        """The matrices M_a, shape (n_θ, d, d)."""
+        raise NotImplementedError
+
+    def psi(self, theta: Array, d: int) -> Array:
+        xp = namespace(theta)
+        return xp.einsum("aij,a...->ij...", self.terms(d), theta**2)
+
+    def slopes(self, theta: Array, d: int) -> Array:
+        xp = namespace(theta)
+        return xp.einsum("aij,ab->ijab", self.terms(d), 2 * theta)
+
+    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
+        xp = namespace(theta, rise)
+        n = len(theta)
+        slope = xp.einsum("aij,ijb->ab", self.terms(d), rise)
+        return slope[:, None] * np.eye(n)[:, :, None]
+
+
+class OneScale(Structure):
+    """Ψ = θ_0² C(φ)."""
+
+    def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
+        """C and its first two derivatives in the angle, shape (d, d, ...)."""
+        raise NotImplementedError
+
+    def n_parameters(self, d: int) -> int:
+        return 2
+
+    def psi(self, theta: Array, d: int) -> Array:
+        return theta[0] ** 2 * self.correlation(theta[1], d)[0]
+
+    def slopes(self, theta: Array, d: int) -> Array:
+        xp = namespace(theta)
+        C, first, _ = self.correlation(theta[1], d)
+        return xp.stack([2 * theta[0] * C, theta[0] ** 2 * first], 2)
+
+    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
+        xp = namespace(theta, rise)
+        C, first, second = ((rise * part).sum((0, 1)) for part in self.correlation(theta[1], d))
+        both = theta[0] * first
+        return xp.stack([xp.stack([C, both]), xp.stack([both, 0.5 * theta[0] ** 2 * second])])
+
+
+class Scaled(Structure):
+    """Ψ = (s sᵀ) ∘ C(φ) with the standard deviations s_i = θ_i²."""
+
+    rugged = True
+    has_angle = True
+
+    def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
+        """C and its first two derivatives in the angle, shape (d, d, ...)."""
+        raise NotImplementedError
+
+    def n_parameters(self, d: int) -> int:
+        return d + self.has_angle
+
+    def psi(self, theta: Array, d: int) -> Array:
+        sd = theta[:d] ** 2
+        return sd[:, None] * sd[None] * self.correlation(theta[-1], d)[0]
+
+    def slopes(self, theta: Array, d: int) -> Array:
+        xp = namespace(theta)
+        root, sd = theta[:d], theta[:d] ** 2
+        C, first, _ = self.correlation(theta[-1], d)
+        rows = C * sd[None]  # ∂Ψ/∂s_i = e_i rows_iᵀ + rows_i e_iᵀ
+        own = np.eye(d)[:, None, :, None] * (2 * rows * root[:, None])[:, :, None]
+        slopes = own + xp.swapaxes(own, 0, 1)
+        if self.has_angle:
+            turned = (sd[:, None] * sd[None] * first)[:, :, None]
+            slopes = xp.concatenate([slopes, turned], 2)
+        return slopes
+
+    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
+        # ½ sᵀ (rise ∘ C) s, differentiated in the roots of s and in the angle.
+        xp = namespace(theta, rise)
+        root, sd = theta[:d], theta[:d] ** 2
+        C, first, second = (rise * part for part in self.correlation(theta[-1], d))
+        pull = (C * sd[None]).sum(1)
+        own = 4 * root[:, None] * root[None] * C + 2 * pull[:, None] * np.eye(d)[:, :, None]
+        if not self.has_angle:
+            return own
+        turned = first * sd[None]
+        edge = 2 * root * turned.sum(1)
+        corner = 0.5 * (second * sd[:, None] * sd[None]).sum((0, 1))
+        inner = xp.concatenate([own, edge[:, None]], 1)
+        last = xp.concatenate([edge, corner[None]])[None]
+        return xp.concatenate([inner, last])
+
+
+def power_of_sine(angle: Array, lags: np.ndarray) -> tuple[Array, Array, Array]:
+    """ρ^lag of ρ = sin φ for whole lags, and its first two derivatives in φ."""
+    xp = namespace(angle)
+    rho, slope = xp.sin(angle), xp.cos(angle)
+    highest = int(lags.max(initial=0))
+    # As products: a power has no second derivative at ρ = 0.
+    powers = [xp.ones_like(rho)]
+    for _ in range(highest):
+        powers.append(powers[-1] * rho)
+    zero = xp.zeros_like(rho)
+    first = [zero, *(lag * powers[lag - 1] for lag in range(1, highest + 1))]
+    second = [zero, zero, *(lag * (lag - 1) * powers[lag - 2] for lag in range(2, highest + 1))]
+    C, one, two = (xp.stack(part[: highest + 1])[lags] for part in (powers, first, second))
+    return C, one * slope, two * slope**2 - one * rho
+
+
+def power_of_squared_sine(angle: Array, powers: np.ndarray) -> tuple[Array, Array, Array]:
+    """(sin² φ)^p for powers that are 0 or at least 1, and its first two derivatives in φ."""
+    xp = namespace(angle)
+    sine, cosine = xp.sin(angle), xp.cos(angle)
+    square = sine * sine
+    p = _behind(np.maximum(powers, 1.0), angle)
+    held = _behind(powers == 0, angle)
+    closest = _behind(powers == 1, angle)
+    # S^(p−1), which the derivatives share: their other factors are bounded, where S^(p−2) is not.
+    below = xp.where(closest, 1.0, xp.abs(sine) ** (2 * (p - 1)))
+    C = xp.where(held, 1.0, below * square)
+    first = xp.where(held, 0.0, 2 * p * below * sine * cosine)
+    bent = 4 * (p - 1) * cosine**2 + 2 * (cosine**2 - square)
+    return C, first, xp.where(held, 0.0, p * below * bent)
+
+
+def _behind(values: np.ndarray, angle: Any) -> np.ndarray:
+    """Constants (d, d) with as many axes behind them as the angle has."""
+    return values.reshape(*values.shape, *(1,) * angle.ndim)

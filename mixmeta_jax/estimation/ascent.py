@@ -1,0 +1,140 @@
+"""From starts to judged ends: what is executed at once by NumPy, or compiled, for B paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mixmeta_jax.arrays import Array, mapped, namespace, tree
+from mixmeta_jax.design.tensors import Tensors
+from mixmeta_jax.estimation.newton import (
+    NOWHERE,
+    Path,
+    Problem,
+    climb,
+    covariance_of,
+    departure,
+)
+from mixmeta_jax.estimation.verdict import Verdict, judge
+from mixmeta_jax.likelihood.engines import engine_for
+from mixmeta_jax.likelihood.information import is_exact
+from mixmeta_jax.likelihood.likelihood import constant_terms, prepared
+
+
+@tree
+@dataclass(frozen=True)
+class Ends:
+    """Where paths have ended, and what that is.
+
+    Attributes
+    ----------
+    path
+        Where the optimisations stand.
+    loglik
+        Log-likelihood, shape (B,).
+    Psi
+        Ψ of each level there, shape (d, d, B).
+    beta, V
+        Coefficients, shape (P, B), and their covariance, shape (P, P, B), in the orthonormal basis.
+    verdict
+        What the ends are. Along the directions in which Ψ does not move, the information that leads
+        a path is the observed one.
+    without
+        Log-likelihood of each path with no variance at one level after the other, outer first, then
+        at none (`start` begins with small variances there), shape (1 or L + 1, B); None if not
+        wanted.
+    """
+
+    path: Path
+    loglik: Array
+    Psi: tuple[Array, ...]
+    beta: Array
+    V: Array
+    verdict: Verdict
+    without: Array | None
+
+
+def ascend(
+    start: Array | Path,
+    tensors: Tensors,
+    problem: Problem,
+    *,
+    restricted: bool,
+    shift: bool = True,
+    without: bool = False,
+    report: Callable[[Path], None] | None = None,
+) -> Ends:
+    """Climb from θ of shape (n_θ, B), or on from where paths stand, and judge the ends.
+
+    Parameters
+    ----------
+    start
+        Where to start.
+    tensors
+        The data; of one data set, which all paths share, or of as many as there are paths.
+    problem
+        What steers the paths.
+    restricted
+        Whether to maximise the restricted likelihood.
+    shift
+        Whether data of one set are `shifts.shifted`.
+    without
+        Whether the likelihoods without variances are wanted.
+    report
+        Called with the paths after every step.
+    """
+    data, centre = prepared(tensors, shift)
+    if not isinstance(start, Path):
+        start = departure(start, data.n_coefficients, is_exact(data, restricted))
+    path = climb(start, data, problem, restricted, report)
+    xp = namespace(path.theta)
+    rest = constant_terms(tensors, restricted)
+    Psi, slopes, at = data.Psi(path.theta), data.slopes(path.theta), path.at
+    value = xp.where(path.phase == NOWHERE, np.nan, at.value)
+    verdict = judge(
+        data.structures,
+        value,
+        path.norm,
+        at.information,
+        at.guide,
+        Psi,
+        slopes,
+        problem.scales,
+        problem.units,
+        problem.gradient_tol,
+    )
+    others = None
+    if without:
+        kept = _kept_parameters(tuple(slope.shape[2] for slope in slopes))
+        others = xp.stack([_value(path.theta * own, data, restricted) for own in kept]) + rest
+    return Ends(path, value + rest, Psi, at.beta + centre, covariance_of(at), verdict, others)
+
+
+def values_at(starts: Array, tensors: Tensors, *, restricted: bool) -> Array:
+    """Log-likelihood at each start less a constant, (n_starts,), for starts (n_starts, n_θ, 1)."""
+    data, _ = prepared(tensors)
+    return namespace(starts).stack([_value(theta, data, restricted)[0] for theta in starts])
+
+
+def _value(theta: Array, data: Tensors, restricted: bool) -> Array:
+    return engine_for(data, theta.shape[1]).value(data.Psi(theta), data, restricted)
+
+
+def _kept_parameters(counts: tuple[int, ...]) -> np.ndarray:
+    """1 for the parameters of the levels that stay, as in `Ends.without`; θ = 0 is Ψ = 0."""
+    level = np.repeat(np.arange(len(counts)), counts)
+    each = [level != lost for lost in range(len(counts))] if len(counts) > 1 else []
+    return np.array([*each, np.zeros(len(level), bool)], float)[:, :, None]
+
+
+def nothing_known(dims: tuple[int, ...], B: int) -> tuple[np.ndarray, ...]:
+    """`Problem.known` where no maximum is known."""
+    return tuple(np.full((d, d, B), np.nan) for d in dims)
+
+
+def taken(tree: Any, chosen: Any) -> Any:
+    """Some of the paths of a tree of numpy's arrays."""
+    return mapped(lambda leaf: np.take(leaf, chosen, -1), tree)

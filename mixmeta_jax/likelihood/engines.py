@@ -1,0 +1,116 @@
+"""The engines: ways to the likelihood and its derivatives, behind one function.
+
+`Sweep` is for every design, `Packed` for many units of one level. Which one a design gets is
+decided here alone; the tests run both, and a dense likelihood, through the same interface.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mixmeta_jax.arrays import Array, tree
+from mixmeta_jax.design.tensors import Tensors
+from mixmeta_jax.likelihood import packed
+from mixmeta_jax.likelihood.information import (
+    Slopes,
+    average_information,
+    expected_information,
+    has_closed_expected,
+)
+from mixmeta_jax.likelihood.likelihood import profile
+from mixmeta_jax.likelihood.sweep import downward, upward
+
+
+@tree
+@dataclass(frozen=True)
+class Derivatives:
+    """The profiled log-likelihood of B data sets at their Ψ.
+
+    Attributes
+    ----------
+    value
+        Log-likelihood without the terms that do not depend on Ψ, shape (B,).
+    rises
+        2 ∂ℓ/∂Ψ of each level, outermost first, shape (d, d, B).
+    average
+        ½ f_aᵀ P f_b for the parameters of the slopes, shape (n_θ, n_θ, B).
+    expected
+        ½ tr(P Σ_a P Σ_b), where it is a closed form, else None; see `information.is_exact`.
+    beta, root
+        Coefficients, shape (P, B), and a root of their covariance rootᵀ root, shape (P, P, B).
+    """
+
+    value: Array
+    rises: tuple[Array, ...]
+    average: Array
+    expected: Array | None
+    beta: Array
+    root: Array
+
+
+class Engine(Protocol):
+    """What an engine does; the data are `likelihood.prepared`."""
+
+    def covers(self, data: Tensors, n_paths: int) -> bool:
+        """Whether it is for data like these, at so many Ψ at once."""
+
+    def value(self, Psi: tuple[Array, ...], data: Tensors, restricted: bool) -> Array:
+        """The log-likelihood without its constant terms, shape (B,)."""
+
+    def derivatives(
+        self, Psi: tuple[Array, ...], slopes: Slopes, data: Tensors, restricted: bool
+    ) -> Derivatives:
+        """The likelihood and its derivatives."""
+
+
+class Sweep:
+    """Both sweeps over the tree, for every design."""
+
+    def covers(self, data: Tensors, n_paths: int) -> bool:
+        return True
+
+    def value(self, Psi: tuple[Array, ...], data: Tensors, restricted: bool) -> Array:
+        return profile(upward(Psi, data)).value(restricted)
+
+    def derivatives(
+        self, Psi: tuple[Array, ...], slopes: Slopes, data: Tensors, restricted: bool
+    ) -> Derivatives:
+        up = upward(Psi, data)
+        solution = profile(up)
+        root = solution.root
+        down = downward(up, data, solution.beta, root if restricted else None)
+        rises = tuple(P - T for P, T in zip(down.products, down.traces, strict=True))
+        average = average_information(up, down, data, root, slopes)
+        expected = None
+        if has_closed_expected(data):
+            expected = expected_information(up, data, root, slopes[0], restricted)
+        value = solution.value(restricted)
+        return Derivatives(value, rises, average, expected, solution.beta, root)
+
+
+class Packed:
+    """Many units of one level with one random predictor, of one data set; see `packed`."""
+
+    def covers(self, data: Tensors, n_paths: int) -> bool:
+        return n_paths == 1 and packed.covers(data)
+
+    def value(self, Psi: tuple[Array, ...], data: Tensors, restricted: bool) -> Array:
+        return Sweep().value(Psi, data, restricted)
+
+    def derivatives(
+        self, Psi: tuple[Array, ...], slopes: Slopes, data: Tensors, restricted: bool
+    ) -> Derivatives:
+        found = packed.sums(Psi[0][..., 0], slopes[0][..., 0], data, restricted, exact=True)
+        found = {name: array[..., None] for name, array in found.items()}
+        rise = found.pop("rise")
+        return Derivatives(rises=(rise,), **found)
+
+
+ENGINES: tuple[Engine, ...] = (Packed(), Sweep())
+"""The first that covers a design is for it."""
+
+
+def engine_for(data: Tensors, n_paths: int) -> Engine:
+    """The engine of a design, at so many Ψ at once."""
+    return next(engine for engine in ENGINES if engine.covers(data, n_paths))

@@ -1,0 +1,390 @@
+"""The two sweeps over the grouping tree that give the likelihood and its derivatives.
+
+Upward, every block is whitened by the Cholesky factor of its S + ZΨZᵀ, and the products of its
+columns [Z of the absorbed levels, X, y] are passed to its group; each absorbed level then
+integrates its random effects out of them (`algebra.absorb`) and passes the rest on. At the root
+stand XᵀΣ⁻¹X, XᵀΣ⁻¹y and yᵀΣ⁻¹y. Nothing of size n_i × n_i is formed, Ψ is never inverted, and no
+group holds more than its own Z times the coefficients: what is quadratic in these is summed over
+all groups at once.
+
+Downward, the estimates are handed back: with P = Σ⁻¹ − Σ⁻¹X V XᵀΣ⁻¹ (REML; Σ⁻¹ for ML), every
+group j of level ℓ gets s_j = Z_jᵀPy and T_j = Z_jᵀPZ_j, whose sums make the gradient
+∂ℓ/∂Ψ = ½ Σ_j (s_j s_jᵀ − T_j), and every block gets e = Py and its diagonal block of P.
+
+The arrays end in the axis of the blocks or groups, N or G, and that of the data sets, B. The
+columns are in the order [finest absorbed Z, …, outermost absorbed Z, X, y]; a column of X or Z is a
+pair (predictor, outcome), outcome fastest.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mixmeta_jax.arrays import Array, namespace, tree
+from mixmeta_jax.design.tensors import Block, Tensors
+from mixmeta_jax.likelihood.algebra import (
+    absorb,
+    gram,
+    matmul,
+    sum_blocks,
+    sum_over,
+    transpose,
+    vector,
+)
+from mixmeta_jax.likelihood.columns import State, columns_of, sum_by
+
+
+@tree
+@dataclass(frozen=True)
+class AbsorbedLevel:
+    """What the upward sweep leaves at an absorbed level.
+
+    Attributes
+    ----------
+    D
+        ZᵀΣ₀⁻¹Z, Σ₀ the covariance from the finer levels, shape (d, d, G, B).
+    K
+        Covariance of the random effects given the data and everything further out.
+    T, S
+        ZᵀΣ⁻¹Z, and ZᵀΣ⁻¹U for the columns U = [outer Z, X, y], shape (d, r, G, B).
+    along
+        What of U lies along Z, less what its random effects explain: shape (d, r, G, B).
+    """
+
+    D: Array
+    K: Array
+    T: Array
+    S: Array
+    along: Array
+
+
+@tree
+@dataclass(frozen=True)
+class Upward:
+    """The upward sweep.
+
+    Attributes
+    ----------
+    columns
+        Per bucket: `columns.Whitened` or `columns.UnitColumns`.
+    levels
+        The absorbed levels, finest first.
+    A, b, c
+        XᵀΣ⁻¹X, XᵀΣ⁻¹y and yᵀΣ⁻¹y, shape (P, P, B), (P, B) and (B,).
+    logdet
+        Σ log|Σ_i|, shape (B,).
+    """
+
+    columns: tuple[Any, ...]
+    levels: tuple[AbsorbedLevel, ...]
+    A: Array
+    b: Array
+    c: Array
+    logdet: Array
+
+
+@tree
+@dataclass(frozen=True)
+class Downward:
+    """The downward sweep.
+
+    Attributes
+    ----------
+    traces, products
+        Per level, outermost first: Σ_j T_j and Σ_j s_j s_jᵀ, shape (d, d, B).
+    scores
+        Per absorbed level, finest first: s_j, shape (d, G, B).
+    residuals
+        Per bucket: e = Py, shape (s, N, B).
+    precisions
+        Per bucket: the blocks of P, shape (s, s, N, B).
+    states
+        Per absorbed level, finest first: what its groups hand to their children.
+    """
+
+    traces: tuple[Array, ...]
+    products: tuple[Array, ...]
+    scores: tuple[Array, ...]
+    residuals: tuple[Array, ...]
+    precisions: tuple[Array, ...]
+    states: tuple[State, ...]
+
+
+def block_covariance(block: Block, Psi: tuple[Array, ...]) -> Array:
+    """S + ZΨZᵀ of the levels inside the blocks, shape (s, s, N, B)."""
+    n_b, k, _, _, *rest = block.S.shape
+    return block.S.reshape(n_b * k, n_b * k, *rest) + prior_covariance(block, block, Psi)
+
+
+def prior_covariance(
+    left: Block, right: Block, Psi: Sequence[Array | None]
+) -> Array | float:
+    """ZΨZᵀ of the inside levels between two sets of outcomes of the same blocks, (s, s, N, B).
+
+    ``Psi`` has one matrix per inside level, finest first, or None to leave the level out; 0 where
+    none is left.
+    """
+    n_b, k = left.y.shape[:2]
+    s = n_b * k
+    total: Array | float = 0.0
+    for z, w, same, P in zip(left.z, right.z, left.same, Psi, strict=False):
+        if P is None:
+            continue
+        q = len(z)
+        P = P.reshape(q, k, q, k, *P.shape[2:])
+        for a in range(q):
+            for b in range(q):
+                term = z[a][:, :, None, None] * P[a, :, b][None, :, None, :, None]
+                term = term * w[b][None, None]
+                if same is not None:
+                    term = term * same[:, None, :, None]
+                total = total + term.reshape(s, s, *term.shape[4:])
+    return total
+
+
+def upward(Psi: tuple[Array, ...], tensors: Tensors, whole: bool = False) -> Upward:
+    """Whiten the blocks and absorb the outer levels, from the finest to the root.
+
+    Parameters
+    ----------
+    Psi
+        Covariance of each level, outermost first, shape (d, d, B).
+    tensors
+        The data.
+    whole
+        Whether the columns are wanted whitened, whatever is faster.
+    """
+    inner = tuple(Psi[level] for level in tensors.inside)
+    columns, roots, crossed = [], [], []
+    logdet: Any = 0.0
+    for block in tensors.blocks:
+        Sigma = block_covariance(block, inner)
+        own, logdets = columns_of(Sigma, block, len(tensors.inside), whole)
+        columns.append(own)
+        logdet = logdet + sum_over(logdets, 0)
+        roots.append(own.root())
+        if tensors.absorbed:
+            crossed.append(own.crossed(_by_group(tensors, block)))
+    root = _sum(roots)
+    levels = []
+    M = _sum(crossed) if crossed else None
+    for a, level in enumerate(tensors.absorbed):
+        d = len(Psi[level])
+        D, F, shift = M[:d, :d], M[:d, d:], tensors.shift(a)
+        at, logdets = _absorbed(Psi[level], D, F, shift)
+        levels.append(at)
+        logdet = logdet + sum_over(logdets, 0)
+        n_z = len(M) - d  # columns of the levels further out
+        root = root + _passed_on(at, F, shift, n_z)
+        if n_z:
+            M = M[d:, d:] + _passed_to_groups(at, F, shift, n_z)
+            M = sum_by(tensors.parents[a], M, tensors.n_groups[a + 1])
+    root, logdet = tensors.total((root, logdet))
+    return Upward(
+        tuple(columns), tuple(levels), root[:-1, :-1], root[:-1, -1], root[-1, -1], logdet
+    )
+
+
+def _by_group(tensors: Tensors, block: Block) -> Any:
+    return functools.partial(sum_by, block.parent, n_groups=tensors.n_groups[0])
+
+
+def _sum(parts: Sequence[Array]) -> Any:
+    return sum(parts[1:], start=parts[0])
+
+
+def _absorbed(
+    Psi: Array, D: Array, F: Array, shift: Array | None
+) -> tuple[AbsorbedLevel, Array]:
+    """The level, and log|Σ| − log|Σ₀| of its groups, from ZᵀΣ₀⁻¹[Z, U − Z·shift]."""
+    at = absorb(Psi, D, F, F[:, :0] if shift is None else shift)
+    S, along = at.S, -at.KF
+    if shift is not None:
+        S, along = S + matmul(at.T, shift), along + at.along
+    return AbsorbedLevel(D, at.K, at.T, S, along), at.logdet
+
+
+def _passed_on(at: AbsorbedLevel, F: Array, shift: Array | None, n_z: int) -> Array:
+    """What the effects of a level change in [X, y]ᵀΣ⁻¹[X, y], shape (P + 1, P + 1, B)."""
+
+    def rows(values: Array) -> Array:
+        return transpose(values[:, n_z:])
+
+    if shift is None:
+        return gram(rows(F), rows(at.along))
+    # UᵀΣ⁻¹U = U₀ᵀΣ⁻¹U₀ + BᵀS + S₀ᵀB with S₀ = S − TB, U₀ the columns less their part along Z.
+    before = rows(at.S - matmul(at.T, shift))
+    less = -gram(rows(F), rows(matmul(at.K, F)))
+    return less + gram(before, rows(shift)) + gram(rows(shift), rows(at.S))
+
+
+def _passed_to_groups(at: AbsorbedLevel, F: Array, shift: Array | None, n_z: int) -> Array:
+    """The same for [outer Z]ᵀΣ⁻¹[outer Z, X, y] of every group, shape (dz, r, G, B)."""
+    rows = transpose(F[:, :n_z])
+    if shift is None:
+        return matmul(rows, at.along)
+    less = -matmul(rows, matmul(at.K, F))
+    before = transpose((at.S - matmul(at.T, shift))[:, :n_z])
+    return less + matmul(before, shift) + matmul(transpose(shift[:, :n_z]), at.S)
+
+
+def downward(up: Upward, tensors: Tensors, beta: Array, root: Array | None) -> Downward:
+    """Hand the coefficients and their covariance back to groups and blocks.
+
+    Parameters
+    ----------
+    up
+        The upward sweep at the same Ψ.
+    tensors
+        The data.
+    beta
+        Coefficients, shape (P, B).
+    root
+        A root of their covariance V = rootᵀ root, shape (P, P, B): for REML and joint inference;
+        None for ML.
+    """
+    n_inside = len(tensors.inside)
+    n_levels = n_inside + len(tensors.absorbed)
+    traces: list[Any] = [0.0] * n_levels
+    products: list[Any] = [0.0] * n_levels
+    state: State | None = None
+    states, scores = [], []
+    for a in reversed(range(len(tensors.absorbed))):
+        if state is not None:
+            state = state.at(tensors.parents[a])
+        s, T, state = _hand_down(up.levels[a], state, beta, root)
+        traces[tensors.absorbed[a]] = sum_blocks(T)
+        products[tensors.absorbed[a]] = gram(s[:, None], s[:, None])
+        scores.append(s)
+        states.append(state)
+    residuals, precisions = [], []
+    for block, own in zip(tensors.blocks, up.columns, strict=True):
+        above = None if state is None else state.at(block.parent)
+        e, P = own.projected(beta, root, above)
+        residuals.append(e)
+        precisions.append(P)
+        for z, same, index in zip(block.z[:n_inside], block.same, tensors.inside, strict=True):
+            own_products, own_traces = _by_effect(z, same, e, P)
+            products[index] = products[index] + own_products
+            traces[index] = traces[index] + own_traces
+    traces, products = tensors.total((traces, products))
+    return Downward(
+        tuple(traces),
+        tuple(products),
+        tuple(reversed(scores)),
+        tuple(residuals),
+        tuple(precisions),
+        tuple(reversed(states)),
+    )
+
+
+def _hand_down(
+    level: AbsorbedLevel, state: State | None, beta: Array, root: Array | None
+) -> tuple[Array, Array, State]:
+    """s, T and the state of the children at the groups of an absorbed level."""
+    xp = namespace(level.S, beta)
+    n_z = 0 if state is None else len(state.c)
+    S_z, S_x, S_y = level.S[:, :n_z], level.S[:, n_z:-1], level.S[:, -1]
+    to_z, to_x, to_y = level.along[:, :n_z], level.along[:, n_z:-1], level.along[:, -1]
+    weights = beta[:, None]
+    s = S_y - vector(S_x, weights)
+    b = to_y - vector(to_x, weights)
+    T, K = level.T, level.K
+    zx = None
+    if root is not None:
+        back = transpose(root)[:, :, None]
+        half, own = matmul(S_x, back), matmul(to_x, back)
+        T = T - matmul(half, transpose(half))
+        K = K + matmul(own, transpose(own))
+        zx = matmul(own, root[:, :, None])  # covariance with −β: along_x V
+    if state is None:
+        return s, T, State(b, K, zx)
+    s, b = s + vector(S_z, state.c), b + vector(to_z, state.c)
+    T = T - matmul(matmul(S_z, state.zz), transpose(S_z))
+    cross = matmul(to_z, state.zz)
+    K = K + matmul(cross, transpose(to_z))
+    if state.zx is not None and zx is not None:
+        mixed = matmul(matmul(S_z, state.zx), transpose(S_x))
+        T = T - mixed - transpose(mixed)
+        mixed = matmul(to_z, state.zx)
+        both = matmul(mixed, transpose(to_x))
+        K = K + both + transpose(both)
+        cross = cross + matmul(to_x, transpose(state.zx))
+        zx = xp.concatenate([zx + mixed, state.zx])
+    zz = xp.concatenate(
+        [
+            xp.concatenate([K, cross], 1),
+            xp.concatenate([transpose(cross), state.zz], 1),
+        ]
+    )
+    return s, T, State(xp.concatenate([b, state.c]), zz, zx)
+
+
+def _by_effect(z: Array, same: Array | None, e: Array, P: Array) -> tuple[Array, Array]:
+    """Σ_j Z_jᵀe eᵀZ_j and Σ_j Z_jᵀ P Z_j over the groups of an inside level, (d, d, B)."""
+    q, n_b = z.shape[:2]
+    k = len(e) // n_b
+    if n_b == 1:
+        # One group a block: Zᵀe of all blocks at once, and entries of P times two predictors.
+        scores = z[:, 0] * e[None]
+        scores = scores.reshape(q * k, 1, *scores.shape[2:])
+        traces = [
+            [sum_blocks(z[a, 0][:, None] * P * z[b, 0][None]) for b in range(q)] for a in range(q)
+        ]
+        return gram(scores, scores), _joined_blocks(traces)
+    both = []
+    for Q in (e[:, None] * e[None], P):
+        Q = Q.reshape(n_b, k, n_b, k, *Q.shape[2:])
+        if same is not None:
+            Q = Q * same[:, None, :, None]
+        rows = []
+        for a in range(q):
+            left = sum_over(z[a][:, :, None, None] * Q, 0)
+            rows.append([sum_blocks(sum_over(left * z[b][None], 1)) for b in range(q)])
+        both.append(_joined_blocks(rows))
+    return both[0], both[1]
+
+
+def _joined_blocks(rows: list[list[Array]]) -> Array:
+    """A matrix of matrices (k, k, B) as one, shape (q·k, q·k, B)."""
+    xp = namespace(rows[0][0])
+    if len(rows) == 1:
+        return rows[0][0]
+    return xp.concatenate([xp.concatenate(row, 1) for row in rows])
+
+
+def effects_along(z: Array, same: Array | None, e: Array, slope: Array) -> Array:
+    """f_a = Z (∂Ψ/∂θ_a) Zᵀe of an inside level, shape (s, n_θ, N, B).
+
+    ``slope`` is ∂Ψ/∂θ, shape (d, d, n_θ, B).
+    """
+    xp = namespace(z, e, slope)
+    q, n_b = z.shape[:2]
+    k, rest = len(e) // n_b, e.shape[1:]
+    n = slope.shape[2]
+    scores = z * e.reshape(1, n_b, k, *rest)  # by place, (q, n_b, k, N, B)
+    if n_b == 1:
+        weights = weighted(slope, scores.reshape(q * k, *rest))
+        weights = weights.reshape(q, k, n, *weights.shape[2:])
+        return sum_over(z[:, 0][:, :, None] * weights, 0)
+    rows = []
+    for u in range(n_b):
+        member = scores if same is None else scores * same[u][None, :, None]
+        weights = weighted(slope, sum_over(member, 1).reshape(q * k, *rest))
+        weights = weights.reshape(q, k, n, *weights.shape[2:])
+        rows.append(sum_over(z[:, u][:, :, None] * weights, 0))
+    made = xp.stack(rows)
+    return made.reshape(n_b * k, *made.shape[2:])
+
+
+def weighted(slope: Array, s: Array) -> Array:
+    """(∂Ψ/∂θ_a) s for all a: shape (d, n_θ, N, B) for scores of shape (d, N, B)."""
+    d, _, n, B = slope.shape
+    xp = namespace(slope, s)
+    left = xp.swapaxes(slope, 1, 2).reshape(d * n, d, 1, B)
+    return matmul(left, s[:, None]).reshape(d, n, *np.broadcast_shapes(s.shape[1:], (1, B)))
