@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from jax.sharding import Mesh
-
 from mixmeta_jax.errors import InputError
+
+BACKENDS = ("auto", "numpy", "jax")
+"""What can execute the numbers of a fit."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Control:
         Devices among which the outer groups are divided, for the methods "fixed", "ml" and "reml":
         a ``jax.sharding.Mesh``, whatever its axes; None for one device. With several processes
         (``jax.distributed``) each makes the same call. See ``notebooks/many_devices.md``.
+    backend
+        What executes the numbers: "numpy" at once, "jax" compiled; "auto" chooses by the size of
+        the problem and by what has been compiled already. The estimates are the same to 1e-10.
     """
 
     max_iter: int = 100
@@ -42,7 +47,8 @@ class Control:
     n_starts: int | None = None
     vc_adjust: bool = True
     verbose: bool = False
-    mesh: Mesh | None = None
+    mesh: Any = None
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         if not _is_count(self.max_iter):
@@ -58,7 +64,15 @@ class Control:
             raise InputError(
                 f"control: gradient_tol must be a positive number, not {self.gradient_tol!r}."
             )
-        if self.mesh is not None and not isinstance(self.mesh, Mesh):
+        if self.backend not in BACKENDS:
+            listed = ", ".join(map(repr, BACKENDS))
+            raise InputError(f"control: backend must be one of {listed}, not {self.backend!r}.")
+        if self.mesh is not None and self.backend == "numpy":
+            raise InputError(
+                "control: mesh divides the work among the devices of JAX, which backend='numpy' "
+                "does not use: leave one of the two out."
+            )
+        if self.mesh is not None and not _is_mesh(self.mesh):
             raise InputError(
                 "control: mesh must be None or a jax.sharding.Mesh, as jax.make_mesh((4,), "
                 f"('groups',)) makes it, not {type(self.mesh).__name__}."
@@ -80,6 +94,12 @@ def as_control(value: Control | Mapping[str, Any] | None) -> Control:
         if name not in known:
             raise InputError(f"control has no setting {name!r}: choose among {', '.join(known)}.")
     return Control(**value)
+
+
+def _is_mesh(value: Any) -> bool:
+    # Who has a mesh has imported JAX.
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.sharding.Mesh)
 
 
 def _is_count(value: Any) -> bool:

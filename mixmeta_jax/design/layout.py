@@ -51,7 +51,7 @@ class EqualGroups:
 
 def in_order(parent: np.ndarray | None, n_groups: int) -> np.ndarray | EqualGroups | None:
     """`EqualGroups` where the groups of the children are so, which sums without scattering."""
-    if parent is None or len(parent) % n_groups:
+    if not isinstance(parent, np.ndarray) or len(parent) % n_groups:
         return parent
     size = len(parent) // n_groups
     even = (parent == np.repeat(np.arange(n_groups), size)).all()

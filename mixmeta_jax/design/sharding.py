@@ -16,11 +16,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-from mixmeta_jax.design.design import Design, Tensors, arrange
+from mixmeta_jax.arrays import register_trees
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.shares import split
+from mixmeta_jax.design.tensors import Tensors, arrange
 from mixmeta_jax.errors import InputError
 
 AXIS = "groups"
@@ -30,7 +29,7 @@ FEW = 100_000
 """Numbers below which a call of a program moves them to the device faster than `device_put`."""
 
 
-def placed(design: Design, mesh: Mesh | None) -> Tensors:
+def placed(design: Design, mesh: Any) -> Tensors:
     """The tensors of a design, its arrays numpy's, for the programs that compute with them.
 
     Parameters
@@ -52,6 +51,10 @@ def placed(design: Design, mesh: Mesh | None) -> Tensors:
     InputError
         Where the mesh has no device of this process.
     """
+    import jax
+    from jax.sharding import Mesh
+
+    register_trees()
     if mesh is None:
         tensors = arrange(design)
         # Once, rather than by every program that reads them; but few numbers cost a program less.
@@ -75,16 +78,26 @@ def placed(design: Design, mesh: Mesh | None) -> Tensors:
     return replace(tensors, blocks=blocks, parents=parents, mesh=ours)
 
 
-def _joined(mesh: Mesh, *pieces: Any) -> jax.Array:
-    """One array over the mesh from the pieces of its last axis that lie on this process."""
-    *outer, length = pieces[0].shape
-    sharding = NamedSharding(mesh, _last_axis(pieces[0]))
-    shape = (*outer, length * mesh.size)
-    return jax.make_array_from_single_device_arrays(shape, sharding, list(pieces))
+def _joined(mesh: Any, *pieces: Any) -> Any:
+    """One array over the mesh from the pieces of its axis of groups that lie on this process."""
+    import jax
+    from jax.sharding import NamedSharding
+
+    shape = list(pieces[0].shape)
+    shape[_group_axis(pieces[0])] *= mesh.size
+    sharding = NamedSharding(mesh, _of_groups(pieces[0]))
+    return jax.make_array_from_single_device_arrays(tuple(shape), sharding, list(pieces))
 
 
-def _last_axis(leaf: Any) -> PartitionSpec:
-    return PartitionSpec(*[None] * (leaf.ndim - 1), AXIS)
+def _group_axis(leaf: Any) -> int:
+    """The axis of blocks or groups: the one before that of the data sets, if there is that."""
+    return max(0, leaf.ndim - 2)
+
+
+def _of_groups(leaf: Any) -> Any:
+    from jax.sharding import PartitionSpec
+
+    return PartitionSpec(*[None] * _group_axis(leaf), AXIS)
 
 
 def over_mesh(function: Callable) -> Callable:
@@ -109,12 +122,15 @@ def over_mesh(function: Callable) -> Callable:
             tensors = replace(traced["tensors"], blocks=blocks, parents=parents)
             return function(**{**traced, "tensors": tensors}, **static)
 
+        import jax
+        from jax.sharding import PartitionSpec
+
         divided = whole.blocks, whole.parents
         # JAX's own check that results are replicated does not follow loops that start at constants.
         return jax.shard_map(
             on_device,
             mesh=whole.mesh,
-            in_specs=(*jax.tree.map(_last_axis, divided), PartitionSpec()),
+            in_specs=(*jax.tree.map(_of_groups, divided), PartitionSpec()),
             out_specs=PartitionSpec(),
             check_vma=False,
         )(*divided, traced)
@@ -124,6 +140,8 @@ def over_mesh(function: Callable) -> Callable:
 
 def print_once(tensors: Tensors, template: str, *values: Any) -> None:
     """Print values that are the same on all devices, from inside a program."""
+    import jax
+
     if tensors.mesh is None:
         jax.debug.print(template, *values)
         return

@@ -143,8 +143,10 @@ class Tensors:
         return parameters_by_level(self.structures, self.dims, theta)
 
 
-def arrange(design: Design) -> Tensors:
-    """The tensors of a design.
+def arrange(design: Design, equal: bool = False) -> Tensors:
+    """The tensors of a design; with ``equal``, groups of one size in order are marked as such.
+
+    They sum faster then, in a program of their own.
 
     Raises
     ------
@@ -155,14 +157,15 @@ def arrange(design: Design) -> Tensors:
     _refuse_slopes("groups", design.groups, np.integer, "labels")
     _refuse_slopes("mask", design.mask, np.bool_, "what is observed")
     layout = design.layout
-    counts = (layout.n_groups or (1,))[0]
-    parents = tuple(
-        in_order(parent, n) for parent, n in zip(layout.parents, layout.n_groups[1:], strict=True)
-    )
+    counts, parents = layout.n_groups, layout.parents
+    above: Any = [bucket.parent for bucket in layout.buckets]
+    if equal:
+        parents = tuple(map(in_order, parents, counts[1:]))
+        above = [in_order(parent, (*counts, 1)[0]) for parent in above]
     blocks = tuple(
         Block(
             **_own_arrays(design, b),
-            parent=in_order(bucket.parent, counts),
+            parent=above[b],
             same=tuple(None if same is None else same[..., None] for same in bucket.same),
         )
         for b, bucket in enumerate(layout.buckets)
@@ -176,8 +179,16 @@ def arrange(design: Design) -> Tensors:
         design.structures,
         layout.inside,
         layout.absorbed,
-        layout.n_groups,
+        counts,
     )
+
+
+def shared_by_all(design: Design) -> Tensors:
+    """What the data sets of a design share, for `of_members`; the rest is that of the first."""
+    first = design.taken(np.arange(1))
+    if design.mask.ndim == 3:
+        first = replace(first, mask=design.mask.any(0, keepdims=True))
+    return arrange(first, equal=True)
 
 
 def of_members(shared: Tensors, design: Design, members: np.ndarray) -> Tensors:

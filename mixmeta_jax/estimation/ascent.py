@@ -21,7 +21,7 @@ from mixmeta_jax.estimation.newton import (
 from mixmeta_jax.estimation.verdict import Verdict, judge
 from mixmeta_jax.likelihood.engines import engine_for
 from mixmeta_jax.likelihood.information import is_exact
-from mixmeta_jax.likelihood.likelihood import constant_terms, prepared
+from mixmeta_jax.likelihood.likelihood import constant_terms, prepared, solution_at
 
 
 @tree
@@ -117,6 +117,14 @@ def values_at(starts: Array, tensors: Tensors, *, restricted: bool) -> Array:
     """Log-likelihood at each start less a constant, (n_starts,), for starts (n_starts, n_θ, 1)."""
     data, _ = prepared(tensors)
     return namespace(starts).stack([_value(theta, data, restricted)[0] for theta in starts])
+
+
+def solution(
+    theta: Array, tensors: Tensors, *, restricted: bool
+) -> tuple[Array, Array, Array, tuple[Array, ...]]:
+    """Log-likelihood (B,), β (P, B), V (P, P, B) and Ψ at θ, where there is nothing to iterate."""
+    Psi = tensors.Psi(theta)
+    return *solution_at(Psi, tensors, restricted), Psi
 
 
 def _value(theta: Array, data: Tensors, restricted: bool) -> Array:

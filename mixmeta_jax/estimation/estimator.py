@@ -1,39 +1,31 @@
-"""From a design to an estimate: start, maximise, judge, and hand the numbers back to numpy."""
+"""From a design to an estimate: start, climb, judge, and hand the numbers back."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mixmeta_jax.control import Control
-from mixmeta_jax.design.design import Design, Tensors
-from mixmeta_jax.design.sharding import placed
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.convergence import judge
-from mixmeta_jax.estimation.newton import packed_maximum, values_at
-from mixmeta_jax.estimation.restarts import restarts, worth_restarting
+from mixmeta_jax.estimation.ascent import Ends, taken
+from mixmeta_jax.estimation.executors import AtOnce, Compiled, executor
+from mixmeta_jax.estimation.newton import Problem
+from mixmeta_jax.estimation.restarts import may_restart, restarts, worth_restarting
 from mixmeta_jax.estimation.start import (
     covariance_start,
     natural_units,
     starting_parameters,
     starting_variances,
 )
-from mixmeta_jax.model import one_level
-from mixmeta_jax.likelihood.likelihood import solution_at
 from mixmeta_jax.status import Status
 
 SEVERAL_SIZE = 2_000
 """Observations up to which every start is followed; beyond, the one of the highest likelihood, or
 one of its own near the maximum."""
-
-EXACT_SIZE = 20_000
-"""Observations up to which every Newton step forms the observed information."""
 
 MANY_PARAMETERS = 100
 """Parameters up to which every start is followed, in one order of Λ, until it ends."""
@@ -72,8 +64,6 @@ class Estimate:
         Scale-free norm of the gradient: the largest predicted rise, in standard errors.
     status
         How it ended.
-    information
-        Observed information in θ, shape (n_θ, n_θ).
     """
 
     beta: np.ndarray
@@ -84,7 +74,6 @@ class Estimate:
     n_iter: int
     gradient_norm: float
     status: Status
-    information: np.ndarray
 
 
 def fit_design(
@@ -106,191 +95,161 @@ def fit_design(
     Raises
     ------
     InputError
-        Where ``control.start`` does not fit the levels.
+        Where ``control.start`` does not fit the levels, or ``control.backend`` the structures.
     """
-    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-        if method == "fixed":
-            return _at(design.without_levels(), np.zeros(0), method, control)
-        if sum(design.n_parameters) == 0:
-            return _at(design, np.zeros(0), method, control)
-        return _maximum(design, method, control, level_names)
+    if method == "fixed":
+        design = design.without_levels()
+    if sum(design.n_parameters) == 0:
+        return _at_nothing(design, method, control)
+    with np.errstate(all="ignore"):  # a fit that overflows ends as NOT_FINITE
+        return _Search(design, method, control, level_names).estimate()
 
 
-def _at(design: Design, theta: np.ndarray, method: str, control: Control) -> Estimate:
+def _at_nothing(design: Design, method: str, control: Control) -> Estimate:
     """The estimate where there is nothing to iterate."""
-    tensors = placed(design, control.mesh)
-    Psi = tuple(np.asarray(P) for P in design.Psi(jnp.asarray(theta)))
-    loglik, beta, V = solution_at(Psi, tensors, method=method)
-    beta, vcov = _to_predictors(design, np.asarray(beta), np.asarray(V))
-    status = Status.CONVERGED if np.isfinite(loglik) else Status.NOT_FINITE
-    matrices = Psi if design.structures else None
-    empty = np.zeros((0, 0))
-    return Estimate(beta, vcov, theta, matrices, float(loglik), 0, 0.0, status, empty)
+    run = executor(design, method, control)
+    loglik, beta, V, Psi = run.solution(np.zeros((0, 1)), restricted=method == "reml")
+    beta, vcov = _to_predictors(design, beta[:, 0], V[:, :, 0])
+    status = Status.CONVERGED if np.isfinite(loglik[0]) else Status.NOT_FINITE
+    matrices = tuple(P[:, :, 0] for P in Psi) if design.structures else None
+    return Estimate(beta, vcov, np.zeros(0), matrices, float(loglik[0]), 0, 0.0, status)
 
 
-def _maximum(design: Design, method: str, control: Control, level_names: Sequence[str]) -> Estimate:
-    scales = starting_variances(design)
-    own = starting_parameters(design.structures, scales)
-    units = natural_units(own)
-    starts = own if control.n_starts is None else own[: control.n_starts]
-    near = covariance_start(design, scales) if design.mask.sum() > SEVERAL_SIZE else None
-    if near is not None:
-        starts = near
-    if control.start is not None:
-        starts = given_start(design, control.start, level_names)
-    tensors = placed(design, control.mesh)
-    first = control
-    if len(units) > MANY_PARAMETERS:
-        first = replace(control, max_iter=min(control.max_iter, PATIENCE))
-    best, status, n_iter = _search(design, tensors, starts, scales, units, method, first)
-    own_choice = control.start is None and control.n_starts is None
-    small = design.mask.sum() <= SEVERAL_SIZE
-    if own_choice and small and worth_restarting(design, status, best.Psi):
-        theta = _restarted(design, tensors, best, len(starts), scales, units, method, control)
-        if theta is not None:
-            again = np.tile(theta, (len(starts), 1))
-            best, status, n_iter = _search(design, tensors, again, scales, units, method, control)
-    if status is Status.MAX_ITER:
-        turned = _reordered(design, best.Psi, scales)
-        if turned is not None:
-            theta = _parameters(turned, best.Psi)[None]
-            same = replace(tensors, structures=turned.structures)
-            other, status, more = _search(turned, same, theta, scales, units, method, control)
-            # The parameters and their information are reported in the user's order.
-            start = _parameters(design, other.Psi)[None]
-            settings = replace(control, max_iter=1, verbose=False)
-            again = _climb(start, tensors, units, method, settings)
-            best, n_iter = _highest(again), n_iter + more
-            best = replace(best, path=replace(best.path, norm=other.path.norm))
-        elif first.max_iter < control.max_iter:
-            again = best.path.theta[None]
-            best, status, more = _search(design, tensors, again, scales, units, method, control)
-            n_iter += more
-    path = best.path
-    beta, vcov = _to_predictors(design, path.at.beta + best.centre.ravel(), path.at.V)
-    return Estimate(
-        beta,
-        vcov,
-        path.theta,
-        best.Psi,
-        float(path.at.value + best.constant),
-        n_iter,
-        float(path.norm),
-        status,
-        path.at.observed,
-    )
+class _Search:
+    """The search for the maximum of one data set."""
 
+    def __init__(
+        self, design: Design, method: str, control: Control, level_names: Sequence[str]
+    ) -> None:
+        self.design, self.control = design, control
+        self.restricted = method == "reml"
+        self.scales = tuple(starting_variances(design))
+        own = starting_parameters(design.structures, self.scales)[:, :, 0]
+        self.units = natural_units(own[:, :, None])
+        self.n_obs = int(design.mask.sum())
+        starts = own if control.n_starts is None else own[: control.n_starts]
+        near = covariance_start(design, list(self.scales)) if self.n_obs > SEVERAL_SIZE else None
+        if near is not None:
+            starts = near[:, :, 0]
+        if control.start is not None:
+            starts = given_start(design, control.start, level_names)
+        self.starts = starts
+        self.run = executor(design, method, control, len(starts) if self.follows_all else 1)
 
-def _search(
-    design: Design,
-    tensors: Tensors,
-    starts: np.ndarray,
-    scales: Sequence[np.ndarray],
-    units: np.ndarray,
-    method: str,
-    control: Control,
-) -> tuple[Any, Status, int]:
-    """The highest point found from the starts, its status, and the evaluations it took."""
-    climb = functools.partial(_climb, tensors=tensors, units=units, method=method, control=control)
-    n_iter = 0
-    several = float(tensors.n_obs) <= SEVERAL_SIZE and len(units) <= MANY_PARAMETERS
-    if len(starts) > 1 and not several:
-        values = np.asarray(values_at(starts, tensors, method=method))
-        starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
-    if float(tensors.n_obs) > EXACT_SIZE and not one_level.covers(tensors):
-        # The average information leads most of the way at a fraction of the cost.
-        maximum = climb(starts, exact=False)
-        starts = maximum.path.theta
-        n_iter = int(maximum.path.n_iter[0])
-    best, status = None, Status.MAX_ITER
-    for _ in range(ESCAPES + 1):
-        maximum = climb(starts, exact=True)
-        found = _highest(maximum)
-        n_iter += int(found.path.n_iter)
-        if best is not None and not found.path.at.value > _clearly_above(best.path.at.value):
-            return best, status, n_iter
-        best, at = found, found.path.at
-        verdict = judge(
-            design.structures,
-            at.value,
-            found.path.norm,
-            at.observed,
-            at.guide,
-            found.Psi,
-            found.slopes,
-            scales,
-            units,
-            control.gradient_tol,
+    @property
+    def follows_all(self) -> bool:
+        """Whether every start is followed."""
+        return self.n_obs <= SEVERAL_SIZE and len(self.units) <= MANY_PARAMETERS
+
+    def estimate(self) -> Estimate:
+        """The highest maximum that was found."""
+        control = self.control
+        first = control.max_iter
+        if len(self.units) > MANY_PARAMETERS:
+            first = min(first, PATIENCE)
+        best, status, n_iter = self.climbed(self.run, self.starts, first)
+        own_choice = control.start is None and control.n_starts is None
+        small = self.n_obs <= SEVERAL_SIZE and may_restart(self.design)
+        ended = np.array([status])
+        if own_choice and small and worth_restarting(self.design, ended, best.Psi)[0]:
+            theta = self.restarted(best)
+            if theta is not None:
+                again = np.tile(theta, (len(self.starts), 1))
+                best, status, n_iter = self.climbed(self.run, again, control.max_iter)
+        if status is Status.MAX_ITER:
+            best, status, n_iter = self.turned(best, n_iter, first)
+        path = best.path
+        beta, vcov = _to_predictors(self.design, best.beta[:, 0], best.V[:, :, 0])
+        return Estimate(
+            beta,
+            vcov,
+            path.theta[:, 0],
+            tuple(P[:, :, 0] for P in best.Psi),
+            float(best.loglik[0]),
+            n_iter,
+            float(path.norm[0]),
+            status,
         )
-        status = Status(int(verdict.status))
-        if not verdict.rising:
-            return best, status, n_iter
-        starts = _leave(best.path.theta, verdict.ascent, len(starts))
-    return best, Status.MAX_ITER, n_iter
 
+    def ascend(self, run: Any, starts: np.ndarray, max_iter: int) -> Ends:
+        """The ends of the paths from starts of shape (n_starts, n_θ)."""
+        B = len(starts)
+        problem = Problem(
+            np.broadcast_to(self.units, (len(self.units), B)),
+            tuple(np.broadcast_to(scale, (len(scale), B)) for scale in self.scales),
+            None,
+            max_iter,
+            self.control.gradient_tol,
+            0,
+        )
+        theta = np.ascontiguousarray(starts.T)
+        verbose = self.control.verbose
+        return run.ascend(theta, problem, restricted=self.restricted, verbose=verbose)
 
-def _climb(
-    starts: np.ndarray,
-    tensors: Tensors,
-    units: np.ndarray,
-    method: str,
-    control: Control,
-    exact: bool = True,
-) -> Any:
-    """The ends of the paths from the starts, a `Maximum` of numpy's arrays.
+    def climbed(
+        self, run: AtOnce | Compiled, starts: np.ndarray, max_iter: int
+    ) -> tuple[Ends, Status, int]:
+        """The highest point found from the starts, its status, and the evaluations it took."""
+        if len(starts) > 1 and not self.follows_all:
+            values = run.values_at(starts[:, :, None], self.restricted)
+            starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
+        best, status, n_iter = None, Status.MAX_ITER, 0
+        for _ in range(ESCAPES + 1):
+            found = _highest(self.ascend(run, starts, max_iter))
+            n_iter += int(found.path.n_iter[0])
+            if best is not None and not found.loglik[0] > _clearly_above(best.loglik[0]):
+                return best, status, n_iter
+            best, status = found, Status(int(found.verdict.status[0]))
+            if not found.verdict.rising[0]:
+                return best, status, n_iter
+            starts = _leave(found.path.theta[:, 0], found.verdict.ascent[:, 0], len(starts))
+        assert best is not None
+        return best, Status.MAX_ITER, n_iter
 
-    The one call of its program: to JAX the same arguments by position and by name are two.
-    """
-    ends = packed_maximum(
-        starts,
-        tensors,
-        units,
-        control.max_iter,
-        control.gradient_tol,
-        method=method,
-        exact=exact,
-        verbose=control.verbose,
-    )
-    return ends.fetched()
+    def restarted(self, best: Ends) -> np.ndarray | None:
+        """Where the best of the restarts ends, if that is higher.
 
+        Or as high with a gradient that counts as zero, where that of ``best`` does not.
+        """
+        paths = len(self.starts)
+        starts = restarts(self.design.structures, self.scales, paths)[:, :, 0]
+        short = min(self.control.max_iter, RESTART_ITER)
+        # NumPy takes them all at once; a program is there for as many as there are starts.
+        step = len(starts) if isinstance(self.run, AtOnce) else paths
+        ends = [self.ascend(self.run, starts[i : i + step], short) for i in range(0, len(starts), step)]
+        theta = np.concatenate([end.path.theta for end in ends], 1)
+        values = np.concatenate([end.loglik for end in ends])
+        norms = np.concatenate([end.path.norm for end in ends])
+        path = _best_path(values, norms, CLEARLY)
+        found, norm, at = values[path], norms[path], best.loglik[0]
+        tolerance = self.control.gradient_tol
+        as_high = _clearly_above(found) > at and norm <= tolerance < best.path.norm[0]
+        return theta[:, path] if found > _clearly_above(at) or as_high else None
 
-def _restarted(
-    design: Design,
-    tensors: Tensors,
-    best: Any,
-    lanes: int,
-    scales: Sequence[np.ndarray],
-    units: np.ndarray,
-    method: str,
-    control: Control,
-) -> np.ndarray | None:
-    """Where the best of the restarts ends, if that is higher.
-
-    Or as high with a gradient that counts as zero, where that of ``best`` does not.
-    """
-    short = replace(control, max_iter=min(control.max_iter, RESTART_ITER))
-    ends = [
-        _climb(starts, tensors, units, method, short).path
-        for starts in restarts(design.structures, scales, lanes)
-    ]
-    if not ends:
-        return None
-    theta, values, norms = (
-        np.concatenate(parts)
-        for parts in zip(*((end.theta, end.at.value, end.norm) for end in ends), strict=True)
-    )
-    lane = _best_lane(values, norms, CLEARLY)
-    found, norm, at = values[lane], norms[lane], best.path.at.value
-    higher = found > _clearly_above(at)
-    as_high = _clearly_above(found) > at and norm <= control.gradient_tol < best.path.norm
-    return theta[lane] if higher or as_high else None
+    def turned(self, best: Ends, n_iter: int, first: int) -> tuple[Ends, Status, int]:
+        """On from where the steps ran out, with Λ in another order where it has one."""
+        Psi = [P[:, :, 0] for P in best.Psi]
+        status, max_iter = Status.MAX_ITER, self.control.max_iter
+        turned = _reordered(self.design, Psi, [scale[:, 0] for scale in self.scales])
+        if turned is not None:
+            theta = _parameters(turned, Psi)[None]
+            tensors = replace(self.run.tensors, structures=turned.structures)
+            other, status, more = self.climbed(type(self.run)(tensors), theta, max_iter)
+            # The parameters are reported in the user's order.
+            theta = _parameters(self.design, [P[:, :, 0] for P in other.Psi])
+            path = replace(other.path, theta=theta[:, None])
+            return replace(other, path=path), status, n_iter + more
+        if first < max_iter:
+            best, status, more = self.climbed(self.run, best.path.theta.T, max_iter)
+            n_iter += more
+        return best, status, n_iter
 
 
 def _clearly_above(value: float) -> float:
     return value + CLEARLY * (1 + abs(value))
 
 
-def _best_lane(values: np.ndarray, norms: np.ndarray, margin: float) -> int:
+def _best_path(values: np.ndarray, norms: np.ndarray, margin: float) -> int:
     """Of the ends that are as high as the highest, up to a margin, the one of least gradient."""
     values = np.fmin(np.fmax(values, -np.inf), MOST)  # NaN is lower than any number
     highest = values.max()
@@ -298,13 +257,9 @@ def _best_lane(values: np.ndarray, norms: np.ndarray, margin: float) -> int:
     return int(np.argmin(np.where(level, np.fmin(norms, MOST), np.inf)))
 
 
-def _highest(maximum: Any) -> Any:
-    """The end of the best path of a `Maximum`, without the axis of the starts."""
-    lane = _best_lane(maximum.path.at.value, maximum.path.norm, ROUNDING)
-    path, Psi, slopes = jax.tree.map(
-        lambda leaf: leaf[lane], (maximum.path, maximum.Psi, maximum.slopes)
-    )
-    return replace(maximum, path=path, Psi=Psi, slopes=slopes)
+def _highest(ends: Ends) -> Ends:
+    """The end of the best path."""
+    return taken(ends, [_best_path(ends.loglik, ends.path.norm, ROUNDING)])
 
 
 def _reordered(
@@ -343,7 +298,7 @@ def _parameters(design: Design, Psi: Sequence[np.ndarray]) -> np.ndarray:
 
 def _leave(theta: np.ndarray, ascent: np.ndarray, n_starts: int) -> np.ndarray:
     """Starts on both sides of a saddle, ever further along the direction of ascent."""
-    steps = [(-1) ** lane * 0.1 * 2.0 ** (lane // 2) for lane in range(n_starts)]
+    steps = [(-1) ** path * 0.1 * 2.0 ** (path // 2) for path in range(n_starts)]
     return theta + np.outer(steps, ascent)
 
 

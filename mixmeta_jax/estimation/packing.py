@@ -9,13 +9,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
+
+from mixmeta_jax.arrays import Array, tree
+
+FEW = 100_000
+"""Numbers up to which one vector is fetched faster than the arrays."""
 
 
-@jax.tree_util.register_dataclass
+@tree
 @dataclass(frozen=True)
 class Packed:
     """A tree of arrays in one vector.
@@ -25,26 +27,31 @@ class Packed:
     values
         The entries of all arrays, one after the other, as floats: in double precision exact for
         integers up to 2^53.
-    tree, shapes
-        What they are put back into, and the shape of each.
+    tree, kinds
+        What they are put back into, and the shape and type of each.
     """
 
     values: Array
     tree: Any = field(metadata={"static": True})
-    shapes: tuple[tuple[int, ...], ...] = field(metadata={"static": True})
+    kinds: tuple[tuple[tuple[int, ...], str], ...] = field(metadata={"static": True})
 
     def fetched(self) -> Any:
-        """The tree, its arrays numpy's and of floats."""
+        """The tree, its arrays numpy's."""
         values, leaves, first = np.asarray(self.values), [], 0
-        for shape in self.shapes:
+        for shape, kind in self.kinds:
             size = math.prod(shape)
-            leaves.append(values[first : first + size].reshape(shape))
+            leaf = values[first : first + size].reshape(shape)
+            leaves.append(leaf if kind == "float64" else leaf.astype(kind))
             first += size
         return self.tree.unflatten(leaves)
 
 
-def pack(tree: Any) -> Packed:
-    """A tree of arrays as one vector, inside a program."""
+def pack(tree: Any) -> Any:
+    """A tree of arrays as one vector, inside a program; as it is where its numbers are many."""
+    import jax
+
     leaves, structure = jax.tree_util.tree_flatten(tree)
-    values = jnp.concatenate([jnp.ravel(leaf).astype(float) for leaf in leaves])
-    return Packed(values, structure, tuple(leaf.shape for leaf in leaves))
+    if sum(leaf.size for leaf in leaves) > FEW:
+        return tree
+    values = jax.numpy.concatenate([jax.numpy.ravel(leaf).astype(float) for leaf in leaves])
+    return Packed(values, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))

@@ -13,16 +13,17 @@ are predicted from the observed ones, and nothing of size n_i × n_i is formed.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from mixmeta_jax.design.design import BlockTensors, Design, Tensors, arrange
-from mixmeta_jax.likelihood.algebra import matmul, transpose
+from mixmeta_jax.arrays import Array, namespace, tree
+from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.tensors import Block, Tensors, arrange, masked
+from mixmeta_jax.estimation.executors import executed
+from mixmeta_jax.likelihood.algebra import matmul, transpose, vector
+from mixmeta_jax.likelihood.columns import State
 from mixmeta_jax.likelihood.sweep import downward, prior_covariance, upward
 
 
@@ -87,11 +88,15 @@ def posterior(
     design = replace(design, y=residual)
     everywhere = replace(design, mask=np.ones((n, k), bool), complete=True)
     inverse = np.kron(np.linalg.inv(design.basis), np.eye(k))
-    V = inverse @ vcov @ inverse.T
-    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-        found = jax.device_get(
-            _predictions(Psi, arrange(design), arrange(everywhere), V, level=level)
-        )
+    found = executed(
+        _predictions,
+        design,
+        tuple(P[:, :, None] for P in Psi),
+        arrange(design),
+        arrange(everywhere),
+        _root(inverse @ vcov @ inverse.T)[:, :, None],
+        level=level,
+    )
     means, *covariances = zip(*found.outcomes, strict=True)
     mean = _to_units(design, means)[:, :, 0]
     random_variance, exact, residual_exact = (_to_units(design, c) for c in covariances)
@@ -100,7 +105,7 @@ def posterior(
         if index in design.layout.absorbed:
             b, cov = found.effects[index]
             groups = int(design.groups[:, index].max()) + 1
-            b, cov = b.T[:groups], np.moveaxis(cov, -1, 0)[:groups]
+            b, cov = b[..., 0].T[:groups], np.moveaxis(cov[..., 0], -1, 0)[:groups]
         else:
             b, cov = _inside_effects(design, index, Psi[index], found.projections)
         effects.append(b)
@@ -116,10 +121,10 @@ def posterior(
     )
 
 
-@jax.tree_util.register_dataclass
+@tree
 @dataclass(frozen=True)
 class Found:
-    """What the device computes, batch last.
+    """What is computed bucket by bucket, the blocks and an axis of length 1 last.
 
     Attributes
     ----------
@@ -127,89 +132,108 @@ class Found:
         Per bucket: mean, shape (n_b, k, 1, N), and the three covariances of `Posterior`, shape
         (n_b, k, k, N).
     projections
-        Per bucket: e = Σ⁻¹r, shape (s, N), and the block of Σ⁻¹, shape (s, s, N).
+        Per bucket: e = Σ⁻¹r, shape (s, N, 1), and the block of Σ⁻¹, shape (s, s, N, 1).
     effects
-        Per absorbed level, by its index: b̂, shape (d, G), and its covariance, (d, d, G).
+        Per level, outer first: b̂ of an absorbed one, shape (d, G, 1), and its covariance, (d, d, G,
+        1); None for the others.
     """
 
     outcomes: tuple[tuple[Array, ...], ...]
     projections: tuple[tuple[Array, Array], ...]
-    effects: dict[int, tuple[Array, Array]]
+    effects: tuple[tuple[Array, Array] | None, ...]
 
 
-@functools.partial(jax.jit, static_argnames="level")
 def _predictions(
-    Psi: tuple[Array, ...], seen: Tensors, everywhere: Tensors, V: Array, *, level: int
+    Psi: tuple[Array, ...], seen: Tensors, everywhere: Tensors, root: Array, *, level: int
 ) -> Found:
     """Predict from the observed outcomes (``seen``) at all of them (``everywhere``)."""
-    assert not seen.shifts  # the states hold −b itself
-    up = upward(Psi, seen)
-    nothing = jnp.zeros(V.shape[0])
-    given = downward(up, seen, nothing, jnp.zeros_like(V))
-    joint = downward(up, seen, nothing, V)
-    effects = {}
-    for a, index in enumerate(reversed(seen.absorbed)):
-        d = Psi[index].shape[0]
-        c, omega = given.states[a + 1]
-        effects[index] = (-c[:d], omega[:d, :d])
+    seen, everywhere = masked(seen), masked(everywhere)
+    up = upward(Psi, seen, whole=True)
+    xp = namespace(*Psi, root)
+    nothing = xp.zeros((len(root), 1))
+    given = downward(up, seen, nothing, None)
+    joint = downward(up, seen, nothing, root)
+    effects: list[Any] = [None] * len(Psi)
+    for state, index in zip(given.states, seen.absorbed, strict=True):
+        d = len(Psi[index])
+        effects[index] = (-state.c[:d], state.zz[:d, :d])
     outcomes = []
     for b, block in enumerate(seen.blocks):
-        c, omega = _state(given.states[-1], block.parent)
-        _, omega_joint = _state(joint.states[-1], block.parent)
-        R = up.whiteners[b]
-        target = everywhere.blocks[b]
+        columns, target = up.columns[b], everywhere.blocks[b]
         inner = [Psi[index] if index < level else None for index in seen.inside]
-        across = jnp.zeros_like(R) + prior_covariance(target, block, inner)
-        project = matmul(across, transpose(R))
+        across = xp.zeros_like(columns.R) + prior_covariance(target, block, inner)
+        project = matmul(across, transpose(columns.R))
         G = prior_covariance(target, target, inner) - matmul(project, transpose(project))
-        U_seen = jnp.swapaxes(up.columns[b], 0, 1)  # whitened [Z, X, y], (s, r, N)
-        shown = [index < level for index in seen.absorbed]
-        U_random = _columns(target, len(seen.inside), [*shown, False])
-        U_fixed = _columns(target, len(seen.inside), [*shown, True])
-        explained = matmul(project, U_seen)
-        mean = matmul(explained, c[:, None]) - matmul(U_random, c[:-1, None])
-        explained = explained[:, :-1]
-        covariances = [
-            _sandwich(U_random - explained, omega) + G,
-            _sandwich(U_fixed - explained, omega_joint) + G,
-            _sandwich(U_random - explained, omega_joint) + G,
-        ]
-        n_b, k, N = block.y.shape
+        mean = vector(project, columns.y[0])
+        explained = matmul(project, transpose(columns.x))
+        fixed = _columns([target.x], block) - explained
+        above = joined = None
+        random = None
+        if seen.absorbed:
+            above = given.states[0].at(block.parent)
+            joined = joint.states[0].at(block.parent)
+            levels = zip(target.z[len(seen.inside) :], seen.absorbed, strict=True)
+            shown = [z * (1.0 if index < level else 0.0) for z, index in levels]
+            random = _columns(shown, block) - matmul(project, transpose(columns.z))
+            mean = mean - vector(random, above.c)
+        n_b, k, N, _ = block.y.shape
+        covariances = (
+            _spread(random, None, above, None),
+            _spread(random, fixed, joined, root),
+            _spread(random, -explained, joined, root),
+        )
         outcomes.append(
             (
                 mean.reshape(n_b, k, 1, -1),
-                *(_unit_blocks(cov, n_b, k) for cov in covariances),
+                *(_unit_blocks(cov + G, n_b, k) for cov in covariances),
             )
         )
     projections = tuple(zip(given.residuals, given.precisions, strict=True))
-    return Found(tuple(outcomes), projections, effects)
+    return Found(tuple(outcomes), projections, tuple(effects))
 
 
-def _state(state: tuple[Array, Array], parent: Array | None) -> tuple[Array, Array]:
-    c, omega = state
-    return (c, omega) if parent is None else (c[:, parent], omega[:, :, parent])
+def _spread(
+    random: Array | None, fixed: Array | None, state: State | None, root: Array | None
+) -> Array | float:
+    """The covariance of columns times the weights of outer effects and coefficients."""
+    total: Any = 0.0
+    if fixed is not None and root is not None:
+        half = matmul(fixed, transpose(root)[:, :, None])
+        total = matmul(half, transpose(half))
+    if random is not None and state is not None:
+        total = total + matmul(matmul(random, state.zz), transpose(random))
+        if state.zx is not None and fixed is not None:
+            mixed = matmul(matmul(random, state.zx), transpose(fixed))
+            total = total + mixed + transpose(mixed)
+    return total
 
 
-def _sandwich(A: Array, B: Array) -> Array:
-    return matmul(matmul(A, B), transpose(A))
+def _root(V: np.ndarray) -> np.ndarray:
+    """R with V = RᵀR; NaN where there is none."""
+    try:
+        return np.linalg.cholesky(V).T
+    except np.linalg.LinAlgError:
+        return np.full_like(V, np.nan)
 
 
 def _unit_blocks(cov: Array, n_b: int, k: int) -> Array:
-    cov = cov.reshape(n_b, k, n_b, k, cov.shape[-1])
-    return jnp.stack([cov[u, :, u] for u in range(n_b)])
+    """The blocks of units with themselves, shape (n_b, k, k, N)."""
+    cov = cov.reshape(n_b, k, n_b, k, -1)
+    return namespace(cov).einsum("ukuln->ukln", cov)
 
 
-def _columns(block: BlockTensors, n_inside: int, shown: list[bool]) -> Array:
-    """Columns [absorbed Z, X] at the outcomes of a bucket, zero unless shown, (s, r − 1, N)."""
-    n_b, k, N = block.y.shape
-    eye = jnp.eye(k)[None, None, :, :, None]
+def _columns(levels: list[Array], block: Block) -> Array:
+    """Predictors ⊗ I_k at the outcomes of a bucket, shape (s, columns, N, 1)."""
+    n_b, k, N, _ = block.y.shape
+    xp = namespace(*levels)
+    eye = np.eye(k)[None, None, :, :, None, None]
     parts = []
-    for predictors, visible in zip((*block.z[n_inside:], block.x), shown, strict=True):
-        q = predictors.shape[0]
-        spread = predictors[:, :, :, None] * eye * (1.0 if visible else 0.0)
-        # (q, n_b, k, k, N) to rows (n_b, k) and columns (q, k)
-        parts.append(jnp.transpose(spread, (1, 2, 0, 3, 4)).reshape(n_b * k, q * k, N))
-    return jnp.concatenate(parts, 1)
+    for predictors in levels:
+        spread = predictors[:, :, :, None] * eye
+        # (q, n_b, k, k, N, 1) to rows (n_b, k) and columns (q, k)
+        spread = xp.transpose(spread, (1, 2, 0, 3, 4, 5))
+        parts.append(spread.reshape(n_b * k, len(predictors) * k, N, 1))
+    return xp.concatenate(parts, 1)
 
 
 def _to_units(design: Design, parts: tuple[np.ndarray, ...]) -> np.ndarray:

@@ -1,0 +1,235 @@
+"""Who executes the numbers of a fit: NumPy at once, or a compiled program.
+
+A new program takes seconds to trace and compile, however small the fit; NumPy starts at once and is
+some ten times slower on small arrays, and as fast on large products. So a design goes to NumPy
+unless that alone would take as long as a compilation, and a shape that is fitted again and again
+is compiled when NumPy has spent that time on it: never more than twice the time of the better
+choice.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mixmeta_jax.arrays import Array, is_jax
+from mixmeta_jax.control import Control
+from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.sharding import over_mesh, placed, print_once
+from mixmeta_jax.design.tensors import Tensors, arrange
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.ascent import Ends, ascend, solution, values_at
+from mixmeta_jax.estimation.newton import Path, Problem
+from mixmeta_jax.estimation.programs import PROGRAMS
+
+COMPILING = 2.0
+"""Seconds that a compilation takes, about: a second for one level, five for three."""
+
+EVALUATIONS = 12
+"""Evaluations of a path, about."""
+
+CALLS, PER_NUMBER, PER_PRODUCT = 5e-4, 4e-9, 2e-10
+"""Seconds of NumPy per evaluation whatever the data; per number of the arrays that hold the columns,
+for all that is done with it; and per multiplication in products of matrices."""
+
+MOST_SHAPES = 1_000
+"""Shapes whose times are remembered."""
+
+
+class AtOnce:
+    """NumPy's execution, on the tensors of a design."""
+
+    def __init__(self, tensors: Tensors, shape: Any = None) -> None:
+        self.tensors = tensors
+        self._shape = shape
+
+    def ascend(self, start: Any, problem: Problem, verbose: bool = False, **static: Any) -> Ends:
+        """See `ascent.ascend`."""
+        began = time.perf_counter()
+        report = _print if verbose else None
+        # What overflows or is singular is told by the numbers that come out.
+        with np.errstate(all="ignore"):
+            ends = ascend(start, self.tensors, problem, report=report, **static)
+        SPENT.add(self._shape, time.perf_counter() - began)
+        return ends
+
+    def values_at(self, starts: np.ndarray, restricted: bool) -> np.ndarray:
+        """See `ascent.values_at`."""
+        with np.errstate(all="ignore"):
+            return values_at(starts, self.tensors, restricted=restricted)
+
+    def solution(self, theta: np.ndarray, restricted: bool) -> Any:
+        """See `ascent.solution`."""
+        with np.errstate(all="ignore"):
+            return solution(theta, self.tensors, restricted=restricted)
+
+
+class Compiled:
+    """Execution by compiled programs, on the tensors of a design where these lie."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors = tensors
+
+    def ascend(self, start: Any, problem: Problem, verbose: bool = False, **static: Any) -> Ends:
+        """See `ascent.ascend`."""
+        function = _ascend_verbosely if verbose else _ascend
+        with _precision():
+            return PROGRAMS(function, start, self.tensors, problem, **static)
+
+    def values_at(self, starts: np.ndarray, restricted: bool) -> np.ndarray:
+        """See `ascent.values_at`."""
+        with _precision():
+            return PROGRAMS(_values_at, starts, self.tensors, restricted=restricted)
+
+    def solution(self, theta: np.ndarray, restricted: bool) -> Any:
+        """See `ascent.solution`."""
+        with _precision():
+            return PROGRAMS(_solution, theta, self.tensors, restricted=restricted)
+
+
+_ascend = over_mesh(ascend)
+_values_at = over_mesh(values_at)
+_solution = over_mesh(solution)
+
+
+@over_mesh
+def _ascend_verbosely(start: Array, tensors: Tensors, problem: Problem, **static: Any) -> Ends:
+    def report(path: Path) -> None:
+        print_once(tensors, LINE, *_progress(path))
+
+    return ascend(start, tensors, problem, report=report, **static)
+
+
+LINE = "evaluation {}: log-likelihood {} + constant, gradient {}, damping {}"
+
+
+def _print(path: Path) -> None:
+    with np.printoptions(precision=6):
+        print(LINE.format(*_progress(path)))  # noqa: T201
+
+
+def _progress(path: Path) -> tuple[Array, ...]:
+    return path.n_iter.max(), path.at.value, path.norm, path.damping
+
+
+class _Precision:
+    """Float64 and products at full precision, for JAX, while a program of ours is made and run."""
+
+    def __enter__(self) -> None:
+        import jax
+
+        self._scopes = jax.enable_x64(True), jax.default_matmul_precision("highest")
+        for scope in self._scopes:
+            scope.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for scope in reversed(self._scopes):
+            scope.__exit__(*error)
+
+
+_precision = _Precision
+
+
+class Spent:
+    """The time that NumPy has spent on each shape."""
+
+    def __init__(self) -> None:
+        self._seconds: OrderedDict[Any, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, shape: Any, seconds: float) -> None:
+        """Time has been spent on a shape; None is not counted."""
+        if shape is None:
+            return
+        with self._lock:
+            self._seconds[shape] = self._seconds.pop(shape, 0.0) + seconds
+            if len(self._seconds) > MOST_SHAPES:
+                self._seconds.popitem(last=False)
+
+    def on(self, shape: Any) -> float:
+        """Seconds spent on a shape."""
+        return self._seconds.get(shape, 0.0)
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self._seconds.clear()
+
+
+SPENT = Spent()
+"""Of this process."""
+
+
+def executor(design: Design, method: str, control: Control, paths: int = 1) -> AtOnce | Compiled:
+    """Who shall execute a fit of so many paths at once, with the tensors of its design.
+
+    Raises
+    ------
+    InputError
+        For ``backend="numpy"`` where a structure has no derivatives but JAX's.
+    """
+    shape = shape_of(design, method, paths)
+    if by_numpy(design, control, shape, paths):
+        return AtOnce(arrange(design), shape)
+    return Compiled(placed(design, control.mesh))
+
+
+def by_numpy(design: Design, control: Control, shape: Any, paths: int) -> bool:
+    """The one place that decides."""
+    opened = [s for s in design.structures if not s.closed]
+    leaves = (design.y, design.X, design.mask, *design.Z)
+    if control.backend == "numpy":
+        if opened:
+            raise InputError(
+                f"control: backend='numpy' cannot fit the structure '{opened[0].name}', whose "
+                "derivatives only JAX can take: leave backend out, or give the structure the "
+                "methods `slopes` and `curvature`."
+            )
+        return True
+    if control.backend == "jax" or control.mesh is not None or opened or any(map(is_jax, leaves)):
+        return False
+    seconds = EVALUATIONS * seconds_of_evaluation(design, paths)
+    return max(seconds, SPENT.on(shape) + 0.5 * seconds) <= COMPILING
+
+
+def executed(function: Callable, design: Design, *args: Any, **static: Any) -> Any:
+    """``function(*args, **static)`` of a design: one pass over its data, at once or compiled."""
+    leaves = (design.y, design.X, design.mask, *design.Z)
+    if seconds_of_evaluation(design, 1) <= COMPILING and not any(map(is_jax, leaves)):
+        with np.errstate(all="ignore"):
+            return function(*args, **static)
+    with _precision():
+        return PROGRAMS(function, *args, **static)
+
+
+def seconds_of_evaluation(design: Design, paths: int) -> float:
+    """About how long NumPy takes for the likelihood and its derivatives."""
+    k, P = design.k, design.p * design.k
+    n_theta, widths = sum(design.n_parameters), sum(design.dims)
+    numbers = products = 0.0
+    for bucket in design.layout.buckets:
+        n_b, N = bucket.rows.shape
+        s = n_b * k
+        numbers += N * s * (s + P + widths + n_theta)
+        products += N * s * (s**2 + P**2 + n_theta**2)
+    products += n_theta * sum(d**4 for d in design.dims) + n_theta**3
+    return CALLS + paths * (PER_NUMBER * numbers + PER_PRODUCT * products)
+
+
+def shape_of(design: Design, method: str, paths: int) -> Any:
+    """What two fits must have in common for one program to serve both."""
+    layout = design.layout
+    return (
+        method,
+        paths,
+        design.n,
+        design.k,
+        design.p,
+        tuple((s.name, d) for s, d in zip(design.structures, design.dims, strict=True)),
+        tuple((b.rows.shape, tuple(same is None for same in b.same)) for b in layout.buckets),
+        (layout.inside, layout.absorbed, layout.n_groups, design.complete),
+    )
