@@ -133,6 +133,15 @@ def fori_loop(xp: ModuleType, n: int, body: Callable, state: Any) -> Any:
     return state
 
 
+def cond(xp: ModuleType, which: Any, one: Callable, other: Callable, *args: Any) -> Any:
+    """``one(*args)`` or ``other(*args)``, of which only that is computed."""
+    if xp is np:
+        return one(*args) if which else other(*args)
+    import jax
+
+    return jax.lax.cond(which, one, other, *args)
+
+
 def scan(xp: ModuleType, body: Callable, state: Any, n: int, given: Any) -> tuple[Any, Any]:
     """``state, kept = body(state, i, given[i])`` for i = 0, ..., n − 1, what is kept stacked."""
     if xp is not np:

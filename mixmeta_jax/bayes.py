@@ -21,13 +21,13 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import betaln, gammaln
 
-from mixmeta_jax.design.design import Design, arrange, parameters_by_level
-from mixmeta_jax.errors import InputError
-from mixmeta_jax.functional import require_float64
-from mixmeta_jax.covariance.autoregressive import AR1, ContinuousAR1, HeterogeneousAR1
+from mixmeta_jax.covariance.autoregressive import (
+    AR1,
+    ContinuousAR1,
+    HeterogeneousAR1,
+    HeterogeneousContinuousAR1,
+)
 from mixmeta_jax.covariance.given import Correlation, Fixed, Proportional
-from mixmeta_jax.likelihood.likelihood import LOG_2PI
-from mixmeta_jax.likelihood.shifts import shifted
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.covariance.structures import (
     CompoundSymmetry,
@@ -36,6 +36,12 @@ from mixmeta_jax.covariance.structures import (
     Identity,
     Unstructured,
 )
+from mixmeta_jax.design.design import Design, parameters_by_level
+from mixmeta_jax.design.tensors import arrange, masked
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.functional import require_float64
+from mixmeta_jax.likelihood.likelihood import LOG_2PI
+from mixmeta_jax.likelihood.shifts import shifted
 from mixmeta_jax.likelihood.sweep import upward
 
 LOG_2 = 0.6931471805599453
@@ -46,7 +52,9 @@ ONE_CORRELATION = (
     AR1,
     HeterogeneousAR1,
     ContinuousAR1,
+    HeterogeneousContinuousAR1,
 )
+IN_TIME = (ContinuousAR1, HeterogeneousContinuousAR1)
 
 
 @dataclass(frozen=True)
@@ -128,9 +136,9 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
         seen = jnp.asarray(design.mask)
         expected = jnp.asarray(design.X) @ beta.reshape(design.p, design.k)
         residual = jnp.where(seen, jnp.where(seen, design.y, 0.0) - expected, 0.0)
-        tensors = shifted(arrange(replace(design, y=residual)))
-        up = upward(covariances(eta, design), tensors)
-    return total - 0.5 * (up.logdet + up.c + tensors.n_obs * LOG_2PI)
+        tensors = shifted(masked(arrange(replace(design, y=residual))))
+        up = upward(tuple(P[:, :, None] for P in covariances(eta, design)), tensors)
+    return total - 0.5 * (up.logdet + up.c + tensors.n_obs * LOG_2PI)[0]
 
 
 def covariances(eta: Array, design: Design) -> tuple[Array, ...]:
@@ -199,5 +207,5 @@ def _parameters(structure: Structure, part: Array, d: int) -> Array:
         return jnp.exp(log_sd) * jnp.sqrt(shares)
     sizes = jnp.exp(log_sd if len(log_sd) == 1 else log_sd / 2)  # several: roots of the sds
     half = jnp.arctan(jnp.tanh(u / 2))  # of the angle whose sine is tanh u
-    angle = jnp.pi / 4 + half if isinstance(structure, ContinuousAR1) else 2 * half
+    angle = jnp.pi / 4 + half if isinstance(structure, IN_TIME) else 2 * half
     return jnp.append(sizes, angle)

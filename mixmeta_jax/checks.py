@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.data.frame import ModelFrame
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.covariance.structure import Structure
 
 LIKELIHOOD_METHODS = ("fixed", "ml", "reml")
 METHODS = (*LIKELIHOOD_METHODS, "mm", "vc")

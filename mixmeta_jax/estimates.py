@@ -15,20 +15,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mixmeta_jax.arrays import tree
 from mixmeta_jax.control import Control, as_control
-from mixmeta_jax.design.design import Design, arrange
+from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.estimator import given_start
-from mixmeta_jax.estimation.implicit import optimum
-from mixmeta_jax.estimation.search import Found, Problem
+from mixmeta_jax.estimation.estimator import SEVERAL_SIZE, given_start
+from mixmeta_jax.estimation.implicit import Search, optimum
+from mixmeta_jax.estimation.restarts import may_restart, restarts
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.functional import METHODS, require_float64
-from mixmeta_jax.likelihood.likelihood import profile, solution_at
-from mixmeta_jax.likelihood.sweep import downward, upward
+from mixmeta_jax.inference.effects import random_part
+from mixmeta_jax.likelihood.likelihood import prepared, profile, solution_at
+from mixmeta_jax.likelihood.sweep import upward
 from mixmeta_jax.status import Status
 
 
-@jax.tree_util.register_dataclass
+@tree
 @dataclass(frozen=True)
 class Estimate:
     """What `estimate` returns: a pytree of JAX arrays.
@@ -65,8 +68,7 @@ def estimate(
 ) -> Estimate:
     """Fit a model as a function that JAX can differentiate.
 
-    The numbers are those of `mixmeta`, unless `mixmeta` restarts from random points or turns Λ,
-    which is not followed here (see Notes). Their derivatives follow from the implicit function
+    The numbers are those of `mixmeta`. Their derivatives follow from the implicit function
     theorem at the optimum, forward and reverse, to second order: in ``y``, ``X``, ``S``, ``Z`` and
     whatever these are computed from (an offset, a correlation, a first-stage setting). ∂/∂S is
     symmetric: the two entries of a covariance take half of its derivative each.
@@ -95,10 +97,9 @@ def estimate(
 
     Notes
     -----
-    The search is one traced loop: the starts and the way off saddles of `mixmeta`. Where `mixmeta`
-    then goes further, from random starts if a fit ended at a bound (there may be several maxima)
-    and with Λ in another order if it ran out of iterations, this one reports BOUNDARY or MAX_ITER
-    as it stands. ``control={"start": fit.Psi}``, the ``fit`` by `mixmeta`, starts at its maximum.
+    The search is that of `mixmeta`, traced: its starts, the way off saddles, and the restarts from
+    random points where a fit may have missed a higher maximum. Where the iterations run out
+    `mixmeta` goes on with Λ in another order; this function reports MAX_ITER as it stands.
 
     At a boundary (``status`` BOUNDARY: a zero variance) the derivative is that of the constrained
     optimum: the null variance stays null. Where the likelihood is flat in some parameters
@@ -124,44 +125,53 @@ def estimate(
     settings = as_control(control)
     if method == "fixed":
         design = design.without_levels()
+    restricted = method == "reml"
     with jax.default_matmul_precision("highest"):
         tensors = arrange(design)
-        found = _found(design, tensors, method, settings)
-        Psi = design.Psi(found.theta)
-        loglik, beta, V = solution_at(Psi, tensors, method=method)
+        theta, status, n_iter, norm = _found(design, tensors, restricted, settings)
+        Psi = design.Psi(theta)
+        loglik, beta, V = solution_at(tuple(P[:, :, None] for P in Psi), tensors, restricted)
         T = jnp.kron(jnp.asarray(design.basis), jnp.eye(design.k))
-        vcov = T @ V @ T.T
+        vcov = T @ V[:, :, 0] @ T.T
         return Estimate(
-            T @ beta,
+            T @ beta[:, 0],
             0.5 * (vcov + vcov.T),
-            found.theta,
+            theta,
             Psi,
-            loglik,
-            jnp.where(jnp.isfinite(loglik), found.status, int(Status.NOT_FINITE)),
-            found.n_iter,
-            found.norm,
+            loglik[0],
+            jnp.where(jnp.isfinite(loglik[0]), status, int(Status.NOT_FINITE)),
+            n_iter,
+            norm,
             design.k,
         )
 
 
-def _found(design: Design, tensors: Any, method: str, control: Control) -> Found:
+def _found(
+    design: Design, tensors: Any, restricted: bool, control: Control
+) -> tuple[Array, Array, Array, Array]:
+    """θ at the maximum, the code of its status, evaluations, and norm of the gradient."""
     if sum(design.n_parameters) == 0:
         zero = jnp.zeros((), int)
-        return Found(jnp.zeros(0), zero + int(Status.CONVERGED), zero, jnp.zeros(()))
+        return jnp.zeros(0), zero + int(Status.CONVERGED), zero, jnp.zeros(())
     still = jax.lax.stop_gradient(design)
-    scales = starting_variances(still)
-    own = starting_parameters(still.structures, scales)
+    scales = tuple(map(jnp.asarray, starting_variances(still)))
+    own = jnp.asarray(starting_parameters(still.structures, scales))[:, :, 0]
     starts = own[: control.n_starts]
+    further = None
     if control.start is not None:
-        starts = _given(design, control.start)
-    problem = Problem(
-        jnp.asarray(starts),
-        tuple(jnp.asarray(scale) for scale in scales),
-        jnp.asarray(natural_units(own)),
-        jnp.asarray(control.max_iter),
-        jnp.asarray(control.gradient_tol),
-    )
-    return optimum(tensors, problem, method)
+        starts = jnp.asarray(_given(design, control.start))
+    elif control.n_starts is None and _restarts(design):
+        further = jnp.asarray(restarts(still.structures, scales, len(starts)))
+        further = further.reshape(-1, len(starts), own.shape[1]).swapaxes(1, 2)
+    units = natural_units(own[:, :, None])
+    given = Search(starts, further, scales, units, control.max_iter, control.gradient_tol)
+    found = optimum(tensors, given, restricted)
+    return found.theta[:, 0], found.status[0], found.n_iter[0], found.norm[0]
+
+
+def _restarts(design: Design) -> bool:
+    small = design.n * design.k <= SEVERAL_SIZE
+    return small and may_restart(design.structures, design.dims)
 
 
 def _given(design: Design, start: Any) -> np.ndarray:
@@ -224,30 +234,10 @@ def blups(fitted: Estimate, design: Design) -> Array:
     with jax.default_matmul_precision("highest"):
         fixed = jnp.asarray(design.X) @ fitted.beta.reshape(design.p, design.k)
         y = jnp.where(design.mask, jnp.where(design.mask, design.y, 0.0) - fixed, 0.0)
-        return fixed + random_part(fitted.Psi, design, y)
-
-
-def random_part(Psi: tuple[Array, ...], design: Design, residual: Array) -> Array:
-    """Zb̂ = Σ_ℓ Z ΨZᵀ Σ⁻¹ r of every unit, shape (n, k)."""
-    tensors = arrange(replace(design, y=residual))
-    up = upward(Psi, tensors)
-    zero = jnp.zeros(design.p * design.k)
-    down = downward(up, tensors, zero, jnp.zeros((len(zero), len(zero))))
-    weighted = jnp.zeros((design.n + 1, design.k))
-    for bucket, e in zip(design.layout.buckets, down.residuals, strict=True):
-        n_b, N = bucket.rows.shape
-        values = jnp.moveaxis(e.reshape(n_b, design.k, N), 1, 2)
-        weighted = weighted.at[bucket.rows].set(values)
-    weighted = jnp.where(design.mask, weighted[: design.n], 0.0)  # Σ⁻¹r
-    total = jnp.zeros((design.n, design.k))
-    for level, (P, Z) in enumerate(zip(Psi, design.Z, strict=True)):
-        group = jnp.asarray(design.groups)[:, level]
-        q = Z.shape[1]
-        scores = (jnp.asarray(Z)[:, :, None] * weighted[:, None]).reshape(design.n, -1)
-        sums = jnp.zeros((design.n, q * design.k)).at[group].add(scores)
-        effects = (sums @ P)[group].reshape(design.n, q, design.k)
-        total = total + (jnp.asarray(Z)[:, :, None] * effects).sum(1)
-    return total
+        stacked = tuple(P[:, :, None] for P in fitted.Psi)
+        groups, Z = jnp.asarray(design.groups), tuple(map(jnp.asarray, design.Z))
+        tensors = arrange(replace(design, y=y))
+        return fixed + random_part(stacked, tensors, design.layout, groups, Z)[:, :, 0]
 
 
 def cochran_q(design: Design) -> tuple[Array, Array]:
@@ -268,9 +258,8 @@ def cochran_q(design: Design) -> tuple[Array, Array]:
     """
     require_float64()
     with jax.default_matmul_precision("highest"):
-        tensors = arrange(design.without_levels())
-        up = upward((), tensors)
-        solution = profile(up)
-        Q = solution.deviance - up.logdet
-        df = tensors.n_obs - design.p * design.k
+        data, _ = prepared(arrange(design.without_levels()))
+        up = upward((), data)
+        Q = (profile(up).deviance - up.logdet)[0]
+        df = data.n_obs[0] - design.p * design.k
         return Q, 100 * jnp.maximum(0.0, (Q - df) / Q)

@@ -18,12 +18,12 @@ from mixmeta_jax.checks import (
     check_sizes,
 )
 from mixmeta_jax.control import Control, as_control
-from mixmeta_jax.design.design import design_from_frame
+from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.data.frame import build_frame
+from mixmeta_jax.design.design import design_from_frame
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fitted_model import FittedModel
-from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.moment_fit import fit_moments
 from mixmeta_jax.results import WaldTest
 from mixmeta_jax.simulation import simulate_fitted

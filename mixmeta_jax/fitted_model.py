@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import tables
-from mixmeta_jax.design.design import Design
 from mixmeta_jax.data.frame import ModelFrame
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import Estimate
 from mixmeta_jax.estimation.start import error_variances

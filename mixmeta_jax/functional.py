@@ -16,17 +16,21 @@ import pandas as pd
 from jax import Array
 from jax.core import Tracer
 
+from mixmeta_jax.arrays import register_trees
+from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.data.blocks import is_spanning
-from mixmeta_jax.design.design import Blocks, Design, arrange, orthonormal_basis, spanning_blocks
 from mixmeta_jax.data.frame import random_levels
 from mixmeta_jax.data.grouping import parse_random
-from mixmeta_jax.design.layout import Layout, build_layout
 from mixmeta_jax.data.matrices import correlations, triangle_size
 from mixmeta_jax.data.rows import as_pandas
 from mixmeta_jax.data.within_study import holds_variances, unit_matrices, within_study
+from mixmeta_jax.design.design import Blocks, Design, orthonormal_basis, spanning_blocks
+from mixmeta_jax.design.layout import Layout, build_layout
+from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError, PrecisionError
-from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.likelihood.likelihood import log_likelihood_at
+
+register_trees()
 
 METHODS = ("ml", "reml", "fixed")
 

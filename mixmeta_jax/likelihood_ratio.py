@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fit import Fit
 from mixmeta_jax.inference.comparison import likelihood_ratio
-from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.results import LikelihoodRatioTest
 from mixmeta_jax.status import Status
 

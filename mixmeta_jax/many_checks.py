@@ -9,8 +9,8 @@ import numpy as np
 
 from mixmeta_jax.checks import check_groups
 from mixmeta_jax.control import Control
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.status import Status
 
 Fault = tuple[Any, Status, str]
@@ -32,38 +32,40 @@ def check_single_settings(control: Control) -> None:
         )
 
 
-def check_shared_pattern(many: ManyData, level_names: Sequence[str]) -> None:
+def check_shared_pattern(design: Design, level_names: Sequence[str]) -> None:
     """Raise `InputError` where all data sets alike have too few groups or outcomes."""
-    design = many.design
     rows = design.mask.any(1)
     groups = {
         name: len(np.unique(codes[rows]))
         for name, codes in zip(level_names, design.groups.T, strict=True)
     }
     nall = int(design.mask.sum())
-    check_groups(groups, many.n_coefficients, nall, design.structures, design.dims)
+    check_groups(groups, design.p * design.k, nall, design.structures, design.dims)
 
 
-def sound_members(many: ManyData, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sound_members(design: Design, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The data sets to fit; the status of the others, −1 for those; and the reasons in words."""
-    B = len(many.y)
+    B = design.n_sets
     status = np.full(B, -1)
     reason = np.full(B, "", dtype=object)
-    width = max(1, many.y[0].size * (1 if many.S is None else many.design.k))
-    width += 0 if many.X is None else many.design.n * many.design.p**2
+    width = max(1, design.n * design.k * (design.k if _own_S(design) else 1))
+    width += design.n * design.p**2 if design.X.ndim == 3 else 0
     step = max(1, CHUNK_NUMBERS // width)
     for first in range(0, B, step):
         part = slice(first, min(first + step, B))
-        for bad, end, words in _faults(many, part, method):
+        for bad, end, words in _faults(design.taken(part), method):
             index = np.flatnonzero(bad & (status[part] < 0)) + first
             status[index] = end
             reason[index] = words
     return np.flatnonzero(status < 0), status, reason
 
 
-def _faults(many: ManyData, part: slice, method: str) -> list[Fault]:
-    design = many.design
-    y = many.y[part]
+def _own_S(design: Design) -> bool:
+    return not isinstance(design.S, tuple) and design.S.ndim == 4
+
+
+def _faults(design: Design, method: str) -> list[Fault]:
+    y = design.y
     k, p = design.k, design.p
     seen = np.isfinite(y)
     count = seen.sum((1, 2))
@@ -71,13 +73,13 @@ def _faults(many: ManyData, part: slice, method: str) -> list[Fault]:
         (np.isinf(y).any((1, 2)), Status.NOT_FINITE, "an outcome is infinite"),
         (count == 0, Status.NOT_FINITE, "no outcome is observed"),
     ]
-    if many.S is not None:
-        faults += _error_faults(many.S[part], seen)
-    varies = not many.same_pattern
-    if varies or many.X is not None:
+    if _own_S(design):
+        faults += _error_faults(design.S, seen)
+    varies = design.mask.ndim == 3
+    if varies or design.X.ndim == 3:
         words = "an outcome is observed in fewer rows than there are predictors"
         faults.append(((seen.sum(1) < p).any(1), Status.NOT_IDENTIFIED, words))
-        X = design.X if many.X is None else many.X[part]
+        X = design.X
         # One predictor without zeros, as the intercept, is identified wherever it is observed.
         if p > 1 or not X.all():
             words = "the predictors are collinear in the rows where an outcome is observed"

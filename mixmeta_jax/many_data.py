@@ -6,24 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax.arrays import Array, is_jax
+from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.data.collinearity import refuse_collinear
 from mixmeta_jax.data.columns import missing_rows, refuse_infinite, row_label
-from mixmeta_jax.design.design import Array, Blocks, Design, orthonormal_basis, spanning_blocks
 from mixmeta_jax.data.formula import columns_of
 from mixmeta_jax.data.frame import crossed, random_levels
 from mixmeta_jax.data.grouping import parse_random
-from mixmeta_jax.design.layout import Layout, build_layout
 from mixmeta_jax.data.matrices import correlations, triangle_size, xpnd
 from mixmeta_jax.data.model_matrix import build_matrix
 from mixmeta_jax.data.rows import as_pandas, offset_values
 from mixmeta_jax.data.within_study import WithinStudy, within_study
+from mixmeta_jax.design.design import Blocks, Design, orthonormal_basis, spanning_blocks
+from mixmeta_jax.design.layout import Layout, build_layout
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.lane_data import ManyData
-from mixmeta_jax.covariance.catalogue import resolve_structures
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class ManyModel:
 
     Attributes
     ----------
-    many
-        The data.
+    design
+        The data, with a leading axis of the data sets where they differ.
     coef_names, level_names, random_names
         Names of the coefficients, of the levels, and of the random effects of each level.
     random
@@ -42,7 +41,7 @@ class ManyModel:
         What was subtracted from the outcomes, shape (1 or B, n or 1, k or 1).
     """
 
-    many: ManyData
+    design: Design
     coef_names: list[str]
     level_names: list[str]
     random_names: list[list[str]]
@@ -63,7 +62,7 @@ def many_model(
 ) -> ManyModel:
     """Read the arguments of `fit_many`."""
     values = _outcomes(y)
-    S = np.asarray(S) if isinstance(S, jax.Array) else S
+    S = np.asarray(S) if is_jax(S) else S
     B, n, k = values.shape
     table = pd.DataFrame(index=pd.RangeIndex(n)) if data is None else as_pandas(data)
     if len(table) != n:
@@ -93,11 +92,11 @@ def many_model(
         within = WithinStudy(np.broadcast_to(np.eye(k), (n, k, k)), None)
     layout, errors = arranged(within, codes, dims, (n, k))
     design = Design(
-        y=np.zeros((n, k)),
+        y=values,
         X=np.asarray(fixed.values, float),
-        S=errors,
+        S=errors if own is None else own,
         Z=tuple(np.asarray(level.Z, float) for level in levels),
-        mask=ever,
+        mask=ever if same else np.isfinite(values),
         basis=orthonormal_basis(np.asarray(fixed.values, float)),
         groups=np.stack(codes, axis=1),
         structures=structures,
@@ -105,7 +104,7 @@ def many_model(
         complete=bool(seen.all()),
     )
     return ManyModel(
-        ManyData(design, values, own, same),
+        design,
         crossed(names, fixed.names),
         [level.name for level in levels],
         [crossed(names, level.z_names) for level in levels],
@@ -165,7 +164,7 @@ def _shift(offset: Any, table: pd.DataFrame, B: int, n: int, k: int) -> np.ndarr
     """The offset, shape (1 or B, n or 1, k or 1), none of it missing."""
     if offset is None:
         return np.zeros((1, 1, 1))
-    if isinstance(offset, (np.ndarray, jax.Array)):
+    if isinstance(offset, np.ndarray) or is_jax(offset):
         values = np.asarray(offset, float)
         if k == 1 and values.shape == (B, n):
             values = values[:, :, None]

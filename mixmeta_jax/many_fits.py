@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,12 +14,13 @@ import pandas as pd
 
 from mixmeta_jax.checks import LIKELIHOOD_METHODS, check_method
 from mixmeta_jax.control import Control, as_control
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.batch import chunk_size, fit_lanes
+from mixmeta_jax.estimation.batch import chunk_size, fit_batch
 from mixmeta_jax.estimation.jobs import ManyEstimates
-from mixmeta_jax.estimation.lane_data import ManyData
-from mixmeta_jax.estimation.lane_outputs import lane_blups, lane_Q
-from mixmeta_jax.estimation.moment_lanes import fit_moment_lanes
+from mixmeta_jax.estimation.moment_batch import fit_moment_batch
+from mixmeta_jax.inference.effects import predicted_outcomes
+from mixmeta_jax.inference.fixed_effects import fixed_effects
 from mixmeta_jax.many_checks import check_shared_pattern, check_single_settings, sound_members
 from mixmeta_jax.many_data import ManyModel, many_model
 from mixmeta_jax.moment_fit import VARIANCE_ONLY
@@ -205,11 +206,11 @@ def fit_many(
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size must be None or a whole number, not {batch_size!r}.")
     model = many_model(y, S, formula, random, data, bscov, Psi_fix, rho, offset)
-    check_method(method, model.many.design.k)
+    check_method(method, model.design.k)
     if method not in LIKELIHOOD_METHODS:
         _check_moments(model, method)
-    if method != "fixed" and model.many.same_pattern:
-        check_shared_pattern(model.many, model.level_names)
+    if method != "fixed" and model.design.mask.ndim == 2:
+        check_shared_pattern(model.design, model.level_names)
     return fit_model(model, method, settings, returns, batch_size, progress)
 
 
@@ -222,29 +223,27 @@ def fit_model(
     progress: bool = True,
 ) -> ManyFits:
     """`fit_many` from where its arguments have been read."""
-    many = model.many
-    if method == "fixed":
-        many = replace(many, design=many.design.without_levels(), Z=None)
-    members, status, reason = sound_members(many, method)
+    design = model.design.without_levels() if method == "fixed" else model.design
+    members, status, reason = sound_members(design, method)
     wanted = {*returns, "Psi"} if "blup" in returns else returns
-    with progress_bar(len(many.y), progress and len(many.y) >= LONG_WORK) as tick:
-        tick(len(many.y) - len(members))
+    with progress_bar(design.n_sets, progress and design.n_sets >= LONG_WORK) as tick:
+        tick(design.n_sets - len(members))
         if not len(members):
-            found = ManyEstimates.empty(many, wanted)
+            found = ManyEstimates.empty(design, wanted)
         elif method in LIKELIHOOD_METHODS:
-            found = fit_lanes(many, members, method, control, batch_size, tick, wanted)
+            found = fit_batch(design, members, method, control, batch_size, tick, wanted)
         else:
-            found = fit_moment_lanes(
-                many, members, method, control, reason, batch_size, tick, wanted
+            found = fit_moment_batch(
+                design, members, method, control, reason, batch_size, tick, wanted
             )
     unsound = status >= 0
     found.status[unsound] = status[unsound]
     more = {}
     try:
         if "blup" in returns:
-            more["blup"] = _blups(model, many, found, batch_size)
+            more["blup"] = _blups(model, design, found, batch_size)
         if "Q" in returns or "I2" in returns:
-            more |= _heterogeneity(many, members, batch_size)
+            more |= _heterogeneity(design, members, batch_size)
     except KeyboardInterrupt:
         warnings.warn(
             "The run was interrupted before the BLUPs and Q were there: what is missing of them "
@@ -255,28 +254,37 @@ def fit_model(
 
 
 def _blups(
-    model: ManyModel, many: ManyData, found: ManyEstimates, batch_size: int | None
+    model: ManyModel, design: Design, found: ManyEstimates, batch_size: int | None
 ) -> np.ndarray:
-    fitted = np.flatnonzero(np.isfinite(found.beta).all(1))
-    values = np.full(many.y.shape, np.nan)
-    Psi = found.Psi or ()
-    size = chunk_size(many, batch_size, max(1, len(fitted)))
-    for part, predicted in lane_blups(many, fitted, found.beta, Psi, size):
-        values[part] = predicted
+    members = np.flatnonzero(np.isfinite(found.beta).all(1))
+    values = np.full(design.y.shape, np.nan)
+    for part, own in _chunks(design, members, batch_size):
+        Psi = [P[part] for P in found.Psi or ()]
+        values[part] = predicted_outcomes(own, found.beta[part], Psi)
     return values + model.offset
 
 
 def _heterogeneity(
-    many: ManyData, members: np.ndarray, batch_size: int | None
+    design: Design, members: np.ndarray, batch_size: int | None
 ) -> dict[str, np.ndarray]:
-    Q, I2 = np.full((2, len(many.y)), np.nan)
-    size = chunk_size(many, batch_size, max(1, len(members)))
-    for part, own, df in lane_Q(many, members, size):
-        excess = np.maximum(0.0, own - df)
-        share = np.divide(excess, own, out=np.zeros_like(own), where=excess > 0)
-        Q[part] = own
+    Q, I2 = np.full((2, design.n_sets), np.nan)
+    for part, own in _chunks(design, members, batch_size):
+        Q[part] = fixed_effects(own).Q
+        df = own.mask.sum((-2, -1)) - own.p * own.k
+        excess = np.maximum(0.0, Q[part] - df)
+        share = np.divide(excess, Q[part], out=np.zeros(len(part)), where=excess > 0)
         I2[part] = np.where(df > 0, 100 * share, np.nan)
     return {"Q": Q, "I2": I2}
+
+
+def _chunks(
+    design: Design, members: np.ndarray, batch_size: int | None
+) -> Iterator[tuple[np.ndarray, Design]]:
+    """The members in turn, and their design."""
+    size = chunk_size(design, batch_size, max(1, len(members)))
+    for first in range(0, len(members), size):
+        part = members[first : first + size]
+        yield part, design.taken(part)
 
 
 def many_result(
@@ -334,7 +342,7 @@ def _checked_returns(returns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_moments(model: ManyModel, method: str) -> None:
-    design = model.many.design
+    design = model.design
     alone = model.random is None and not isinstance(design.S, tuple)
     one_variance = design.k == 1 and design.structures[0].name in VARIANCE_ONLY
     if not alone or not (one_variance or design.structures[0].name == "unstr"):

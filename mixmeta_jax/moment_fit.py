@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mixmeta_jax.control import Control
-from mixmeta_jax.design.design import Design
 from mixmeta_jax.data.frame import ModelFrame
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import Estimate
 from mixmeta_jax.estimation.moments import moment_estimate
@@ -62,5 +60,4 @@ def fit_moments(frame: ModelFrame, design: Design, method: str, control: Control
         n_iter=found.n_iter,
         gradient_norm=float("nan"),
         status=status if found.converged else Status.MAX_ITER,
-        information=np.zeros((0, 0)),
     )

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import tables
-from mixmeta_jax.design.design import design_from_frame
 from mixmeta_jax.data.frame import ModelFrame
 from mixmeta_jax.data.rows import as_pandas, offset_columns, offset_values
+from mixmeta_jax.design.design import design_from_frame
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fitted_model import FittedModel
 from mixmeta_jax.inference.posterior import Posterior, posterior

@@ -8,11 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from mixmeta_jax.control import Control, as_control
-from mixmeta_jax.design.design import Design, orthonormal_basis
 from mixmeta_jax.data.within_study import WithinStudy
+from mixmeta_jax.design.design import Design, orthonormal_basis
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.jobs import ManyEstimates
-from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.fit import Fit
 from mixmeta_jax.many_checks import sound_members
 from mixmeta_jax.many_data import ManyModel, arranged
@@ -41,12 +40,17 @@ def refit(fit: Fit, y: np.ndarray, X: np.ndarray | None = None, progress: bool =
     """
     design, seen = fit.design, np.isfinite(y)
     layout, S = arranged(fit.frame.within, list(design.groups.T), design.dims, y.shape[1:])
-    complete = bool(seen.all())
-    # Predictors of each data set need the pattern of each.
-    same = complete if X is not None else bool((seen == seen[:1]).all())
-    empty = np.zeros_like(design.y)
-    design = replace(design, y=empty, S=S, mask=seen.any(0), layout=layout, complete=complete)
-    return _fits(fit, ManyData(design, y, None, same, X), progress)
+    same = bool((seen == seen[:1]).all())
+    design = replace(
+        design,
+        y=y,
+        X=design.X if X is None else X,
+        S=S,
+        mask=seen[0] if same else seen,
+        layout=layout,
+        complete=bool(seen.all()),
+    )
+    return _fits(fit, design, progress)
 
 
 def resample(fit: Fit, drawn: np.ndarray, progress: bool = True) -> ManyFits:
@@ -60,7 +64,7 @@ def resample(fit: Fit, drawn: np.ndarray, progress: bool = True) -> ManyFits:
     return _one_by_one(fit, members, drawn, progress)
 
 
-def _in_slots(design: Design, members: Sequence[np.ndarray], drawn: np.ndarray) -> ManyData:
+def _in_slots(design: Design, members: Sequence[np.ndarray], drawn: np.ndarray) -> Design:
     """Drawn groups of rows without further ties, each in a slot as long as the longest of them."""
     B, m = drawn.shape
     r = max(map(len, members))
@@ -75,20 +79,17 @@ def _in_slots(design: Design, members: Sequence[np.ndarray], drawn: np.ndarray) 
     S = design.S[row]
     codes = [np.repeat(np.arange(m), r), np.arange(m * r)][: design.groups.shape[1]]
     layout, _ = arranged(WithinStudy(S[0], None), codes, design.dims, y.shape[1:])
-    slots = replace(
+    return replace(
         design,
-        y=np.zeros_like(y[0]),
-        X=design.X[row[0]],
-        S=S[0],
-        Z=tuple(Z[row[0]] for Z in design.Z),
-        mask=seen.any(0),
+        y=y,
+        X=design.X[row],
+        S=S,
+        Z=tuple(Z[row] for Z in design.Z),
+        mask=seen,
         groups=np.stack(codes, axis=1),
         layout=layout,
         complete=bool(seen.all()),
     )
-    Z = tuple(Z[row] for Z in design.Z)
-    # Predictors of each data set need the pattern of each.
-    return ManyData(slots, y, S, slots.complete, design.X[row], Z)
 
 
 def _one_by_one(
@@ -96,14 +97,14 @@ def _one_by_one(
 ) -> ManyFits:
     """Draws in which S or inner levels tie rows differently: every one by itself."""
     own = fit.design.without_levels() if fit.method == "fixed" else fit.design
-    many = ManyData(own, np.broadcast_to(own.y, (len(drawn), *own.y.shape)), None, True)
-    found = ManyEstimates.empty(many, RETURNS)
+    own = replace(own, y=np.broadcast_to(own.y, (len(drawn), *own.y.shape)))
+    found = ManyEstimates.empty(own, RETURNS)
     reason = np.full(len(drawn), "", dtype=object)
     try:
         with progress_bar(len(drawn), progress) as tick:
             for b, groups in enumerate(drawn):
                 design = _drawn(fit, [members[g] for g in groups])
-                alone = ManyData(design, design.y[None], None, True, design.X[None])
+                alone = replace(design, y=design.y[None], X=design.X[None])
                 _, status, words = sound_members(alone, fit.method)
                 found.status[b], reason[b] = status[0], words[0]
                 if status[0] < 0:
@@ -114,7 +115,7 @@ def _one_by_one(
                 tick(1)
     except KeyboardInterrupt:
         found.withdraw(np.flatnonzero(found.status < 0))
-    return many_result(_named(fit, many), found, {"reason": reason}, fit.method, RETURNS)
+    return many_result(_named(fit, own), found, {"reason": reason}, fit.method, RETURNS)
 
 
 def _drawn(fit: Fit, members: Sequence[np.ndarray]) -> Design:
@@ -153,8 +154,8 @@ def _drawn(fit: Fit, members: Sequence[np.ndarray]) -> Design:
     )
 
 
-def _fits(fit: Fit, many: ManyData, progress: bool) -> ManyFits:
-    return fit_model(_named(fit, many), fit.method, _settings(fit), RETURNS, None, progress)
+def _fits(fit: Fit, design: Design, progress: bool) -> ManyFits:
+    return fit_model(_named(fit, design), fit.method, _settings(fit), RETURNS, None, progress)
 
 
 def _settings(fit: Fit) -> Control:
@@ -162,8 +163,8 @@ def _settings(fit: Fit) -> Control:
     return replace(as_control(fit.arguments["control"]), start=None, mesh=None, verbose=False)
 
 
-def _named(fit: Fit, many: ManyData) -> ManyModel:
+def _named(fit: Fit, design: Design) -> ManyModel:
     frame = fit.frame
     names = [level.name for level in frame.levels]
     effects = [frame.random_names(level) for level in range(len(names))]
-    return ManyModel(many, frame.coef_names(), names, effects, frame.random)
+    return ManyModel(design, frame.coef_names(), names, effects, frame.random)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.design.design import Design
 from mixmeta_jax.data.frame import random_levels
 from mixmeta_jax.data.grouping import parse_random
 from mixmeta_jax.data.rows import as_pandas
 from mixmeta_jax.data.within_study import WithinStudy, within_study
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.draws import draws, semidefinite_root
+from mixmeta_jax.errors import InputError
 
 Errors = Sequence[tuple[np.ndarray, np.ndarray]]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mixmeta_jax.errors import InputError
 from mixmeta_jax.covariance.autoregressive import (
     AR1,
     ContinuousAR1,
@@ -21,6 +20,7 @@ from mixmeta_jax.covariance.structures import (
     Identity,
     Unstructured,
 )
+from mixmeta_jax.errors import InputError
 
 STRUCTURES: dict[str, Any] = {
     structure.name: structure

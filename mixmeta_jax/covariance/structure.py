@@ -139,12 +139,15 @@ class Structure:
         """The same for B data sets: shape (d, B) in, (n_θ, B) out."""
         if self.closed:
             return self.starts(variances)
-        if namespace(variances) is np:
-            sets = [self.starts(own) for own in variances.T]
-            return [np.stack(own, -1) for own in zip(*sets, strict=True)]
+        if variances.shape[1] == 1:
+            return [start[:, None] for start in self.starts(variances[:, 0])]
         import jax
 
-        return jax.vmap(self.starts, -1, -1)(variances)
+        traced = jax.vmap(self.starts, -1, -1)
+        if namespace(variances) is not np:
+            return traced(variances)
+        with jax.enable_x64(True):
+            return [np.asarray(start) for start in jax.jit(traced)(variances)]
 
     def ordered(self, order: np.ndarray) -> Structure:
         """The same structure with parameters for another order of the random effects.

@@ -6,7 +6,6 @@ given matrix, `maps` the maps from parameters to matrices that they share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 

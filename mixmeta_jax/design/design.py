@@ -8,7 +8,6 @@ batched and differentiated; ``tensors.arrange`` puts them into the padded tensor
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -78,7 +77,9 @@ class Design:
         """Number of data sets."""
         held = (self.y, self.X, self.mask, *self.Z)
         units = () if isinstance(self.S, tuple) else (self.S,)
-        lengths = [a.shape[0] for a in held if a.ndim == 3] + [a.shape[0] for a in units if a.ndim == 4]
+        lengths = [a.shape[0] for a in held if a.ndim == 3] + [
+            a.shape[0] for a in units if a.ndim == 4
+        ]
         return max(lengths, default=1)
 
     @property
@@ -119,6 +120,20 @@ class Design:
             S=self.S if isinstance(self.S, tuple) else own(self.S, 4),
             Z=tuple(own(Z, 3) for Z in self.Z),
             mask=own(self.mask, 3),
+        )
+
+    def one(self, member: int) -> Design:
+        """The design of one of the data sets, by itself."""
+        own = self.taken(np.array([member]))
+        mask = own.mask[0] if own.mask.ndim == 3 else own.mask
+        return replace(
+            own,
+            y=own.y[0] if own.y.ndim == 3 else own.y,
+            X=own.X[0] if own.X.ndim == 3 else own.X,
+            S=own.S[0] if not isinstance(own.S, tuple) and own.S.ndim == 4 else own.S,
+            Z=tuple(Z[0] if Z.ndim == 3 else Z for Z in own.Z),
+            mask=mask,
+            complete=bool(mask.all()),
         )
 
     def without_levels(self) -> Design:

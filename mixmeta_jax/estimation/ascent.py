@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, mapped, namespace, tree
+from mixmeta_jax.arrays import Array, cond, mapped, namespace, tree
 from mixmeta_jax.design.tensors import Tensors
 from mixmeta_jax.estimation.newton import (
     NOWHERE,
@@ -109,7 +109,16 @@ def ascend(
     others = None
     if without:
         kept = _kept_parameters(tuple(slope.shape[2] for slope in slopes))
-        others = xp.stack([_value(path.theta * own, data, restricted) for own in kept]) + rest
+
+        def values(theta: Array) -> Array:
+            return xp.stack([_value(theta * own, data, restricted) for own in kept]) + rest
+
+        def nothing(theta: Array) -> Array:
+            return xp.full((len(kept), theta.shape[1]), np.nan)
+
+        # Only of paths that do not look for another maximum than one that is known.
+        unknown = True if problem.known is None else xp.isnan(problem.known[0]).any()
+        others = cond(xp, unknown, values, nothing, path.theta)
     return Ends(path, value + rest, Psi, at.beta + centre, covariance_of(at), verdict, others)
 
 
@@ -144,5 +153,5 @@ def nothing_known(dims: tuple[int, ...], B: int) -> tuple[np.ndarray, ...]:
 
 
 def taken(tree: Any, chosen: Any) -> Any:
-    """Some of the paths of a tree of numpy's arrays."""
-    return mapped(lambda leaf: np.take(leaf, chosen, -1), tree)
+    """Some of the paths of a tree of arrays."""
+    return mapped(lambda leaf: namespace(leaf, chosen).take(leaf, chosen, -1), tree)

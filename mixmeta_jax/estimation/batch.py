@@ -1,11 +1,11 @@
-"""Many data sets of one shape: chunks of lanes, in rounds, over all cores and devices.
+"""Many data sets of one shape: chunks of paths, in rounds, over all cores and devices.
 
-A chunk of lanes climbs until a quarter of it is left running; what is left over from several chunks
+A chunk of paths climbs until a quarter of it is left running; what is left over from several chunks
 is joined to new full ones, so that a handful of compilations and no waiting for the slowest serve
-any number of data sets. All lanes climb from the start that `start` thinks best. Those that end
-where the likelihood may have another maximum, at a bound with several parameters, climb from the
-other starts too, and the highest end is kept; those that end at a saddle leave it along the
-direction of ascent; those that still have not converged are handed to `estimator.fit_design`.
+any number of data sets. All climb from the start that `start` thinks best. Those that end where the
+likelihood may have another maximum, at a bound with several parameters, climb from the other starts
+too, and the highest end is kept; those that end at a saddle leave it along the direction of ascent;
+those that still have not converged are handed to `estimator.fit_design`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,36 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
 
+from mixmeta_jax.arrays import register_trees
 from mixmeta_jax.control import Control
+from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.tensors import of_members, shared_by_all
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.estimator import CLEARLY, ESCAPES, SEVERAL_SIZE, fit_design
+from mixmeta_jax.estimation.ascent import nothing_known, taken
+from mixmeta_jax.estimation.estimator import SEVERAL_SIZE, fit_design
+from mixmeta_jax.estimation.executors import AtOnce, Compiled, by_numpy, shape_of
 from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, Pool, full_chunk, joined, ready
-from mixmeta_jax.estimation.lane_data import ManyData, lane_arrays, shared_tensors
-from mixmeta_jax.estimation.lane_starts import lane_restarts, lane_starts
-from mixmeta_jax.estimation.lanes import JOINED, RUNNING, climb, departure, solve
-from mixmeta_jax.estimation.restarts import FEW_PARAMETERS, worth_restarting
+from mixmeta_jax.estimation.newton import JOINED, RUNNING, Problem, departure
+from mixmeta_jax.estimation.restarts import FEW_PARAMETERS, is_rugged, may_restart, restarts
+from mixmeta_jax.estimation.search import ESCAPES, clearly_above
+from mixmeta_jax.estimation.start import (
+    natural_units,
+    starting_parameters,
+    starting_variances,
+)
+from mixmeta_jax.likelihood.information import is_exact
 from mixmeta_jax.status import Status
 
 CACHE_BYTES = 2**21
 """What the whitened columns of a chunk may take: an evaluation holds several times as much."""
 
-MOST_LANES, FEWEST_LANES = 4096, 32
-"""Lanes of a chunk, whatever fits: with fewer than these the calls cost more than the numbers."""
+MOST_PATHS, FEWEST_PATHS = 4096, 32
+"""Paths of a chunk, whatever fits: with fewer than these the calls cost more than the numbers."""
 
 IMPRECISE = 1e-9
-"""Gradient above which a lane has stopped at its rounding. Where random effects are many orders
+"""Gradient above which a path has stopped at its rounding. Where random effects are many orders
 larger than errors the estimator of single fits, whose data are `shifted`, rounds less."""
 
 RESTARTED_AT_ONCE = 4096
@@ -45,8 +54,8 @@ RESTARTED_AT_ONCE = 4096
 more, fewer, since both the restarts and the numbers of a path grow with the parameters."""
 
 
-def fit_lanes(
-    many: ManyData,
+def fit_batch(
+    design: Design,
     members: np.ndarray,
     method: str,
     control: Control,
@@ -58,7 +67,7 @@ def fit_lanes(
 
     Parameters
     ----------
-    many
+    design
         The data sets.
     members
         Which of them to fit; the others keep NaN and the status INTERRUPTED.
@@ -67,19 +76,19 @@ def fit_lanes(
     control
         Settings.
     batch_size
-        Lanes in a chunk; None for as many as fit a core's cache.
+        Paths in a chunk; None for as many as fit a core's cache.
     tick
         Called with the number of data sets that are done since.
     wanted
         Which of the `LARGE` estimates to keep.
     """
-    size = chunk_size(many, batch_size, len(members))
-    run = _Run(many, method, control, size, wanted)
+    run = _Run(design, len(members), method, control, batch_size, wanted)
     try:
-        if method == "fixed" or sum(many.design.n_parameters) == 0:
-            run.solve_all(members, tick)
-        else:
-            run.climb_all(members, tick)
+        with np.errstate(all="ignore"):
+            if method == "fixed" or sum(design.n_parameters) == 0:
+                run.solve_all(members, tick)
+            else:
+                run.climb_all(members, tick)
     except KeyboardInterrupt:
         # What has been stored is done, unless more of it was to be followed.
         run.found.withdraw(np.flatnonzero(run.open > 0))
@@ -87,72 +96,93 @@ def fit_lanes(
     return run.found
 
 
-def chunk_size(many: ManyData, batch_size: int | None, B: int) -> int:
+def chunk_size(design: Design, batch_size: int | None, B: int) -> int:
     """Data sets in a chunk: ``batch_size``, or as many as fit a core's cache."""
     if batch_size is not None:
         return max(1, min(batch_size, B))
-    columns = 1 + many.n_coefficients + sum(many.design.dims)
-    places = sum(bucket.rows.size for bucket in many.design.layout.buckets) * many.design.k
+    columns = 1 + design.p * design.k + sum(design.dims)
+    places = sum(bucket.rows.size for bucket in design.layout.buckets) * design.k
     fitting = CACHE_BYTES // (8 * columns * places)
     size = 1 << max(0, int(fitting).bit_length() - 1)
     # Every core gets something to do.
-    share = -(-B // max(os.cpu_count() or 1, len(jax.local_devices())))
-    return int(max(min(size, MOST_LANES, share), min(FEWEST_LANES, B)))
+    share = -(-B // (os.cpu_count() or 1))
+    return int(max(min(size, MOST_PATHS, share), min(FEWEST_PATHS, B)))
 
 
 class _Run:
-    """The state of one call: results, devices and what all lanes share."""
+    """The state of one call: results, executors and what all data sets share."""
 
     def __init__(
-        self, many: ManyData, method: str, control: Control, size: int, wanted: Collection[str]
+        self,
+        design: Design,
+        count: int,
+        method: str,
+        control: Control,
+        batch_size: int | None,
+        wanted: Collection[str],
     ):
-        self.many, self.method, self.control, self.size = many, method, control, size
-        self.found = ManyEstimates.empty(many, wanted)
-        self.devices = jax.local_devices()
-        with jax.enable_x64(True):
-            shared = shared_tensors(many)
-            self.shared = [jax.device_put(shared, device) for device in self.devices]
-        self.workers = max(len(self.devices), os.cpu_count() or 1)
+        self.design, self.method, self.control = design, method, control
+        self.size = chunk_size(design, batch_size, count)
+        self.restricted = method == "reml"
+        self.found = ManyEstimates.empty(design, wanted)
+        self.P = design.p * design.k
+        shared = shared_by_all(design)
+        self.exact = is_exact(shared, self.restricted)
+        shape = shape_of(design, method, self.size)
+        self.at_once = by_numpy(design, control, shape, count)
+        self.devices: list[Any] = [None]
+        self.shared: list[Any] = [shared]
+        self.workers = 1
+        if not self.at_once:
+            self.devices, self.shared = _on_devices(shared)
+            self.workers = max(len(self.devices), os.cpu_count() or 1)
+        self.shape = shape
         self.turn = 0
         # Paths of each data set that are still to be followed, beside its first.
-        self.open = np.zeros(len(many.y), int)
+        self.open = np.zeros(design.n_sets, int)
         self.lock = threading.Lock()
         own_choice = control.start is None and control.n_starts is None
-        small = np.asarray(many.design.mask).sum() <= SEVERAL_SIZE
+        seen = design.mask.any(0) if design.mask.ndim == 3 else design.mask
+        small = seen.sum() <= SEVERAL_SIZE
+        model = design.structures, design.dims
         # Single fits of such models are restarted inside too.
-        self.restarted = own_choice and small and worth_restarting(many.design, Status.CONVERGED)
+        self.restarted = own_choice and small and bool(model[0]) and _always_restarted(*model)
 
     def chunks(self, members: np.ndarray) -> Iterator[np.ndarray]:
         """The members, a chunk at a time."""
         for first in range(0, len(members), self.size):
             yield members[first : first + self.size]
 
-    def next_device(self) -> int:
-        """Devices in turn."""
+    def executor(self, members: np.ndarray) -> AtOnce | Compiled:
+        """Who executes the numbers of some data sets; devices in turn."""
         with self.lock:
             self.turn += 1
-            return self.turn % len(self.devices)
+            where = self.turn % len(self.devices)
+        tensors = of_members(self.shared[where], self.design, members)
+        if self.at_once:
+            return AtOnce(tensors, self.shape)
+        return Compiled(tensors, self.devices[where])
+
+    def padded(self, part: np.ndarray) -> np.ndarray:
+        """Members filled up to the length of a chunk, where programs are to be shared."""
+        return part if self.at_once else np.resize(part, self.size)
 
     # Nothing to iterate
 
     def solve_all(self, members: np.ndarray, tick: Callable[[int], None]) -> None:
         """Coefficients where there is nothing to iterate."""
-        theta = np.zeros((0, self.size))
 
         def one(part: np.ndarray) -> tuple[np.ndarray, Any]:
-            padded = np.resize(part, self.size)
-            with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-                where = self.next_device()
-                data = jax.device_put((theta, lane_arrays(self.many, padded)), self.devices[where])
-                solved = solve(data[0], self.shared[where], data[1], method=self.method)
-                return part, jax.device_get(solved)
+            padded = self.padded(part)
+            theta = np.zeros((0, len(padded)))
+            return part, self.executor(padded).solution(theta, restricted=self.restricted)
 
         with Pool(self.workers) as pool:
             for part, (value, beta, V, Psi) in pool.map(one, self.chunks(members)):
                 keep = np.arange(len(part))
-                finite = np.isfinite(value[keep])
-                status = np.where(finite, Status.CONVERGED, Status.NOT_FINITE)
-                self._store(part, keep, value, beta, V, theta, Psi, np.resize(status, self.size))
+                status = np.where(np.isfinite(value), Status.CONVERGED, Status.NOT_FINITE)
+                theta = np.zeros((0, len(value)))
+                self._store(part, keep, value, beta, V, theta, Psi, status)
                 self.found.gradient_norm[part] = 0.0
                 tick(len(part))
 
@@ -167,8 +197,9 @@ class _Run:
         Psi: Sequence[np.ndarray],
         status: np.ndarray,
     ) -> None:
-        """The lanes ``keep`` are the estimates of ``members``."""
-        basis = np.kron(self.many.design.basis, np.eye(self.many.design.k))
+        """The paths ``keep`` are the estimates of ``members``."""
+        basis = np.kron(self.design.basis, np.eye(self.design.k))
+        V, beta = (np.broadcast_to(a, (*a.shape[:-1], len(value))) for a in (V, beta))
         vcov = basis @ np.moveaxis(V[..., keep], -1, 0) @ basis.T
         vcov = 0.5 * (vcov + np.swapaxes(vcov, 1, 2))
         matrices = [np.moveaxis(P[..., keep], -1, 0) for P in Psi]
@@ -183,7 +214,7 @@ class _Run:
         """Every member, as many at a time as their further paths leave memory for."""
         step = len(members)
         if self.restarted:
-            n = sum(self.many.design.n_parameters)
+            n = sum(self.design.n_parameters)
             step = int(RESTARTED_AT_ONCE * min(1, FEW_PARAMETERS / n))
         for first in range(0, len(members), max(1, step)):
             self._climb_some(members[first : first + step], tick)
@@ -216,14 +247,21 @@ class _Run:
 
     def _begin(self, part: np.ndarray) -> Callable[[], Job]:
         def make() -> Job:
-            scales, starts, units = lane_starts(self.many, part, self.size)
-            lanes = departure(starts[0], self.many.n_coefficients)
-            return Job(part, lanes, units, scales, starts, self._nothing_known(len(part)))
+            scales, starts, units = self._starts(part)
+            known = nothing_known(self.design.dims, len(part))
+            path = departure(starts[0], self.P, self.exact)
+            return Job(part, path, units, scales, starts, known)
 
         return make
 
-    def _nothing_known(self, b: int) -> list[np.ndarray]:
-        return [np.full((d, d, b), np.nan) for d in self.many.design.dims]
+    def _starts(self, part: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+        """Scales (d, b) of each level, starts (n_starts, n_θ, b), and units (n_θ, b)."""
+        b = len(part)
+        with np.errstate(all="ignore"):
+            scales = starting_variances(self.design.taken(part))
+            scales = tuple(np.broadcast_to(scale, (len(scale), b)) for scale in scales)
+            starts = starting_parameters(self.design.structures, scales)
+            return scales, starts, natural_units(starts)
 
     def _follow(self, makers: Iterable[Callable[[], Job]], sink: Callable[[Job], None]) -> None:
         """Run jobs to their ends, compacting what is left between rounds."""
@@ -250,78 +288,60 @@ class _Run:
                 done, flying = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
                     job = future.result()
-                    running = job.lanes.phase == RUNNING
+                    running = job.path.phase == RUNNING
                     if running.any():
-                        left.append(replace(job, stop=None).taken(np.flatnonzero(running)))
+                        left.append(replace(job, ends=None).taken(np.flatnonzero(running)))
                     if not running.all():
                         sink(job.taken(np.flatnonzero(~running)) if running.any() else job)
 
     def _round(self, maker: Callable[[], Job], few: int) -> Job:
-        """One call of the compiled loop."""
-        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-            job = maker()
-            b = len(job.members)
-            padded = job
-            if b < self.size:
-                padded = job.taken(np.resize(np.arange(b), self.size))
-                # Lanes that only fill the chunk have ended before they begin.
-                padded.lanes.phase[b:] = -1
-            where = self.next_device()
-            data = jax.device_put(
-                (
-                    padded.lanes,
-                    lane_arrays(self.many, padded.members),
-                    padded.units,
-                    [scale.T for scale in padded.scales],
-                    padded.known,
-                ),
-                self.devices[where],
-            )
-            stop = climb(
-                data[0],
-                self.shared[where],
-                data[1],
-                data[2],
-                data[3],
-                data[4],
-                self.control.max_iter,
-                self.control.gradient_tol,
-                min(few, b // 2),
-                restricted=self.method == "reml",
-            )
-            stop = jax.device_get(stop)
-            if b < self.size:
-                stop = jax.tree.map(lambda leaf: leaf[..., :b], stop)
-            return replace(job, lanes=stop.lanes, stop=replace(stop, lanes=None))
+        """One climb, until few paths are running."""
+        job = maker()
+        b = len(job.members)
+        padded = job
+        if b < self.size and not self.at_once:
+            padded = job.taken(np.resize(np.arange(b), self.size))
+            # Paths that only fill the chunk have ended before they begin.
+            padded.path.phase[b:] = -1
+        problem = Problem(
+            padded.units,
+            padded.scales,
+            padded.known,
+            self.control.max_iter,
+            self.control.gradient_tol,
+            min(few, b // 2),
+        )
+        ends = self.executor(padded.members).ascend(
+            padded.path, problem, restricted=self.restricted, shift=False, without=True
+        )
+        if b < self.size and not self.at_once:
+            ends = taken(ends, np.arange(b))
+        return replace(job, path=ends.path, ends=ends)
 
     def _conclude(
         self, ended: Job, tick: Callable[[int], None], troubled: list[int], attempt: int
     ) -> list[Job]:
         """Keep what is higher than before; the jobs that go on from there."""
-        stop, members = ended.stop, ended.members
+        ends, path, members = ended.ends, ended.path, ended.members
         if attempt > 0:
             np.subtract.at(self.open, members, 1)
-        lanes = ended.lanes
         # A path that has joined a maximum ends below it.
-        value = np.where(lanes.phase == JOINED, -np.inf, lanes.at.value + stop.constant)
-        verdict = stop.verdict
+        value = np.where(path.phase == JOINED, -np.inf, ends.loglik)
+        verdict = ends.verdict
         before = self.found.loglik[members]
-        np.add.at(self.found.n_iter, members, lanes.n_iter)  # several paths of one data set
-        with np.errstate(invalid="ignore"):
-            higher = np.isnan(before) | (value > before + 1e-9 * (1 + np.abs(before)))
+        np.add.at(self.found.n_iter, members, path.n_iter)  # several paths of one data set
+        higher = np.isnan(before) | (value > clearly_above(before))
         order = np.lexsort((value, members))
         last = np.append(members[order][1:] != members[order][:-1], True)
         best = np.zeros(len(members), bool)
         best[order[last]] = True
         keep = np.flatnonzero(higher & best)
         kept = members[keep]
-        beta = lanes.at.beta + stop.centre
-        V = lanes.at.V
-        self._store(kept, keep, value, beta, V, lanes.theta, stop.Psi, verdict.status)
-        self.found.gradient_norm[kept] = lanes.norm[keep]
+        self._store(kept, keep, value, ends.beta, ends.V, path.theta, ends.Psi, verdict.status)
+        self.found.gradient_norm[kept] = path.norm[keep]
         if attempt == 0:
             tick(len(members))
-        imprecise = (verdict.status[keep] == Status.MAX_ITER) | (lanes.norm[keep] > IMPRECISE)
+        imprecise = (verdict.status[keep] == Status.MAX_ITER) | (path.norm[keep] > IMPRECISE)
         lost = kept[imprecise]
         troubled.extend(lost.tolist())
         self.open[lost] += 1
@@ -334,11 +354,9 @@ class _Run:
         elif len(saddle):
             part = ended.taken(saddle)
             for side in (1.0, -1.0):
-                theta = (
-                    lanes.theta[:, saddle] + side * 0.1 * 2.0**attempt * verdict.ascent[:, saddle]
-                )
-                fresh = departure(theta, self.many.n_coefficients)
-                unknown = self._nothing_known(len(saddle))
+                step = side * 0.1 * 2.0**attempt * verdict.ascent[:, saddle]
+                fresh = departure(path.theta[:, saddle] + step, self.P, self.exact)
+                unknown = nothing_known(self.design.dims, len(saddle))
                 jobs.append(Job(part.members, fresh, part.units, part.scales, None, unknown))
         if attempt == 0 and self.control.n_starts != 1:
             jobs += self._other_starts(ended, verdict.status)
@@ -353,9 +371,8 @@ class _Run:
         small variances, where the likelihood is higher without them. Where single fits are
         restarted wherever they end, so are these.
         """
-        value = ended.lanes.at.value
-        with np.errstate(invalid="ignore"):
-            higher = ended.stop.without > value + CLEARLY * (1 + np.abs(value))
+        value = ended.ends.loglik
+        higher = ended.ends.without > clearly_above(value)
         several = (status == Status.BOUNDARY) & (len(ended.units) > 1)
         if self.restarted:
             several |= np.isfinite(value)
@@ -368,26 +385,26 @@ class _Run:
         follow[-len(higher) :] |= higher[:, chosen]
         departures = list(zip(starts, follow, strict=True))[1 : self.control.n_starts]
         if self.restarted:
-            more = lane_restarts(self.many, part.scales, len(starts), self.size)
+            more = restarts(self.design.structures, part.scales, len(starts))
             departures += [(theta, several[chosen]) for theta in more]
-        lanes = np.concatenate([np.flatnonzero(leave) for _, leave in departures])
+        paths = np.concatenate([np.flatnonzero(leave) for _, leave in departures])
         theta = np.concatenate([start[:, leave] for start, leave in departures], 1)
-        own = replace(part, lanes=None, starts=None).taken(lanes)
+        own = replace(part, path=None, starts=None).taken(paths)
         # Ends that are no maximum are none to join.
-        maximum = (own.stop.verdict.status <= Status.BOUNDARY) & ~own.stop.verdict.rising
-        known = [np.where(maximum, P, np.nan) for P in own.stop.Psi]
-        fresh = departure(theta, self.many.n_coefficients)
+        maximum = (own.ends.verdict.status <= Status.BOUNDARY) & ~own.ends.verdict.rising
+        known = tuple(np.where(maximum, P, np.nan) for P in own.ends.Psi)
+        fresh = departure(theta, self.P, self.exact)
         return [Job(own.members, fresh, own.units, own.scales, None, known)]
 
     def _alone(self, member: int) -> None:
         """One data set by the estimator of single fits."""
         try:
-            estimate = fit_design(self.many.one(member), self.method, self.control)
+            estimate = fit_design(self.design.one(member), self.method, self.control)
         except InputError:
             return
         found = self.found
         found.n_iter[member] += estimate.n_iter
-        # What a lane that has not converged says of its height does not count.
+        # What a path that has not converged says of its height does not count.
         lost = found.status[member] > Status.BOUNDARY and estimate.status <= Status.BOUNDARY
         as_high = estimate.loglik > found.loglik[member] - 1e-6 * (1 + abs(estimate.loglik))
         if not (as_high or lost):
@@ -398,3 +415,17 @@ class _Run:
             estimate.gradient_norm,
         )
         found.status[member] = estimate.status
+
+
+def _always_restarted(structures: Sequence[Any], dims: Sequence[int]) -> bool:
+    return may_restart(structures, dims) and is_rugged(structures, dims)
+
+
+def _on_devices(shared: Any) -> tuple[list[Any], list[Any]]:
+    """The devices of this process, and what all data sets share on each of them."""
+    import jax
+
+    register_trees()
+    devices = jax.local_devices()
+    with jax.enable_x64(True):
+        return devices, [jax.device_put(shared, device) for device in devices]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from mixmeta_jax.control import Control
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.ascent import Ends, taken
-from mixmeta_jax.estimation.executors import AtOnce, Compiled, executor
+from mixmeta_jax.estimation.ascent import Ends
+from mixmeta_jax.estimation.executors import AtOnce, executor
 from mixmeta_jax.estimation.newton import Problem
 from mixmeta_jax.estimation.restarts import may_restart, restarts, worth_restarting
+from mixmeta_jax.estimation.search import Found, search
 from mixmeta_jax.estimation.start import (
     covariance_start,
     natural_units,
@@ -32,18 +34,6 @@ MANY_PARAMETERS = 100
 
 PATIENCE = 30
 """Evaluations of many parameters after which Λ is turned: those that converge have done so."""
-
-RESTART_ITER = 50
-"""Most evaluations of a restarted path: the best one is followed to its end afterwards."""
-
-ROUNDING, CLEARLY = 1e-10, 1e-9
-"""Differences of log-likelihoods, relative to 1 + their size, that are rounding or more than it."""
-
-MOST = np.finfo(float).max
-"""The largest number, for what is not finite."""
-
-ESCAPES = 4
-"""How often a saddle is left before the fit is given up."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +106,7 @@ def _at_nothing(design: Design, method: str, control: Control) -> Estimate:
 
 
 class _Search:
-    """The search for the maximum of one data set."""
+    """The search for the maximum of one data set, its arrays numpy's."""
 
     def __init__(
         self, design: Design, method: str, control: Control, level_names: Sequence[str]
@@ -141,125 +131,84 @@ class _Search:
         """Whether every start is followed."""
         return self.n_obs <= SEVERAL_SIZE and len(self.units) <= MANY_PARAMETERS
 
+    @property
+    def further(self) -> np.ndarray | None:
+        """Starts of restarts, shape (batches, n_θ, paths of a batch), if there are to be any."""
+        control, design = self.control, self.design
+        own_choice = control.start is None and control.n_starts is None
+        if not own_choice or self.n_obs > SEVERAL_SIZE:
+            return None
+        if not may_restart(design.structures, design.dims):
+            return None
+        paths = len(self.starts)
+        starts = restarts(design.structures, self.scales, paths)[:, :, 0]
+        # NumPy takes them all at once; a program is there for as many as there are starts.
+        batches = 1 if isinstance(self.run, AtOnce) else len(starts) // paths
+        return np.swapaxes(starts.reshape(batches, -1, starts.shape[1]), 1, 2)
+
     def estimate(self) -> Estimate:
         """The highest maximum that was found."""
-        control = self.control
-        first = control.max_iter
+        first = self.control.max_iter
         if len(self.units) > MANY_PARAMETERS:
             first = min(first, PATIENCE)
-        best, status, n_iter = self.climbed(self.run, self.starts, first)
-        own_choice = control.start is None and control.n_starts is None
-        small = self.n_obs <= SEVERAL_SIZE and may_restart(self.design)
-        ended = np.array([status])
-        if own_choice and small and worth_restarting(self.design, ended, best.Psi)[0]:
-            theta = self.restarted(best)
-            if theta is not None:
-                again = np.tile(theta, (len(self.starts), 1))
-                best, status, n_iter = self.climbed(self.run, again, control.max_iter)
-        if status is Status.MAX_ITER:
-            best, status, n_iter = self.turned(best, n_iter, first)
-        path = best.path
+        best = self.climbed(self.run, self.starts, first, self.further)
+        if best.status[0] == Status.MAX_ITER:
+            best = self.turned(best, first)
         beta, vcov = _to_predictors(self.design, best.beta[:, 0], best.V[:, :, 0])
         return Estimate(
             beta,
             vcov,
-            path.theta[:, 0],
+            best.theta[:, 0],
             tuple(P[:, :, 0] for P in best.Psi),
             float(best.loglik[0]),
-            n_iter,
-            float(path.norm[0]),
-            status,
+            int(best.n_iter[0]),
+            float(best.norm[0]),
+            Status(int(best.status[0])),
         )
-
-    def ascend(self, run: Any, starts: np.ndarray, max_iter: int) -> Ends:
-        """The ends of the paths from starts of shape (n_starts, n_θ)."""
-        B = len(starts)
-        problem = Problem(
-            np.broadcast_to(self.units, (len(self.units), B)),
-            tuple(np.broadcast_to(scale, (len(scale), B)) for scale in self.scales),
-            None,
-            max_iter,
-            self.control.gradient_tol,
-            0,
-        )
-        theta = np.ascontiguousarray(starts.T)
-        verbose = self.control.verbose
-        return run.ascend(theta, problem, restricted=self.restricted, verbose=verbose)
 
     def climbed(
-        self, run: AtOnce | Compiled, starts: np.ndarray, max_iter: int
-    ) -> tuple[Ends, Status, int]:
-        """The highest point found from the starts, its status, and the evaluations it took."""
+        self, run: Any, starts: np.ndarray, max_iter: int, further: np.ndarray | None = None
+    ) -> Found:
+        """The highest point found from starts of shape (n_starts, n_θ)."""
         if len(starts) > 1 and not self.follows_all:
             values = run.values_at(starts[:, :, None], self.restricted)
             starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
-        best, status, n_iter = None, Status.MAX_ITER, 0
-        for _ in range(ESCAPES + 1):
-            found = _highest(self.ascend(run, starts, max_iter))
-            n_iter += int(found.path.n_iter[0])
-            if best is not None and not found.loglik[0] > _clearly_above(best.loglik[0]):
-                return best, status, n_iter
-            best, status = found, Status(int(found.verdict.status[0]))
-            if not found.verdict.rising[0]:
-                return best, status, n_iter
-            starts = _leave(found.path.theta[:, 0], found.verdict.ascent[:, 0], len(starts))
-        assert best is not None
-        return best, Status.MAX_ITER, n_iter
+        control = self.control
 
-    def restarted(self, best: Ends) -> np.ndarray | None:
-        """Where the best of the restarts ends, if that is higher.
+        def climb(theta: np.ndarray, max_iter: Any) -> Ends:
+            B = theta.shape[1]
+            problem = Problem(
+                np.broadcast_to(self.units, (len(self.units), B)),
+                tuple(np.broadcast_to(scale, (len(scale), B)) for scale in self.scales),
+                None,
+                int(max_iter),
+                control.gradient_tol,
+                0,
+            )
+            return run.ascend(theta, problem, restricted=self.restricted, verbose=control.verbose)
 
-        Or as high with a gradient that counts as zero, where that of ``best`` does not.
-        """
-        paths = len(self.starts)
-        starts = restarts(self.design.structures, self.scales, paths)[:, :, 0]
-        short = min(self.control.max_iter, RESTART_ITER)
-        # NumPy takes them all at once; a program is there for as many as there are starts.
-        step = len(starts) if isinstance(self.run, AtOnce) else paths
-        ends = [self.ascend(self.run, starts[i : i + step], short) for i in range(0, len(starts), step)]
-        theta = np.concatenate([end.path.theta for end in ends], 1)
-        values = np.concatenate([end.loglik for end in ends])
-        norms = np.concatenate([end.path.norm for end in ends])
-        path = _best_path(values, norms, CLEARLY)
-        found, norm, at = values[path], norms[path], best.loglik[0]
-        tolerance = self.control.gradient_tol
-        as_high = _clearly_above(found) > at and norm <= tolerance < best.path.norm[0]
-        return theta[:, path] if found > _clearly_above(at) or as_high else None
+        worth = functools.partial(worth_restarting, self.design.structures)
+        theta = np.ascontiguousarray(starts.T)
+        dims, P = self.design.dims, self.design.p * self.design.k
+        tolerance = control.gradient_tol
+        return search(climb, theta, further, worth, max_iter, tolerance, dims, P)
 
-    def turned(self, best: Ends, n_iter: int, first: int) -> tuple[Ends, Status, int]:
+    def turned(self, best: Found, first: int) -> Found:
         """On from where the steps ran out, with Λ in another order where it has one."""
         Psi = [P[:, :, 0] for P in best.Psi]
-        status, max_iter = Status.MAX_ITER, self.control.max_iter
+        max_iter = self.control.max_iter
         turned = _reordered(self.design, Psi, [scale[:, 0] for scale in self.scales])
         if turned is not None:
             theta = _parameters(turned, Psi)[None]
             tensors = replace(self.run.tensors, structures=turned.structures)
-            other, status, more = self.climbed(type(self.run)(tensors), theta, max_iter)
+            found = self.climbed(type(self.run)(tensors), theta, max_iter)
             # The parameters are reported in the user's order.
-            theta = _parameters(self.design, [P[:, :, 0] for P in other.Psi])
-            path = replace(other.path, theta=theta[:, None])
-            return replace(other, path=path), status, n_iter + more
+            theta = _parameters(self.design, [P[:, :, 0] for P in found.Psi])[:, None]
+            return replace(found, theta=theta, n_iter=best.n_iter + found.n_iter)
         if first < max_iter:
-            best, status, more = self.climbed(self.run, best.path.theta.T, max_iter)
-            n_iter += more
-        return best, status, n_iter
-
-
-def _clearly_above(value: float) -> float:
-    return value + CLEARLY * (1 + abs(value))
-
-
-def _best_path(values: np.ndarray, norms: np.ndarray, margin: float) -> int:
-    """Of the ends that are as high as the highest, up to a margin, the one of least gradient."""
-    values = np.fmin(np.fmax(values, -np.inf), MOST)  # NaN is lower than any number
-    highest = values.max()
-    level = values >= highest - margin * (1 + np.abs(highest))
-    return int(np.argmin(np.where(level, np.fmin(norms, MOST), np.inf)))
-
-
-def _highest(ends: Ends) -> Ends:
-    """The end of the best path."""
-    return taken(ends, [_best_path(ends.loglik, ends.path.norm, ROUNDING)])
+            found = self.climbed(self.run, best.theta.T, max_iter)
+            return replace(found, n_iter=best.n_iter + found.n_iter)
+        return best
 
 
 def _reordered(
@@ -294,12 +243,6 @@ def _pivots(Psi: np.ndarray) -> np.ndarray:
 def _parameters(design: Design, Psi: Sequence[np.ndarray]) -> np.ndarray:
     parts = [s.theta(P) for s, P in zip(design.structures, Psi, strict=True)]
     return np.concatenate(parts)
-
-
-def _leave(theta: np.ndarray, ascent: np.ndarray, n_starts: int) -> np.ndarray:
-    """Starts on both sides of a saddle, ever further along the direction of ascent."""
-    steps = [(-1) ** path * 0.1 * 2.0 ** (path // 2) for path in range(n_starts)]
-    return theta + np.outer(steps, ascent)
 
 
 def given_start(design: Design, start: Any, level_names: Sequence[str]) -> np.ndarray:

@@ -72,14 +72,24 @@ class AtOnce:
 class Compiled:
     """Execution by compiled programs, on the tensors of a design where these lie."""
 
-    def __init__(self, tensors: Tensors) -> None:
+    def __init__(self, tensors: Tensors, device: Any = None) -> None:
         self.tensors = tensors
+        self._device = device
+
+    def _placed(self, *args: Any) -> Any:
+        """The arguments on the device, if there is one to choose."""
+        if self._device is None:
+            return args
+        import jax
+
+        return jax.device_put(args, self._device)
 
     def ascend(self, start: Any, problem: Problem, verbose: bool = False, **static: Any) -> Ends:
         """See `ascent.ascend`."""
         function = _ascend_verbosely if verbose else _ascend
         with _precision():
-            return PROGRAMS(function, start, self.tensors, problem, **static)
+            args = self._placed(start, self.tensors, problem)
+            return PROGRAMS(function, *args, **static)
 
     def values_at(self, starts: np.ndarray, restricted: bool) -> np.ndarray:
         """See `ascent.values_at`."""
@@ -89,7 +99,8 @@ class Compiled:
     def solution(self, theta: np.ndarray, restricted: bool) -> Any:
         """See `ascent.solution`."""
         with _precision():
-            return PROGRAMS(_solution, theta, self.tensors, restricted=restricted)
+            args = self._placed(theta, self.tensors)
+            return PROGRAMS(_solution, *args, restricted=restricted)
 
 
 _ascend = over_mesh(ascend)

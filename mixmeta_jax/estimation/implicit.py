@@ -19,6 +19,8 @@ they are.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -26,62 +28,149 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mixmeta_jax.design.design import Tensors
-from mixmeta_jax.estimation.newton import evaluate
-from mixmeta_jax.estimation.search import Found, Problem, search
-from mixmeta_jax.likelihood.likelihood import centred
+from mixmeta_jax.arrays import register_trees, tree
+from mixmeta_jax.design.tensors import Tensors
+from mixmeta_jax.estimation.ascent import Ends, ascend, values_at
+from mixmeta_jax.estimation.estimator import SEVERAL_SIZE
+from mixmeta_jax.estimation.newton import Problem, evaluate
+from mixmeta_jax.estimation.restarts import worth_restarting
+from mixmeta_jax.estimation.search import Found, search
 from mixmeta_jax.likelihood.algebra import whitener
+from mixmeta_jax.likelihood.information import is_exact
+from mixmeta_jax.likelihood.likelihood import moves, prepared
+
+register_trees()
 
 HELD = 1e-8
 """Information left on a parameter, in its natural unit, below which its value is held."""
 
 
-def optimum(tensors: Tensors, problem: Problem, method: str) -> Found:
-    """The maximum of the likelihood, differentiable in the data.
+@tree
+@dataclass(frozen=True)
+class Search:
+    """Where and how to search.
+
+    Attributes
+    ----------
+    starts
+        Parameters to start from, shape (n_starts, n_θ).
+    further
+        Those of restarts, shape (batches, n_θ, n_starts); None for none.
+    scales
+        Per level: the variance of each random effect that counts as one unit of size, (d, 1).
+    units
+        Natural size of each parameter, shape (n_θ, 1).
+    max_iter, gradient_tol
+        As in `Control`.
+    """
+
+    starts: Array
+    further: Array | None
+    scales: tuple[Array, ...]
+    units: Array
+    max_iter: Any
+    gradient_tol: Any
+
+
+def maximum(tensors: Tensors, given: Search, restricted: bool) -> Found:
+    """The search of `estimator`, traced."""
+
+    def climb(theta: Array, max_iter: Array) -> Ends:
+        B = theta.shape[1]
+        problem = Problem(
+            jnp.broadcast_to(given.units, (len(given.units), B)),
+            tuple(jnp.broadcast_to(scale, (len(scale), B)) for scale in given.scales),
+            None,
+            max_iter,
+            given.gradient_tol,
+            0,
+        )
+        return ascend(theta, tensors, problem, restricted=restricted)
+
+    starts = given.starts
+    if sum(block.y.size for block in tensors.blocks) > SEVERAL_SIZE and len(starts) > 1:
+        values = values_at(starts[:, :, None], tensors, restricted=restricted)
+        starts = starts[jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))][None]
+    worth = functools.partial(worth_restarting, tensors.structures)
+    return search(
+        climb,
+        starts.T,
+        given.further,
+        worth,
+        given.max_iter,
+        given.gradient_tol,
+        tensors.dims,
+        tensors.n_coefficients,
+    )
+
+
+def optimum(tensors: Tensors, given: Search, restricted: bool) -> Found:
+    """The maximum of the likelihood, its parameters differentiable in the data.
 
     Parameters
     ----------
     tensors
         The data.
-    problem
+    given
         Where and how to search; not differentiated.
-    method
-        "ml" or "reml".
+    restricted
+        Whether the likelihood is the restricted one.
     """
     leaves, structure = jax.tree.flatten(tensors)
-    return _optimum(leaves, problem, structure, method)
+    return _optimum(leaves, given, structure, restricted)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _optimum(leaves: list, problem: Problem, structure: Any, method: str) -> Found:
-    return search(jax.tree.unflatten(structure, leaves), problem, method)
+def _optimum(leaves: list, given: Search, structure: Any, restricted: bool) -> Found:
+    return maximum(jax.tree.unflatten(structure, leaves), given, restricted)
 
 
 def _optimum_jvp(
-    structure: Any, method: str, primals: tuple, tangents: tuple
+    structure: Any, restricted: bool, primals: tuple, tangents: tuple
 ) -> tuple[Found, Found]:
-    (leaves, problem), (dleaves, _) = primals, tangents
-    found = _optimum(leaves, problem, structure, method)
-    moves = [_moves(dleaf) for dleaf in dleaves]
+    (leaves, given), (dleaves, _) = primals, tangents
+    found = _optimum(leaves, given, structure, restricted)
+    moving = [moves(dleaf) for dleaf in dleaves]
 
-    def gradient(moving: list[Any]) -> tuple[Array, Array]:
-        values = iter(moving)
-        full = [next(values) if m else leaf for leaf, m in zip(leaves, moves, strict=True)]
-        data, _ = centred(jax.tree.unflatten(structure, full))
-        at = evaluate(found.theta, data, method == "reml", exact=True)
-        return at.gradient, at.observed
+    def gradient(theta: Array, own: list[Any]) -> tuple[Array, Array]:
+        values = iter(own)
+        full = [next(values) if m else leaf for leaf, m in zip(leaves, moving, strict=True)]
+        data, _ = prepared(jax.tree.unflatten(structure, full))
+        at = evaluate(theta, data, restricted)
+        exact = is_exact(data, restricted)
+        return at.gradient[:, 0], at.information[:, :, 0] if exact else None
 
-    moving = [leaf for leaf, m in zip(leaves, moves, strict=True) if m]
-    dmoving = [dleaf for dleaf, m in zip(dleaves, moves, strict=True) if m]
+    own = [leaf for leaf, m in zip(leaves, moving, strict=True) if m]
     dtheta = jnp.zeros_like(found.theta)
-    if moving:
-        _, dgradient, H = jax.jvp(gradient, (moving,), (dmoving,), has_aux=True)
-        dtheta = solve(H, jax.lax.stop_gradient(problem.units), dgradient)
-    still: Any = np.zeros(found.status.shape, jax.dtypes.float0)
-    return found, Found(dtheta, still, still, jnp.zeros_like(found.norm))
+    if own:
+        down = [dleaf for dleaf, m in zip(dleaves, moving, strict=True) if m]
+        at = functools.partial(gradient, found.theta)
+        _, dgradient, H = jax.jvp(at, (own,), (down,), has_aux=True)
+        if H is None:
+            H = _observed(lambda theta: gradient(theta, own)[0], found.theta)
+        dtheta = solve(H, jax.lax.stop_gradient(given.units[:, 0]), dgradient)[:, None]
+    still = jax.tree.map(_still, found)
+    return found, Found(**{**vars(still), "theta": dtheta})
 
 
 _optimum.defjvp(_optimum_jvp, symbolic_zeros=True)
+
+
+def _still(leaf: Array) -> Any:
+    """The tangent of what is not differentiated."""
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        return jnp.zeros_like(leaf)
+    return np.zeros(leaf.shape, jax.dtypes.float0)
+
+
+def _observed(gradient: Callable[[Array], Array], theta: Array) -> Array:
+    """−∂²ℓ/∂θ∂θᵀ, one direction after the other."""
+
+    def along(direction: Array) -> Array:
+        return -jax.jvp(gradient, (theta,), (direction[:, None],))[1]
+
+    H = jax.lax.map(along, jnp.eye(len(theta)))
+    return 0.5 * (H + H.T)
 
 
 def solve(H: Array, units: Array, v: Array) -> Array:
@@ -109,8 +198,3 @@ def _informed(natural: Array) -> Array:
 
     start = (natural, jnp.ones(len(natural)))
     return jax.lax.fori_loop(0, len(natural), eliminate, start)[1]
-
-
-def _moves(tangent: Any) -> bool:
-    still = isinstance(tangent, jax.custom_derivatives.SymbolicZero)
-    return not still and tangent.dtype != jax.dtypes.float0

@@ -1,4 +1,4 @@
-"""Lanes on their way between rounds, and where their estimates end up."""
+"""Paths on their way between rounds, and where their estimates end up."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
-from mixmeta_jax.estimation.lane_data import ManyData
+from mixmeta_jax.arrays import mapped
+from mixmeta_jax.design.design import Design
+from mixmeta_jax.estimation.ascent import taken
 from mixmeta_jax.status import Status
 
 LARGE = ("se", "vcov", "theta", "Psi")
@@ -46,17 +47,17 @@ class ManyEstimates:
     status: np.ndarray
 
     @classmethod
-    def empty(cls, many: ManyData, wanted: Collection[str] = LARGE) -> ManyEstimates:
+    def empty(cls, design: Design, wanted: Collection[str] = LARGE) -> ManyEstimates:
         """Nothing estimated yet; ``wanted`` names those of `LARGE` that shall be kept."""
-        B, P = len(many.y), many.n_coefficients
-        n_theta = sum(many.design.n_parameters)
+        B, P = design.n_sets, design.p * design.k
+        n_theta = sum(design.n_parameters)
         nan = np.nan
         return cls(
             np.full((B, P), nan),
             np.full((B, P), nan) if "se" in wanted else None,
             np.full((B, P, P), nan) if "vcov" in wanted else None,
             np.full((B, n_theta), nan) if "theta" in wanted else None,
-            tuple(np.full((B, d, d), nan) for d in many.design.dims) if "Psi" in wanted else None,
+            tuple(np.full((B, d, d), nan) for d in design.dims) if "Psi" in wanted else None,
             np.full(B, nan),
             np.full(B, nan),
             np.zeros(B, int),
@@ -95,16 +96,16 @@ class ManyEstimates:
 
 @dataclass
 class Job:
-    """Lanes on their way, their arrays numpy's.
+    """Paths on their way, their arrays numpy's.
 
     Attributes
     ----------
     members
         The data sets they belong to, shape (b,).
-    lanes, stop
-        Where they stand, and what `climb` said last: `Lanes`, and a `Stop` without them or None.
+    path, ends
+        Where they stand, and what `ascent.ascend` said last, or None.
     units, scales
-        Sizes of the parameters, (n_θ, b), and of the random effects of each level, (b, d).
+        Sizes of the parameters, (n_θ, b), and of the random effects of each level, (d, b).
     starts
         Where each may start, best guess first, (n_starts, n_θ, b); None where none is left to try.
     known
@@ -112,32 +113,21 @@ class Job:
     """
 
     members: np.ndarray
-    lanes: Any
+    path: Any
     units: np.ndarray
-    scales: list[np.ndarray]
+    scales: tuple[np.ndarray, ...]
     starts: Any
-    known: Any
-    stop: Any = None
+    known: tuple[np.ndarray, ...]
+    ends: Any = None
 
     def taken(self, chosen: np.ndarray) -> Job:
-        """Some of the lanes."""
-        lanes, units, starts, known, stop = jax.tree.map(
-            lambda leaf: np.take(leaf, chosen, -1),
-            (self.lanes, self.units, self.starts, self.known, self.stop),
-        )
-        scales = [scale[chosen] for scale in self.scales]
-        return Job(self.members[chosen], lanes, units, scales, starts, known, stop)
+        """Some of the paths."""
+        return taken(self, chosen)
 
 
 def joined(jobs: list[Job]) -> Job:
     """Several jobs as one."""
-    lanes, units, starts, known, stop = jax.tree.map(
-        lambda *leaves: np.concatenate(leaves, -1),
-        *[(job.lanes, job.units, job.starts, job.known, job.stop) for job in jobs],
-    )
-    scales = [np.concatenate(parts) for parts in zip(*(job.scales for job in jobs), strict=True)]
-    members = np.concatenate([job.members for job in jobs])
-    return Job(members, lanes, units, scales, starts, known, stop)
+    return mapped(lambda *leaves: np.concatenate(leaves, -1), *jobs)
 
 
 def ready(job: Job) -> Callable[[], Job]:

@@ -158,9 +158,7 @@ def evaluate(theta: Array, data: Tensors, restricted: bool) -> Evaluation:
     average = at.average
     information = average if at.expected is None else 2 * average - at.expected
     return once(
-        Evaluation(
-            at.value, gradient, information - curvature, average + own, at.beta, at.root
-        ),
+        Evaluation(at.value, gradient, information - curvature, average + own, at.beta, at.root),
         theta,
     )
 

@@ -63,16 +63,13 @@ class Programs:
     def __call__(self, function: Callable, *args: Any, **static: Any) -> Any:
         """``function(*args, **static)``, compiled; its arrays come back as numpy's floats."""
         key = self.key(function, args, static)
-        with self._lock:
+        with self._lock:  # of several threads one compiles
             program = self._kept.get(key)
-            if program is not None:
-                self._kept.move_to_end(key)
-        if program is None:
-            program = self._compile(function, args, static)
-            with self._lock:
-                self._kept[key] = program
+            if program is None:
+                program = self._kept[key] = self._compile(function, args, static)
                 while len(self._kept) > self.most:
                     self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
         found = program(*args)
         if isinstance(found, Packed):
             return found.fetched()
@@ -83,12 +80,10 @@ class Programs:
     def _compile(self, function: Callable, args: tuple, static: dict[str, Any]) -> Any:
         import jax
 
-        with self._lock:
-            self.compiled += 1
-            if _maps() > MOST_MAPS:
-                for _ in range(len(self._kept) // 2 + 1):
-                    if self._kept:
-                        self._kept.popitem(last=False)
+        self.compiled += 1
+        if _maps() > MOST_MAPS:
+            for _ in range((len(self._kept) + 1) // 2):
+                self._kept.popitem(last=False)
 
         def packed(*args: Any) -> Any:
             return pack(functools.partial(function, **static)(*args))
@@ -112,5 +107,3 @@ def _maps() -> int:
 
 PROGRAMS = Programs()
 """Those of this process."""
-
-

@@ -15,7 +15,6 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.covariance.structure import Structure
-from mixmeta_jax.design.design import Design
 from mixmeta_jax.status import Status
 
 RESTARTS = 24
@@ -34,31 +33,33 @@ DROPPED, SMALLER = 0.01, 0.03
 """Factors of a variance that starts as good as null, and of all variances of a small level."""
 
 
-def may_restart(design: Design) -> bool:
+def may_restart(structures: Sequence[Structure], dims: Sequence[int]) -> bool:
     """Whether fits of the model may miss a maximum at all, and have few enough parameters."""
-    return 2 <= sum(design.n_parameters) <= MOST_PARAMETERS and max(design.dims) > 1
+    n = sum(s.n_parameters(d) for s, d in zip(structures, dims, strict=True))
+    return 2 <= n <= MOST_PARAMETERS and max(dims) > 1
 
 
-def is_rugged(design: Design) -> bool:
+def is_rugged(structures: Sequence[Structure], dims: Sequence[int]) -> bool:
     """Whether one correlation, or given ones, tie three or more variances.
 
     Any of them may vanish instead, inside the bounds too.
     """
-    pairs = zip(design.structures, design.dims, strict=True)
-    return any(structure.rugged and d > 2 for structure, d in pairs)
+    return any(s.rugged and d > 2 for s, d in zip(structures, dims, strict=True))
 
 
-def worth_restarting(design: Design, status: Array, Psi: Sequence[Array]) -> Array:
+def worth_restarting(structures: Sequence[Structure], status: Array, Psi: Sequence[Array]) -> Array:
     """Which fits that ended so, at Ψ of shape (d, d, B), may have missed a higher maximum, (B,).
 
     At a bound, or where the steps ran out; inside too where the model `is_rugged`, and where three
     or more random effects are nearly collinear, since a singular Ψ may be higher.
     """
     xp = namespace(status, *Psi)
-    if not may_restart(design):
+    dims = [len(P) for P in Psi]
+    if not may_restart(structures, dims):
         return xp.zeros(status.shape, bool)
-    worth = (status == int(Status.BOUNDARY)) | (status == int(Status.MAX_ITER)) | is_rugged(design)
-    for structure, P in zip(design.structures, Psi, strict=True):
+    worth = (status == int(Status.BOUNDARY)) | (status == int(Status.MAX_ITER))
+    worth |= is_rugged(structures, dims)
+    for structure, P in zip(structures, Psi, strict=True):
         if structure.name == "unstr" and len(P) > 2:
             worth |= _nearly_singular(P)
     return worth

@@ -1,141 +1,227 @@
-"""The search for the maximum as one traced function: several starts, saddles left, a status code.
+"""The search for the maximum of one data set: several starts, saddles left, restarts, a verdict.
 
-The same search as ``estimator``'s, which runs on the host and may choose by value what to compile;
-here one loop holds the ascent, the verdict and the way off a saddle, for ``jit`` and ``vmap``.
+One machine of three phases, whose state is a tree of arrays: it runs on the host, where each climb
+is NumPy's or a compiled program, or inside a traced function, as one loop.
+
+- CLIMBING: the ends of all starts are judged, and the highest is kept. Where it is a saddle, the
+  next climb starts on both sides of it, along the direction of ascent.
+- RESTARTING: where the end may not be the highest, from random starts (`restarts`), in batches.
+  If one of them ends higher, the search climbs from there.
+- ENDED.
 """
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jax import Array
+import numpy as np
 
-from mixmeta_jax.design.design import Tensors
-from mixmeta_jax.estimation.convergence import judge
-from mixmeta_jax.estimation.estimator import CLEARLY, ESCAPES, EXACT_SIZE, SEVERAL_SIZE
-from mixmeta_jax.estimation.newton import maximise, values_at
-from mixmeta_jax.model import one_level
+from mixmeta_jax.arrays import Array, mapped, namespace, tree, while_loop
+from mixmeta_jax.estimation.ascent import Ends, taken
 from mixmeta_jax.status import Status
 
+ROUNDING, CLEARLY = 1e-10, 1e-9
+"""Differences of log-likelihoods, relative to 1 + their size, that are rounding or more than it."""
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Problem:
-    """Where and how to search.
+MOST = np.finfo(float).max
+"""The largest number, for what is not finite."""
 
-    Attributes
-    ----------
-    starts
-        Parameters to start from, shape (n_starts, n_θ).
-    scales
-        Per level: the variance of each random effect that counts as one unit of size, shape (d,).
-    units
-        Size of each parameter at such variances, shape (n_θ,).
-    max_iter, gradient_tol
-        As in `Control`.
-    """
+ESCAPES = 4
+"""How often a saddle is left before the fit is given up."""
 
-    starts: Array
-    scales: tuple[Array, ...]
-    units: Array
-    max_iter: Array
-    gradient_tol: Array
+RESTART_ITER = 50
+"""Most evaluations of a restarted path: the best one is followed to its end afterwards."""
+
+CLIMBING, RESTARTING, ENDED = range(3)
 
 
-@jax.tree_util.register_dataclass
+@tree
 @dataclass(frozen=True)
 class Found:
-    """The end of a search.
+    """The highest point found so far, every array with a last axis of length 1.
 
     Attributes
     ----------
-    theta
-        Parameters, shape (n_θ,).
+    theta, loglik, norm
+        Parameters (n_θ, 1), log-likelihood (1,), and scale-free norm of its gradient (1,).
+    Psi, beta, V
+        As in `ascent.Ends`.
     status, n_iter
         Code of a `Status`; evaluations of the paths that were kept.
-    norm
-        Scale-free norm of the gradient.
     """
 
     theta: Array
+    loglik: Array
+    norm: Array
+    Psi: tuple[Array, ...]
+    beta: Array
+    V: Array
     status: Array
     n_iter: Array
-    norm: Array
 
 
-def search(tensors: Tensors, problem: Problem, method: str) -> Found:
-    """The highest point found from the starts; every argument may be traced."""
-    block = tensors.blocks[0]
-    size = sum(b.y.size for b in tensors.blocks)
-    climb = functools.partial(
-        maximise,
-        tensors=tensors,
-        units=problem.units,
-        max_iter=problem.max_iter,
-        gradient_tol=problem.gradient_tol,
-        method=method,
+@tree
+@dataclass(frozen=True)
+class _State:
+    """Where the search stands: the next starts, the best point, the best of the restarts."""
+
+    starts: Array
+    best: Found
+    candidate: Found
+    phase: Array
+    round: Array
+    restarted: Array
+
+
+Climb = Callable[[Array, Any], Ends]
+"""From starts of shape (n_θ, paths), and the largest number of evaluations, to the ends."""
+
+
+def search(
+    climb: Climb,
+    starts: Array,
+    further: Array | None,
+    worth: Callable[[Array, tuple[Array, ...]], Array],
+    max_iter: Any,
+    gradient_tol: Any,
+    dims: Sequence[int],
+    n_coefficients: int,
+) -> Found:
+    """The highest point found from the starts.
+
+    Parameters
+    ----------
+    climb
+        Follows paths to their ends.
+    starts
+        Parameters to start from, shape (n_θ, paths).
+    further
+        Starts to go on from where the end may not be the highest, shape (batches, n_θ, paths of a
+        batch); None for none.
+    worth
+        Whether that is so, from status and Ψ; see `restarts.worth_restarting`.
+    max_iter, gradient_tol
+        As in `Control`.
+    dims, n_coefficients
+        Numbers of random effects of each level, and of coefficients.
+    """
+    xp = namespace(starts)
+    zero = xp.zeros(1, int)
+
+    def attempt(state: _State) -> _State:
+        restarting = state.phase == RESTARTING
+        limit = _either(restarting, xp.minimum(max_iter, RESTART_ITER), xp.asarray(max_iter))
+        ends = climb(state.starts, limit)
+        on = _climbed(state, ends, starts.shape[1])
+        if further is None:
+            return on
+        go = (on.phase == ENDED) & ~state.restarted & worth(on.best.status, on.best.Psi)
+        begun = replace(
+            on, starts=further[0], phase=zero + RESTARTING, round=zero, restarted=zero == 0
+        )
+        on = _either(go, begun, on)
+        again = _restarted(state, ends, further, starts.shape[1], gradient_tol)
+        return _either(restarting, again, on)
+
+    nowhere = _nowhere(starts[:, :1], dims, n_coefficients)
+    state = _State(starts, nowhere, nowhere, zero, zero, zero > 0)
+    return while_loop(xp, lambda state: (state.phase != ENDED)[0], attempt, state).best
+
+
+def _nowhere(theta: Array, dims: Sequence[int], n_coefficients: int) -> Found:
+    """A place below every other."""
+    xp = namespace(theta)
+    low, P = xp.full(1, -np.inf), n_coefficients
+    Psi = tuple(xp.zeros((d, d, 1)) for d in dims)
+    count = xp.zeros(1, int)
+    return Found(theta, low, -low, Psi, xp.zeros((P, 1)), xp.zeros((P, P, 1)), count, count)
+
+
+def _climbed(state: _State, ends: Ends, paths: int) -> _State:
+    """After a climb: on from a saddle, or the end."""
+    xp = namespace(ends.loglik)
+    first, spent = state.round == 0, state.round == ESCAPES
+    chosen = best_path(ends.loglik, ends.path.norm, ROUNDING)
+    new = _found(ends, chosen)
+    rising, ascent = taken((ends.verdict.rising, ends.verdict.ascent), chosen)
+    better = first | (new.loglik > clearly_above(state.best.loglik))
+    rising &= better
+    best = _either(better, new, state.best)
+    status = xp.where(rising & spent, int(Status.MAX_ITER), best.status)
+    best = replace(best, status=status, n_iter=state.best.n_iter + new.n_iter)
+    phase = xp.where(rising & ~spent, CLIMBING, ENDED)
+    starts = new.theta + ascent * _both_sides(paths)
+    return replace(state, starts=starts, best=best, phase=phase, round=state.round + 1)
+
+
+def _restarted(state: _State, ends: Ends, further: Array, paths: int, gradient_tol: Any) -> _State:
+    """After a batch of restarts: the next one, on from the best of them, or the end."""
+    xp = namespace(ends.loglik)
+    new = _found(ends, best_path(ends.loglik, ends.path.norm, CLEARLY))
+    old, best = state.candidate, state.best
+    both = best_path(
+        xp.concatenate([old.loglik, new.loglik]), xp.concatenate([old.norm, new.norm]), CLEARLY
     )
-    starts = jnp.asarray(problem.starts)
-    n_iter = jnp.zeros((), int)
-    if size > SEVERAL_SIZE and len(starts) > 1:
-        values = values_at(starts, tensors, method=method)
-        starts = starts[jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))][None]
-    if size > EXACT_SIZE and not one_level.covers(tensors):
-        path = climb(starts, exact=False).path
-        starts, n_iter = path.theta, path.n_iter[0]
-    zero = jnp.zeros((), int)
-    nothing = Found(
-        starts[0], zero + Status.NOT_FINITE, n_iter, jnp.asarray(jnp.inf, block.y.dtype)
+    candidate = _either((state.round == 0) | (both == 1), new, old)
+    last = state.round + 1 == len(further)
+    # Or as high with a gradient that counts as zero, where that of the best does not.
+    vanished = (candidate.norm <= gradient_tol) & ~(best.norm <= gradient_tol)
+    as_high = (clearly_above(candidate.loglik) > best.loglik) & vanished
+    higher = (candidate.loglik > clearly_above(best.loglik)) | as_high
+    phase = xp.where(last, xp.where(higher, CLIMBING, ENDED), RESTARTING)
+    following = further[_plain(xp.minimum(state.round + 1, len(further) - 1)[0])]
+    anew = xp.broadcast_to(candidate.theta, (len(candidate.theta), paths))
+    starts = _either(last, anew, following)
+    climbs = last & higher
+    count = xp.where(climbs, 0, best.n_iter)
+    return replace(
+        state,
+        starts=starts,
+        best=replace(best, n_iter=count),
+        candidate=candidate,
+        phase=phase,
+        round=xp.where(last, 0, state.round + 1),
     )
 
-    def attempt(state: tuple) -> tuple:
-        starts, value, best, rising, rounds = state
-        maximum = climb(starts, exact=True)
-        values = maximum.path.at.value
-        lane = jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))
-        path, Psi, slopes = jax.tree.map(
-            lambda leaf: leaf[lane], (maximum.path, maximum.Psi, maximum.slopes)
-        )
-        verdict = judge(
-            tensors.structures,
-            path.at.value,
-            path.norm,
-            path.at.observed,
-            path.at.guide,
-            Psi,
-            slopes,
-            problem.scales,
-            problem.units,
-            problem.gradient_tol,
-        )
-        status, rising = verdict.status, verdict.rising
-        gain = path.at.value - value
-        better = (rounds == 0) | (gain > CLEARLY * (1 + jnp.abs(value)))
-        rising = rising & better
-        status = jnp.where(rising & (rounds == ESCAPES), int(Status.MAX_ITER), status)
-        new = Found(path.theta, status, best.n_iter + path.n_iter, path.norm)
-        kept = Found(best.theta, best.status, new.n_iter, best.norm)
-        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, kept)
-        value = jnp.where(better, path.at.value, value)
-        return (
-            best.theta + jnp.outer(_steps(len(starts)), verdict.ascent),
-            value,
-            best,
-            rising,
-            rounds + 1,
-        )
 
-    def unfinished(state: tuple) -> Array:
-        *_, rising, rounds = state
-        return (rounds == 0) | (rising & (rounds <= ESCAPES))
-
-    state = (starts, jnp.asarray(-jnp.inf), nothing, jnp.zeros((), bool), zero)
-    return jax.lax.while_loop(unfinished, attempt, state)[2]
+def _plain(index: Any) -> Any:
+    return int(index) if isinstance(index, np.integer) else index
 
 
-def _steps(n_starts: int) -> Array:
-    """Both sides of a saddle, ever further."""
-    return jnp.asarray([(-1) ** lane * 0.1 * 2.0 ** (lane // 2) for lane in range(n_starts)])
+def _either(which: Array, one: Any, other: Any) -> Any:
+    """One of two trees; on the host they may have different shapes."""
+    xp = namespace(which)
+    if xp is np:
+        return one if which.all() else other
+    return mapped(lambda a, b: xp.where(which[0], a, b), one, other)
+
+
+def _found(ends: Ends, chosen: Any) -> Found:
+    """One of the ends."""
+    path, verdict = ends.path, ends.verdict
+    parts = path.theta, ends.loglik, path.norm, ends.Psi, ends.beta, ends.V, verdict.status
+    return Found(*taken((*parts, path.n_iter), chosen))
+
+
+def clearly_above(value: Any) -> Any:
+    """What a log-likelihood must exceed to be higher by more than rounding."""
+    return value + CLEARLY * (1 + abs(value))
+
+
+def best_path(values: Array, norms: Array, margin: float) -> Array:
+    """Of the ends that are as high as the highest, up to a margin, the one of least gradient, (1,).
+
+    NaN is lower than any number.
+    """
+    xp = namespace(values)
+    values = xp.fmin(xp.fmax(values, -np.inf), MOST)
+    highest = values.max()
+    level = values >= highest - margin * (1 + xp.abs(highest))
+    return xp.argmin(xp.where(level, xp.fmin(norms, MOST), np.inf))[None]
+
+
+def _both_sides(paths: int) -> np.ndarray:
+    """Steps to both sides, ever further."""
+    return np.array([(-1) ** path * 0.1 * 2.0 ** (path // 2) for path in range(paths)])

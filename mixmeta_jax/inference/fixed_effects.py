@@ -1,18 +1,23 @@
-"""The fixed-effects model behind Q and I²: S alone, on the host."""
+"""The fixed-effects model behind Q and I²: S alone, for any number of data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.tensors import Tensors, arrange
+from mixmeta_jax.estimation.executors import executed
+from mixmeta_jax.likelihood.likelihood import fitted, prepared, profile
+from mixmeta_jax.likelihood.sweep import downward, upward
 
 
 @dataclass(frozen=True)
 class FixedFit:
-    """Generalised least squares with Σ = S.
+    """Generalised least squares with Σ = S; of B data sets every array has a leading B.
 
     Attributes
     ----------
@@ -27,50 +32,34 @@ class FixedFit:
     beta: np.ndarray
     vcov: np.ndarray
     residuals: np.ndarray
-    Q: float
+    Q: Any
 
 
 def fixed_effects(design: Design) -> FixedFit:
     """Fit the fixed-effects model of a design (equations 3 and 4), its arrays numpy's."""
-    k, p = design.k, design.p
-    basis = design.X @ design.basis
-    y = np.where(design.mask, design.y, 0.0)
-    A, b = np.zeros((p * k, p * k)), np.zeros(p * k)
-    whitened = []
-    for rows, S in _error_blocks(design):
-        seen = design.mask[rows].reshape(len(rows), -1)
-        X = np.kron(basis[rows][:, :, None, :], np.eye(k)).reshape(*seen.shape, p * k)
-        X = X * seen[:, :, None]
-        joined = np.concatenate([X, y[rows].reshape(*seen.shape, 1)], axis=2)
-        W = np.linalg.solve(np.linalg.cholesky(S), joined)
-        A += np.einsum("gia,gib->ab", W[..., :-1], W[..., :-1], optimize=True)
-        b += np.einsum("gia,gi->a", W[..., :-1], W[..., -1], optimize=True)
-        whitened.append(W)
-    V = np.linalg.inv(A)
-    coefficients = V @ b
-    Q = sum(float(((W[..., -1] - W[..., :-1] @ coefficients) ** 2).sum()) for W in whitened)
-    T = np.kron(design.basis, np.eye(k))
-    fitted = basis @ coefficients.reshape(p, k)
-    residuals = np.where(design.mask, design.y - fitted, np.nan)
-    vcov = T @ V @ T.T
-    return FixedFit(T @ coefficients, 0.5 * (vcov + vcov.T), residuals, Q)
+    plain = design.without_levels()
+    several = design.n_sets > 1 or design.y.ndim == 3
+    beta, V, Q = executed(_least_squares, plain, arrange(plain))
+    T = np.kron(design.basis, np.eye(design.k))
+    beta, V = T @ np.moveaxis(beta, -1, 0)[..., None], T @ np.moveaxis(V, -1, 0) @ T.T
+    beta = beta[..., 0]
+    expected = design.X @ beta.reshape(-1, design.p, design.k)
+    residuals = np.where(design.mask, design.y - expected, np.nan)
+    V = 0.5 * (V + np.swapaxes(V, 1, 2))
+    if several:
+        return FixedFit(beta, V, residuals, Q)
+    return FixedFit(beta[0], V[0], residuals[0], float(Q[0]))
 
 
-def _error_blocks(design: Design) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Units, shape (g, size), and S, shape (g, size·k, size·k), of the blocks of equal size.
-
-    Missing outcomes have variance 1 there and no covariance.
-    """
-    n, k = design.n, design.k
-    if not isinstance(design.S, tuple):
-        pair = design.mask[:, :, None] & design.mask[:, None, :]
-        yield np.arange(n)[:, None], np.where(pair, design.S, np.eye(k))
-        return
-    for bucket, blocks in zip(design.layout.buckets, design.S, strict=True):
-        sizes = (bucket.rows < n).sum(0)
-        for size in np.unique(sizes[sizes > 0]):
-            members = np.flatnonzero(sizes == size)
-            rows = bucket.rows[:size, members].T
-            S = blocks[members][:, : size * k, : size * k]
-            seen = design.mask[rows].reshape(len(rows), -1)
-            yield rows, np.where(seen[:, :, None] & seen[:, None, :], S, np.eye(size * k))
+def _least_squares(tensors: Tensors) -> tuple[Array, Array, Array]:
+    """β (P, B) and V (P, P, B) in the orthonormal basis, and rᵀS⁻¹r (B,)."""
+    data, centre = prepared(tensors)
+    up = upward((), data)
+    solution = profile(up)
+    residuals = downward(up, data, solution.beta, None).residuals
+    Q: Any = 0.0
+    coefficients = solution.beta.reshape(-1, data.k, solution.beta.shape[1])
+    for block, e in zip(data.blocks, residuals, strict=True):
+        r = block.y - fitted(block.x, coefficients)
+        Q = Q + (r * e.reshape(r.shape)).sum((0, 1, 2))
+    return solution.beta + centre, solution.V, namespace(solution.beta).asarray(Q)

@@ -131,7 +131,9 @@ def gram(left: Array, right: Array) -> Array:
     if B == C == 1:
         return (left.reshape(r, -1) @ right.reshape(t, -1).T)[:, :, None]
     if xp is np:
-        A, D = (np.moveaxis(each, -1, 0).reshape(each.shape[3], len(each), -1) for each in (left, right))
+        A, D = (
+            np.moveaxis(each, -1, 0).reshape(each.shape[3], len(each), -1) for each in (left, right)
+        )
         return np.moveaxis(A @ np.swapaxes(D, 1, 2), 0, -1)
     if r * t > FEW_PAIRS:
         B = max(B, C)

@@ -98,7 +98,9 @@ class Whitened:
         joined = _joined(self.x, self.y)
         return gram(joined, joined)
 
-    def projected(self, beta: Array, root: Array | None, state: State | None) -> tuple[Array, Array]:
+    def projected(
+        self, beta: Array, root: Array | None, state: State | None
+    ) -> tuple[Array, Array]:
         """e = Py and the diagonal blocks of P, shape (s, N, B) and (s, s, N, B).
 
         ``root`` has V = rootᵀ root, None where β counts as known; ``state`` is that of the parents.
@@ -187,7 +189,9 @@ class UnitColumns:
         corner = sum_blocks((self.y[:, None] * Wy).sum(0, keepdims=True))
         return xp.concatenate([*rows, xp.concatenate([transpose(last), corner], 1)])
 
-    def projected(self, beta: Array, root: Array | None, state: State | None) -> tuple[Array, Array]:
+    def projected(
+        self, beta: Array, root: Array | None, state: State | None
+    ) -> tuple[Array, Array]:
         k = len(self.y)
         weights = beta.reshape(len(self.x), k, 1, -1)
         residual = self.y - sum(x * w for x, w in zip(self.x, weights, strict=True))

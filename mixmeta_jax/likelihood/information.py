@@ -17,7 +17,7 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.design.tensors import Block, Tensors
-from mixmeta_jax.likelihood.algebra import gram, matmul, sum_over, transpose
+from mixmeta_jax.likelihood.algebra import gram, matmul, transpose
 from mixmeta_jax.likelihood.columns import sum_by
 from mixmeta_jax.likelihood.sweep import Downward, Upward, effects_along, weighted
 

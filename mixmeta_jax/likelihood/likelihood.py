@@ -79,13 +79,13 @@ def prepared(tensors: Tensors, shift: bool = True) -> tuple[Tensors, Array]:
     R, _ = whitener(products)
     beta = matmul(transpose(R), matmul(R, moments[:, None]))[:, 0]
     beta = constant(xp.where(xp.isfinite(beta), beta, 0.0))
-    blocks = tuple(replace(b, y=b.y - _fitted(b.x, beta)) for b in tensors.blocks)
+    blocks = tuple(replace(b, y=b.y - fitted(b.x, beta)) for b in tensors.blocks)
     data = replace(tensors, blocks=blocks)
     data = shifted(data) if shift and data.absorbed else data
     return data, beta.reshape(tensors.n_coefficients, -1)
 
 
-def _fitted(x: Array, beta: Array) -> Array:
+def fitted(x: Array, beta: Array) -> Array:
     """Xβ at the places of a bucket, shape (n_b, k, N, B), for β of shape (p, k, B)."""
     p, n_b, width, N, B = x.shape
     if width == B == beta.shape[2] == 1:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, mapped, namespace, once, scan, tree
+from mixmeta_jax.arrays import Array, namespace, once, scan, tree
 from mixmeta_jax.design.tensors import Tensors
 from mixmeta_jax.likelihood.algebra import UNROLL, eliminate, matmul, sum_over, whitener
 from mixmeta_jax.likelihood.information import MOST_COEFFICIENTS, contract
@@ -126,7 +126,9 @@ def _units(tensors: Tensors, i: Any, length: int) -> _Units:
     block = tensors.blocks[0]
     k, N = block.y.shape[1:3]
     whole = (block.y[0], block.S.reshape(k, k, N), block.x[:, 0], block.z[0][0, 0])
-    y, S, x, z = (_piece(a.reshape(*a.shape[:-2], N) if a.shape[-1] == 1 else a, i, length, N) for a in whole)
+    y, S, x, z = (
+        _piece(a.reshape(*a.shape[:-2], N) if a.shape[-1] == 1 else a, i, length, N) for a in whole
+    )
     if x.shape[1] == 1:
         return _Units(y, S, x[:, 0], z[0], None)
     # The predictors carry the mask: of the k copies of each, those of observed outcomes are left.
@@ -174,7 +176,11 @@ def _sum_over(
 def _added(left: Any, right: Any) -> Any:
     if isinstance(left, dict):
         return {name: left[name] + right[name] for name in left}
-    return tuple(_added(a, b) for a, b in zip(left, right)) if isinstance(left, tuple) else left + right
+    return (
+        tuple(_added(a, b) for a, b in zip(left, right))
+        if isinstance(left, tuple)
+        else left + right
+    )
 
 
 def _first_pass(units: _Units, Psi: Array) -> tuple[tuple[Array, Array, Array], Array]:

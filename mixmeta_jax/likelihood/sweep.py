@@ -121,9 +121,7 @@ def block_covariance(block: Block, Psi: tuple[Array, ...]) -> Array:
     return block.S.reshape(n_b * k, n_b * k, *rest) + prior_covariance(block, block, Psi)
 
 
-def prior_covariance(
-    left: Block, right: Block, Psi: Sequence[Array | None]
-) -> Array | float:
+def prior_covariance(left: Block, right: Block, Psi: Sequence[Array | None]) -> Array | float:
     """ZΨZᵀ of the inside levels between two sets of outcomes of the same blocks, (s, s, N, B).
 
     ``Psi`` has one matrix per inside level, finest first, or None to leave the level out; 0 where
@@ -198,9 +196,7 @@ def _sum(parts: Sequence[Array]) -> Any:
     return sum(parts[1:], start=parts[0])
 
 
-def _absorbed(
-    Psi: Array, D: Array, F: Array, shift: Array | None
-) -> tuple[AbsorbedLevel, Array]:
+def _absorbed(Psi: Array, D: Array, F: Array, shift: Array | None) -> tuple[AbsorbedLevel, Array]:
     """The level, and log|Σ| − log|Σ₀| of its groups, from ZᵀΣ₀⁻¹[Z, U − Z·shift]."""
     at = absorb(Psi, D, F, F[:, :0] if shift is None else shift)
     S, along = at.S, -at.KF

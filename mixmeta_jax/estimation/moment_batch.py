@@ -7,15 +7,15 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from mixmeta_jax.control import Control
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.estimation.jobs import LARGE, ManyEstimates
-from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.estimation.moments import moment_estimates
 from mixmeta_jax.estimation.multivariate import CHUNK_NUMBERS
 from mixmeta_jax.status import Status
 
 
-def fit_moment_lanes(
-    many: ManyData,
+def fit_moment_batch(
+    design: Design,
     members: np.ndarray,
     method: str,
     control: Control,
@@ -28,28 +28,26 @@ def fit_moment_lanes(
 
     Parameters
     ----------
-    many, members, method, control, tick, wanted
-        As in `batch.fit_lanes`.
+    design, members, method, control, tick, wanted
+        As in `batch.fit_batch`.
     reason
         Takes the sentence on each member that does not identify the model, shape (B,).
     batch_size
         Data sets in a chunk; None for as many as a single fit has numbers in memory.
     """
-    found = ManyEstimates.empty(many, wanted)
-    design = many.design
+    found = ManyEstimates.empty(design, wanted)
     n, k, p = design.n, design.k, design.p
     numbers = max(n * (k**4 + p**2 + p * k**2), p**2 * k**4)
     size = batch_size or max(1, CHUNK_NUMBERS // numbers)
     try:
         for first in range(0, len(members), size):
             part = members[first : first + size]
-            X = np.asarray(design.X) if many.X is None else many.X[part]
-            S = np.asarray(design.S) if many.S is None else many.S[part]
+            own = design.taken(part)
             estimates, reason[part] = moment_estimates(
                 method,
-                many.y[part],
-                np.broadcast_to(X, (len(part), n, p)),
-                np.broadcast_to(S, (len(part), n, k, k)),
+                own.y,
+                np.broadcast_to(own.X, (len(part), n, p)),
+                np.broadcast_to(own.S, (len(part), n, k, k)),
                 vc_adjust=control.vc_adjust,
                 max_iter=control.max_iter,
             )
