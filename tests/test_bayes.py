@@ -11,7 +11,7 @@ from scipy.integrate import quad
 
 import mixmeta_jax as mx
 from mixmeta_jax.bayes import log_prior
-from mixmeta_jax.likelihood.dense import marginal_covariance
+from tests.dense_likelihood import marginal_covariance
 from tests.designs import random_design
 
 

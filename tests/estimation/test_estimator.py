@@ -18,7 +18,7 @@ from mixmeta_jax.estimation.estimator import _reordered, fit_design
 from mixmeta_jax.estimation.newton import packed_maximum
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.covariance.catalogue import resolve_structures
-from mixmeta_jax.likelihood.dense import dense_log_likelihood
+from tests.dense_likelihood import dense_log_likelihood
 from mixmeta_jax.status import Status
 from tests.designs import random_design
 from tests.estimation.two_maxima import two_maxima

@@ -8,7 +8,7 @@ import pytest
 
 from mixmeta_jax.inference.fixed_effects import fixed_effects
 from mixmeta_jax.inference.posterior import posterior
-from mixmeta_jax.likelihood.dense import marginal_covariance
+from tests.dense_likelihood import marginal_covariance
 from tests.designs import KINDS, random_design
 
 EXACT = {"rtol": 1e-9, "atol": 1e-10}

@@ -9,7 +9,7 @@ import pytest
 
 from mixmeta_jax.design.design import arrange
 from mixmeta_jax.covariance.catalogue import STRUCTURES
-from mixmeta_jax.likelihood.dense import dense_log_likelihood
+from tests.dense_likelihood import dense_log_likelihood
 from mixmeta_jax.likelihood.likelihood import log_likelihood_at
 from tests.designs import KINDS, random_design
 

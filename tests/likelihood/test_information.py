@@ -7,7 +7,7 @@ import pytest
 
 from mixmeta_jax.design.design import arrange
 from mixmeta_jax.estimation.newton import evaluate
-from mixmeta_jax.likelihood.dense import dense_log_likelihood, marginal_covariance
+from tests.dense_likelihood import dense_log_likelihood, marginal_covariance
 from mixmeta_jax.likelihood.likelihood import centred
 from tests.designs import KINDS, random_design
 

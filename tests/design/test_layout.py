@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mixmeta_jax.data import layout as layouts
 from mixmeta_jax.design.design import arrange, orthonormal_basis, spanning_blocks
 from mixmeta_jax.design.layout import _bucket_sizes, block_work, build_layout, padded_length
-from mixmeta_jax.likelihood.dense import dense_log_likelihood
+from tests.dense_likelihood import dense_log_likelihood
 from mixmeta_jax.likelihood.likelihood import log_likelihood_at
 from tests.designs import random_design
 
