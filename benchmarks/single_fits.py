@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 
@@ -80,6 +79,9 @@ def measure(name: str) -> dict[str, Any]:
 
 def measure_case(name: str, arguments: dict[str, Any], method: str, repeats: int) -> dict[str, Any]:
     """Seconds of the first fit and of the fastest of the next ones; peak memory of the first."""
+    # Here, that the cases can be read without JAX (see ``first_fits``).
+    import jax
+
     times, inside = [], []
     memory = 0.0
     own = fit_module.fit_design

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
+from mixmeta_jax.arrays import register_trees
+from mixmeta_jax.estimation.programs import PROGRAMS
 from tests.reference import calls
 
 # XLA reports on every program that it loads from the cache; set before its first use.
@@ -19,6 +21,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# The tests hand trees of the library's own to JAX before any module that does so is imported.
+register_trees()
 
 MOST_MAPS = 25_000
 """Memory maps of a worker above which its programs are let go: one module adds some 15,000."""
@@ -37,6 +42,7 @@ def _few_memory_maps() -> Iterator[None]:
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        PROGRAMS.clear()
         jax.clear_caches()
 
 

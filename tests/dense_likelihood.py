@@ -90,3 +90,38 @@ def _gather_pairs(S: Array, rows: np.ndarray, k: int) -> Array:
     pairs = S[place[:, :, None], :, place[:, None, :], :]  # (g, u, v, o, p)
     size = rows.shape[1] * k
     return pairs.transpose(0, 1, 3, 2, 4).reshape(len(rows), size, size)
+
+
+def dense_information(design: Design, theta: Array, method: str) -> tuple[np.ndarray, np.ndarray]:
+    """½ f_aᵀ P f_b with f_a = Σ_a P y, and ½ tr(P Σ_a P Σ_b); P is Σ⁻¹ in the trace for ML."""
+    n, k, p = design.n, design.k, design.p
+    rows = np.arange(n)[None]
+
+    def marginal(theta: Array) -> Array:
+        return marginal_covariance(design.Psi(theta), design, rows)[0]
+
+    seen = np.asarray(design.mask).ravel()
+    pair = np.ix_(seen, seen)
+    with jax.enable_x64(True):
+        Sigma, moved = jax.jit(lambda t: (marginal(t), jax.jacfwd(marginal)(t)))(theta)
+    Sigma, moved = np.asarray(Sigma)[pair], np.asarray(moved)[pair]
+    X = np.kron(design.X[:, None, :], np.eye(k)).reshape(n * k, p * k)[seen]
+    W = np.linalg.inv(Sigma)
+    P = W - W @ X @ np.linalg.solve(X.T @ W @ X, X.T @ W)
+    f = np.einsum("ija,j->ia", moved, P @ design.y.ravel()[seen])
+    middle = np.einsum("ij,jka->ika", P if method == "reml" else W, moved)
+    return 0.5 * f.T @ P @ f, 0.5 * np.einsum("ija,jib->ab", middle, middle)
+
+
+def dense_coefficients(
+    Psi: tuple[np.ndarray, ...], design: Design
+) -> tuple[np.ndarray, np.ndarray]:
+    """β̂ in the user's predictors and its covariance, at Ψ of each level."""
+    n, k, p = design.n, design.k, design.p
+    seen = np.asarray(design.mask).ravel()
+    with jax.enable_x64(True):
+        Sigma = np.asarray(marginal_covariance(Psi, design, np.arange(n)[None])[0])
+    X = np.kron(design.X[:, None, :], np.eye(k)).reshape(n * k, p * k)[seen]
+    W = np.linalg.inv(Sigma[np.ix_(seen, seen)])
+    V = np.linalg.inv(X.T @ W @ X)
+    return V @ X.T @ W @ design.y.ravel()[seen], V

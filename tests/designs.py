@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.design.design import Design, orthonormal_basis, spanning_blocks
 from mixmeta_jax.design.layout import build_layout
-from mixmeta_jax.covariance.catalogue import resolve_structures
 
 
 def nested_codes(rng, n, n_levels, rows_innermost=True):

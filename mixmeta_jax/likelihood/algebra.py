@@ -67,8 +67,7 @@ def matmul(A: Array, B: Array) -> Array:
             product = xp.matmul(B.reshape(p, j).T, A.reshape(i, p, -1))
             return product.reshape(i, j, *rest)
     if xp is np and i * p * j > SMALL_PRODUCT:
-        product = np.matmul(_matrices_last(A), _matrices_last(B))
-        return np.moveaxis(product, (-2, -1), (0, 1))
+        return _matrices_first(np.matmul(_matrices_last(A), _matrices_last(B)))
     if xp is np or p > BY_TERM:
         return xp.einsum("ip...,pj...->ij...", A, B)
     terms = [A[:, q, None] * B[None, q, :] for q in range(p)]
@@ -76,7 +75,26 @@ def matmul(A: Array, B: Array) -> Array:
 
 
 def _matrices_last(A: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(np.moveaxis(A, (0, 1), (-2, -1)))
+    return np.ascontiguousarray(A.transpose(*range(2, A.ndim), 0, 1))
+
+
+def _matrices_first(A: np.ndarray) -> np.ndarray:
+    return A.transpose(A.ndim - 2, A.ndim - 1, *range(A.ndim - 2))
+
+
+@functools.cache
+def triangle(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and rows of the lower triangle, by column: the entries of a packed matrix."""
+    return np.triu_indices(d)
+
+
+@functools.cache
+def packing(d: int) -> np.ndarray:
+    """Where each entry of a symmetric matrix stands when packed, shape (d, d)."""
+    columns, rows = triangle(d)
+    place = np.zeros((d, d), int)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return place
 
 
 def vector(A: Array, v: Array) -> Array:
@@ -192,7 +210,7 @@ def _whitener_by_numpy(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         except np.linalg.LinAlgError:
             pass  # which of them is not positive definite is found below
         else:
-            R = np.moveaxis(np.linalg.inv(L), (-2, -1), (0, 1))
+            R = _matrices_first(np.linalg.inv(L))
             return np.tril(np.ones((s, s))).reshape(s, s, *(1,) * (A.ndim - 2)) * R, (
                 2 * np.log(np.einsum("...ii->...i", L)).sum(-1)
             )

@@ -15,7 +15,8 @@ from mixmeta_jax.likelihood import packed
 from mixmeta_jax.likelihood.information import (
     Slopes,
     average_information,
-    expected_information,
+    block_sums,
+    both_informations,
     has_closed_expected,
 )
 from mixmeta_jax.likelihood.likelihood import profile
@@ -81,10 +82,11 @@ class Sweep:
         root = solution.root
         down = downward(up, data, solution.beta, root if restricted else None)
         rises = tuple(P - T for P, T in zip(down.products, down.traces, strict=True))
-        average = average_information(up, down, data, root, slopes)
-        expected = None
         if has_closed_expected(data):
-            expected = expected_information(up, data, root, slopes[0], restricted)
+            sums = block_sums(up, down, data, root, restricted)
+            average, expected = both_informations(sums, slopes[0])
+        else:
+            average, expected = average_information(up, down, data, root, slopes), None
         value = solution.value(restricted)
         return Derivatives(value, rises, average, expected, solution.beta, root)
 
@@ -101,10 +103,10 @@ class Packed:
     def derivatives(
         self, Psi: tuple[Array, ...], slopes: Slopes, data: Tensors, restricted: bool
     ) -> Derivatives:
-        found = packed.sums(Psi[0][..., 0], slopes[0][..., 0], data, restricted, exact=True)
-        found = {name: array[..., None] for name, array in found.items()}
-        rise = found.pop("rise")
-        return Derivatives(rises=(rise,), **found)
+        found, sums = packed.two_passes(Psi[0][..., 0], data, restricted)
+        average, expected = both_informations(sums, slopes[0])
+        rise, value, beta, root = (found[name][..., None] for name in packed.FOUND)
+        return Derivatives(value, (rise,), average, expected, beta, root)
 
 
 ENGINES: tuple[Engine, ...] = (Packed(), Sweep())

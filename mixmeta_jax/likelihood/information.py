@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import functools
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.arrays import Array, namespace, tree
 from mixmeta_jax.design.tensors import Block, Tensors
-from mixmeta_jax.likelihood.algebra import gram, matmul, transpose
+from mixmeta_jax.likelihood.algebra import gram, matmul, packing, sum_over, transpose, triangle
 from mixmeta_jax.likelihood.columns import sum_by
 from mixmeta_jax.likelihood.sweep import Downward, Upward, effects_along, weighted
 
-MOST_COEFFICIENTS = 24
-"""Coefficients up to which what they take of the expected information is formed exactly."""
+MOST_PRODUCTS = 150
+"""Random effects times coefficients up to which what these take of the expected information is
+formed exactly: its cost grows with their square."""
 
 Slopes = tuple[Array, ...]
 """∂Ψ/∂θ of each level in its own parameters, outermost first, shape (d, d, n_θ of the level, B)."""
@@ -116,87 +118,139 @@ def _of_blocks(
 
 
 def has_closed_expected(tensors: Tensors) -> bool:
-    """Whether `expected_information` covers the design: one level, one of its groups per block."""
+    """Whether the expected information is a closed form: one level, one of its groups per block."""
     alone = len(tensors.inside) == 1 and not tensors.absorbed
     return alone and all(block.same[0] is None for block in tensors.blocks)
 
 
 def is_exact(tensors: Tensors, restricted: bool) -> bool:
     """Whether the information is the observed one, rather than a matrix close to it."""
-    small = not restricted or tensors.n_coefficients <= MOST_COEFFICIENTS
-    return has_closed_expected(tensors) and small
+    if not has_closed_expected(tensors):
+        return False
+    return not restricted or _few_products(tensors.dims[0], tensors.n_coefficients)
 
 
-def expected_information(
-    up: Upward, tensors: Tensors, root: Array, slope: Array, restricted: bool
-) -> Array:
-    """½ tr(P Σ_a P Σ_b) for one inside level, shape (n_θ, n_θ, B); P is Σ⁻¹ for ML.
+def _few_products(d: int, P: int) -> bool:
+    return d * P <= MOST_PRODUCTS
 
-    With w = ZᵀΣ⁻¹Z and h = ZᵀΣ⁻¹X Vᐟ of each block, V = Vᐟ Vᐟᵀ,
 
-        tr(PΣ_aPΣ_b) = Σ tr(w ∂_a w ∂_b) − 2 Σ tr(hhᵀ ∂_a w ∂_b) + tr(A_a A_b),
+@tree
+@dataclass(frozen=True)
+class BlockSums:
+    """Sums over the blocks of a closed form, from which both information matrices follow.
 
-    where A_a = Σ hᵀ ∂_a h and ∂_a = ∂Ψ/∂θ_a. The last term, whose cost grows with the square of
-    the coefficients, is left out beyond `MOST_COEFFICIENTS`: see `is_exact`.
+    With s = Zᵀe, w = ZᵀΣ⁻¹Z and h = ZᵀΣ⁻¹X Vᐟ of each block, V = Vᐟ Vᐟᵀ; symmetric matrices packed.
+
+    Attributes
+    ----------
+    scores
+        Σ s sᵀ ⊗ w, shape (d(d+1)/2, d(d+1)/2, B).
+    crossed
+        Σ h ⊗ s, shape (P, d, d, B).
+    squares, mixed
+        Σ w ⊗ w and Σ h hᵀ ⊗ w, packed like the scores; ``mixed`` is None for ML.
+    products
+        Σ h ⊗ h, shape (P, d, P, d, B); None for ML, and where there are too many.
     """
-    d, P = len(slope), len(root)
-    squares: Any = 0.0
-    mixed: Any = 0.0
-    products: Any = 0.0
-    for block, own in zip(tensors.blocks, up.columns, strict=True):
+
+    scores: Array
+    crossed: Array
+    squares: Array
+    mixed: Array | None
+    products: Array | None
+
+
+def both_informations(sums: BlockSums, slope: Array) -> tuple[Array, Array]:
+    """½ f_aᵀ P f_b, and ½ tr(P Σ_a P Σ_b), shape (n_θ, n_θ, B) each; P is Σ⁻¹ for ML.
+
+    The first is ½ Σ sᵀ ∂_a w ∂_b s, less what the coefficients take of it; the second
+
+        tr(PΣ_aPΣ_b) = Σ tr(w ∂_a w ∂_b) − 2 Σ tr(hhᵀ ∂_a w ∂_b) + tr(A_a A_b)
+
+    with A_a = Σ hᵀ ∂_a h and ∂_a = ∂Ψ/∂θ_a. Its last term is left out where there are too many
+    coefficients, which then cost no more than the data: see `is_exact`.
+    """
+    d, _, n, _ = slope.shape
+    P, B = len(sums.crossed), sums.crossed.shape[3]
+    flat = slope.reshape(d * d, n, -1)
+    along = matmul(sums.crossed.reshape(P, d * d, B), flat)
+    average = contract(sums.scores, slope) - matmul(transpose(along), along)
+    expected = contract(sums.squares, slope)
+    if sums.mixed is not None:
+        twice = contract(sums.mixed, slope)
+        expected = expected - twice - transpose(twice)
+    if sums.products is not None:
+        pairs = namespace(sums.products).transpose(sums.products, (0, 2, 1, 3, 4))
+        A = matmul(pairs.reshape(P * P, d * d, B), flat)
+        expected = expected + matmul(transpose(A), A)
+    return 0.5 * average, 0.5 * expected
+
+
+def block_sums(
+    up: Upward, down: Downward, tensors: Tensors, root: Array, restricted: bool
+) -> BlockSums:
+    """The sums of a design that `has_closed_expected`."""
+    total: list[Any] = []
+    few = _few_products(tensors.dims[0], len(root))
+    for block, own, e in zip(tensors.blocks, up.columns, down.residuals, strict=True):
+        xp = namespace(own.R, e)
+        z, k = block.z[0], block.y.shape[1]
         Z = _whitened_effects(own.R, block)  # (s, d, N, B)
-        w = _as_rows(matmul(transpose(Z), Z))
-        squares = squares + gram(w, w)
+        d = Z.shape[1]
+        upper, lower = triangle(d)
+        scores = sum_over(z * e.reshape(1, -1, k, *e.shape[1:]), 1)
+        scores = scores.reshape(d, *scores.shape[2:])  # (d, N, B)
+        w = matmul(transpose(Z), Z)[lower, upper][:, None]
+        rows = [(scores[lower] * scores[upper])[:, None], w]
+        h = matmul(root[:, :, None], matmul(own.x, Z))  # (P, d, N, B)
         if restricted:
-            h = matmul(root[:, :, None], matmul(own.x, Z))  # (P, d, N, B)
-            mixed = mixed + gram(w, _as_rows(matmul(transpose(h), h)))
-            if P <= MOST_COEFFICIENTS:
-                h = _as_rows(transpose(h))
-                products = products + gram(h, h)
-    if not restricted:
-        (squares,) = tensors.total((squares,))
-        return 0.5 * contract(squares, slope)
-    squares, mixed, products = tensors.total((squares, mixed, products))
-    total = contract(squares, slope)
-    twice = contract(mixed, slope)
-    total = total - twice - transpose(twice)
-    if P <= MOST_COEFFICIENTS:
-        B = products.shape[2]
-        pairs = namespace(products).transpose(products.reshape(d, P, d, P, B), (1, 3, 0, 2, 4))
-        A = matmul(pairs.reshape(P * P, d * d, B), slope.reshape(d * d, -1, slope.shape[3]))
-        total = total + matmul(transpose(A), A)
-    return 0.5 * total
+            rows.append(matmul(transpose(h), h)[lower, upper][:, None])
+        widest = np.broadcast_shapes(*(row.shape[1:] for row in rows))
+        rows = [xp.broadcast_to(row, (len(row), *widest)) for row in rows]
+        sums = [gram(xp.concatenate(rows), w)]
+        h = h.reshape(-1, 1, *h.shape[2:])
+        sums.append(gram(h, scores[:, None]))
+        if restricted and few:
+            sums.append(gram(h, h))
+        total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
+    total = tensors.total(tuple(total))
+    P, n_w = len(root), len(triangle(d)[0])
+    B = total[0].shape[2]
+    parts = total[0].reshape(-1, n_w, n_w, B)
+    return BlockSums(
+        parts[0],
+        total[1].reshape(P, d, d, B),
+        parts[1],
+        parts[2] if restricted else None,
+        total[2].reshape(P, d, P, d, B) if len(total) > 2 else None,
+    )
 
 
 def contract(products: Array, slope: Array) -> Array:
-    """Σ w_rs v_uv ∂_a,su ∂_b,vr for the products w_rs v_uv, shape (n_θ, n_θ, B): tr(w ∂_a v ∂_b).
+    """Σ w_rs v_uv ∂_a,su ∂_b,vr for the packed products w_rs v_uv, (n_θ, n_θ, B): tr(w∂_a v∂_b).
 
-    ``products`` has the shape (d², d², B), the slope (d, d, n_θ, B).
+    ``products`` has the shape (d(d+1)/2, d(d+1)/2, B), the slope (d, d, n_θ, B).
     """
     d, _, n, _ = slope.shape
-    B = products.shape[2]
     xp = namespace(products, slope)
-    # Σ_su w_rs v_uv ∂_a,su: (r, v) rows from (s, u) columns.
-    by_ends = products.reshape(d, d, d, d, B)
-    left = xp.transpose(by_ends, (0, 3, 1, 2, 4)).reshape(d * d, d * d, B)
+    place, B = packing(d), products.shape[2]
+    # Σ_su w_rs v_uv ∂_a,su: rows (r, v) from columns (s, u).
+    # left[r, v, s, u] = products[(r, s), (u, v)]
+    left = products[place[:, None, :, None], place[None, :, None, :]]
+    left = left.reshape(d * d, d * d, B)
     half = matmul(left, slope.reshape(d * d, n, -1))  # (rv, a, B)
     right = xp.swapaxes(slope, 0, 1).reshape(d * d, n, -1)  # ∂_b,vr at (r, v)
     return matmul(transpose(half), right)
 
 
-def _as_rows(matrices: Array) -> Array:
-    """A stack of matrices (i, j, N, B) as one of single columns of their entries, (i·j, 1, N, B)."""
-    return matrices.reshape(-1, 1, *matrices.shape[2:])
-
-
 def _whitened_effects(R: Array, block: Block) -> Array:
     """R Z of the first inside level, shape (s, d, N, B)."""
     z = block.z[0]
-    n_b, s = z.shape[1], len(R)
-    by_place = R.reshape(s, n_b, s // n_b, *R.shape[2:])
-    if n_b == 1:
-        made = by_place[:, 0][:, None] * z[:, 0][None]
-    else:
-        terms = [by_place[:, u][:, None] * z[:, u][None] for u in range(n_b)]
-        made = sum(terms[1:], start=terms[0])
-    return made.reshape(s, -1, *made.shape[3:])
+    q, n_b = z.shape[:2]
+    s, k = len(R), len(R) // n_b
+    xp = namespace(R, z)
+    if n_b == 1 and q == 1:
+        return R * z[0]
+    every = xp.broadcast_to(z, (q, n_b, k, *z.shape[3:]))
+    made = xp.einsum("suo...,quo...->sqo...", R.reshape(s, n_b, k, *R.shape[2:]), every)
+    return made.reshape(s, q * k, *made.shape[3:])

@@ -24,8 +24,16 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace, once, scan, tree
 from mixmeta_jax.design.tensors import Tensors
-from mixmeta_jax.likelihood.algebra import UNROLL, eliminate, matmul, sum_over, whitener
-from mixmeta_jax.likelihood.information import MOST_COEFFICIENTS, contract
+from mixmeta_jax.likelihood.algebra import (
+    UNROLL,
+    eliminate,
+    matmul,
+    packing,
+    sum_over,
+    triangle,
+    whitener,
+)
+from mixmeta_jax.likelihood.information import MOST_PRODUCTS, BlockSums
 
 PIECE = 8_192
 """Units in one piece."""
@@ -70,30 +78,31 @@ def covers(tensors: Tensors) -> bool:
     return alone and one_set and len(block.z[0]) == 1 and k <= UNROLL and N >= FEWEST
 
 
-def sums(
-    Psi: Array, slope: Array, tensors: Tensors, restricted: bool, exact: bool
-) -> dict[str, Array]:
-    """What the likelihood and its derivatives are made of, in two passes over the units.
+FOUND = ("rise", "value", "beta", "root")
+"""What `two_passes` finds beside the sums."""
+
+
+def two_passes(
+    Psi: Array, tensors: Tensors, restricted: bool
+) -> tuple[dict[str, Array], BlockSums]:
+    """What the likelihood and its derivatives are made of.
 
     Parameters
     ----------
     Psi
         Between-unit covariance, shape (k, k).
-    slope
-        ∂Ψ/∂θ, shape (k, k, n_θ).
     tensors
         Data that `covers` accepts, prepared.
     restricted
         Whether the likelihood is the restricted one.
-    exact
-        Whether the expected information is wanted.
 
     Returns
     -------
     dict
         ``value``, scalar, without the terms that do not depend on Ψ; ``rise``, 2 ∂ℓ/∂Ψ, shape (k,
-        k); ``average`` and, if wanted, ``expected``, the information matrices, shape (n_θ, n_θ);
-        ``beta`` and a ``root`` of its covariance, shape (P,) and (P, P).
+        k); ``beta`` and a ``root`` of its covariance, shape (P,) and (P, P).
+    BlockSums
+        What both information matrices follow from.
     """
     k, N = tensors.blocks[0].y.shape[1:3]
     p = len(tensors.blocks[0].x)
@@ -104,21 +113,37 @@ def sums(
 
     made, factors = _sum_over(first, N // length, None, Psi)
     A, b, logdet = tensors.total(made)
-    A = A[:, :, _packing(k)].transpose(0, 2, 1, 3).reshape(p * k, p * k)
+    A = A[:, :, packing(k)].transpose(0, 2, 1, 3).reshape(p * k, p * k)
     R, logdet_A = (part[..., 0] for part in whitener(A[:, :, None]))
     beta, V = R.T @ (R @ b.ravel()), R.T @ R
 
     def second(i: Any, factor: Array) -> tuple[Any, None]:
         units = _units(tensors, i, length)
-        return _second_pass(units, factor, beta.reshape(p, k), V, restricted, exact), None
+        return _second_pass(units, factor, beta.reshape(p, k), V, restricted), None
 
     rise, quadratic, products = tensors.total(_sum_over(second, N // length, factors, Psi)[0])
     value = -0.5 * (logdet + quadratic + (logdet_A if restricted else 0.0))
-    found = {"value": value, "rise": rise[_packing(k)], "beta": beta, "root": R}
-    found["average"] = _average(products, V, slope)
-    if exact:
-        found["expected"] = _expected(products, V, slope, restricted)
-    return found
+    found = {"value": value, "rise": rise[packing(k)], "beta": beta, "root": R}
+    return found, _sums(products, R, k)
+
+
+def _sums(products: dict[str, Array], R: Array, k: int) -> BlockSums:
+    """The products of the second pass as `information.BlockSums`."""
+    xp, P, pack = namespace(R), len(R), packing(k)
+    p, n_w = P // k, len(products["scores"])
+    # h of a unit is W z x ⊗ I R^T: the columns of the coefficients turned by R.
+    crossed = products["crossed"].reshape(n_w, p, k)[pack]  # (u, o, a, s): w_uo x_a s_s
+    crossed = xp.transpose(crossed, (2, 1, 0, 3)).reshape(P, k * k)
+    crossed = (R @ crossed).reshape(P, k, k, 1)
+    both = None
+    if "predictors" in products:
+        both = products["predictors"].reshape(n_w, p, p, n_w)[pack][..., pack]
+        # (u, o, a, b, s, v): w_uo x_a x_b W_sv to rows (a, o, u) and columns (b, v, s).
+        both = xp.transpose(both, (2, 1, 0, 3, 5, 4)).reshape(P, k, P, k)
+        both = xp.einsum("pq,qurs,tr->puts", R, both, R)[..., None]
+    scores, squares = products["scores"][..., None], products["squares"][..., None]
+    mixed = products["mixed"][..., None] if "mixed" in products else None
+    return BlockSums(scores, crossed, squares, mixed, both)
 
 
 def _units(tensors: Tensors, i: Any, length: int) -> _Units:
@@ -208,11 +233,11 @@ def _weighted_products(x: Array, weights: Array) -> Array:
 
 
 def _second_pass(
-    units: _Units, factor: Array, beta: Array, V: Array, restricted: bool, exact: bool
+    units: _Units, factor: Array, beta: Array, V: Array, restricted: bool
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Σ (s sᵀ − w + G) packed, Σ rᵀWr, and the products of w with the other quantities.
 
-    The products have first the axis of w packed, then their own: "average" that of s sᵀ packed;
+    The products have first the axis of w packed, then their own: "scores" that of s sᵀ packed;
     "crossed" predictor and outcome of x eᵀ; "squares" and "mixed" those of w and G, packed;
     "predictors" those of x xᵀ and W packed.
     """
@@ -229,18 +254,17 @@ def _second_pass(
     w = [square * W[entry] for entry in _entries(k)]
     ss = [square * e[i] * e[j] for i, j in _entries(k)]
     crossed = units.x[:, None] * xp.stack(e)[None]
-    rows = {"average": xp.stack(ss), "crossed": crossed.reshape(p * k, -1)}
+    rows = {"scores": xp.stack(ss), "crossed": crossed.reshape(p * k, -1)}
     rise = [a - b for a, b in zip(ss, w, strict=True)]
     if restricted:
         G = _explained(W, units.x, V.reshape(p, k, p, k))
         G = [square * each for each in G]
         rise = [a + b for a, b in zip(rise, G, strict=True)]
     w = xp.stack(w)
-    if exact:
-        rows["squares"] = w
-    if exact and restricted:
+    rows["squares"] = w
+    if restricted:
         rows["mixed"] = xp.stack(G)
-    if exact and restricted and p * k <= MOST_COEFFICIENTS:
+    if restricted and k * p * k <= MOST_PRODUCTS:
         pairs = (units.x[:, None] * units.x[None]).reshape(p * p, 1, -1)
         packed = xp.stack([W[entry] for entry in _entries(k)])
         rows["predictors"] = (pairs * packed[None]).reshape(p * p * len(packed), -1)
@@ -275,51 +299,10 @@ def _explained(W: Entries, x: Array, V: Array) -> list[Array]:
     return [_dot(half[i], _row(W, j, k)) for i, j in _entries(k)]
 
 
-def _average(products: dict[str, Array], V: Array, slope: Array) -> Array:
-    """½ f_aᵀ P f_b: ½ Σ sᵀ ∂_a w ∂_b s, less what V takes of it."""
-    k, xp = len(slope), namespace(V, slope)
-    pack = _packing(k)
-    own = products["average"][pack][:, :, pack]
-    total = xp.einsum("uvrq,rua,vqb->ab", own, slope, slope)
-    crossed = products["crossed"].reshape(len(products["crossed"]), -1, k)[pack]
-    along = xp.einsum("rucs,rsa->cua", crossed, slope).reshape(len(V), -1)  # Σ hᵀ ∂_a s
-    return 0.5 * (total - along.T @ V @ along)
-
-
-def _expected(products: dict[str, Array], V: Array, slope: Array, restricted: bool) -> Array:
-    """½ tr(P Σ_a P Σ_b), as in `information.expected_information`."""
-    k, P, xp = len(slope), len(V), namespace(V, slope)
-    pack = _packing(k)
-
-    def contracted(name: str) -> Array:
-        whole = products[name][pack][:, :, pack].reshape(k * k, k * k, 1)
-        return contract(whole, slope[..., None])[..., 0]
-
-    total = contracted("squares")
-    if restricted:
-        twice = contracted("mixed")
-        total = total - twice - twice.T
-    if "predictors" in products:
-        p = P // k
-        both = products["predictors"].reshape(-1, p, p, pack.max() + 1)[pack]
-        both = both[..., pack]  # (r, u, a, b, s, v)
-        A = xp.einsum("ruabsv,rst->aubvt", both, slope).reshape(P, P, -1)  # Σ hᵀ ∂_t h
-        VA = xp.einsum("op,pqa->oqa", V, A)
-        total = total + xp.einsum("oqa,qob->ab", VA, VA)
-    return 0.5 * total
-
-
 def _entries(k: int) -> list[tuple[int, int]]:
     """The packed entries (i, j), i ≥ j, of a k × k matrix."""
-    return [(i, j) for j in range(k) for i in range(j, k)]
-
-
-def _packing(k: int) -> np.ndarray:
-    """Where each entry of a symmetric matrix stands when packed, shape (k, k)."""
-    place = np.zeros((k, k), int)
-    for at, (i, j) in enumerate(_entries(k)):
-        place[i, j] = place[j, i] = at
-    return place
+    columns, rows = triangle(k)
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
 def _precision(R: Entries, observed: Array | None, k: int) -> Entries:

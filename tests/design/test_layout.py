@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixmeta_jax.data import layout as layouts
-from mixmeta_jax.design.design import arrange, orthonormal_basis, spanning_blocks
+from mixmeta_jax.design import layout as layouts
+from mixmeta_jax.design.design import orthonormal_basis, spanning_blocks
 from mixmeta_jax.design.layout import _bucket_sizes, block_work, build_layout, padded_length
-from tests.dense_likelihood import dense_log_likelihood
+from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.likelihood.likelihood import log_likelihood_at
+from tests.dense_likelihood import dense_log_likelihood
 from tests.designs import random_design
 
 

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixmeta_jax.design.design import arrange
+from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.estimation.newton import evaluate
-from tests.dense_likelihood import dense_log_likelihood, marginal_covariance
-from mixmeta_jax.likelihood.likelihood import centred
+from mixmeta_jax.likelihood.information import is_exact
+from mixmeta_jax.likelihood.likelihood import prepared
+from tests.dense_likelihood import dense_information, dense_log_likelihood
 from tests.designs import KINDS, random_design
 
 
@@ -18,26 +19,6 @@ def float64():
         yield
 
 
-def dense_average_information(design, theta):
-    """½ f_aᵀ P f_b with P, and the f_a = Σ_a P y, of the whole data as one matrix."""
-    n, k, p = design.n, design.k, design.p
-    rows = np.arange(n)[None]
-
-    def marginal(theta):
-        return marginal_covariance(design.Psi(theta), design, rows)[0]
-
-    seen = np.asarray(design.mask).ravel()
-    pair = np.ix_(seen, seen)
-    Sigma, moved = jax.jit(lambda t: (marginal(t), jax.jacfwd(marginal)(t)))(theta)
-    Sigma, moved = np.asarray(Sigma)[pair], np.asarray(moved)[pair]
-    X = np.kron(design.X[:, None, :], np.eye(k)).reshape(n * k, p * k)[seen]
-    W = np.linalg.inv(Sigma)
-    P = W - W @ X @ np.linalg.solve(X.T @ W @ X, X.T @ W)
-    Py = P @ design.y.ravel()[seen]
-    f = np.einsum("ija,j->ia", moved, Py)
-    return 0.5 * f.T @ P @ f
-
-
 CASES = [(kind, "reml") for kind in KINDS] + [("one group per row", "ml"), ("random slope", "ml")]
 
 
@@ -45,8 +26,13 @@ CASES = [(kind, "reml") for kind in KINDS] + [("one group per row", "ml"), ("ran
 def test_evaluation_equals_dense_derivatives(kind, method):
     design = random_design(**KINDS[kind])
     theta = jnp.asarray(np.random.default_rng(5).normal(size=sum(design.n_parameters)))
-    data, _ = centred(arrange(design))
-    found = jax.jit(lambda t, d: evaluate(t, d, method == "reml", True))(theta, data)
+    data, _ = prepared(arrange(design))
+
+    def gradient_at(theta):
+        at = evaluate(theta[:, None], data, method == "reml")
+        return at.gradient[:, 0], at
+
+    slope, found = jax.jit(jax.jacfwd(gradient_at, has_aux=True))(theta)
 
     def in_Psi(Psi):
         return dense_log_likelihood(Psi, design, method)
@@ -55,8 +41,9 @@ def test_evaluation_equals_dense_derivatives(kind, method):
         return in_Psi(design.Psi(theta))
 
     gradient, hessian = jax.jit(lambda t: (jax.grad(in_theta)(t), jax.hessian(in_theta)(t)))(theta)
-    np.testing.assert_allclose(found.gradient, gradient, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(found.observed, -hessian, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(found.gradient[:, 0], gradient, rtol=1e-9, atol=1e-9)
+    # The observed information is what the gradient's derivative says, whatever leads the steps.
+    np.testing.assert_allclose(slope, hessian, rtol=1e-8, atol=1e-8)
 
     @jax.jit
     def curvature(theta):
@@ -64,6 +51,17 @@ def test_evaluation_equals_dense_derivatives(kind, method):
         weigh = lambda t: sum((g * P).sum() for g, P in zip(slopes, design.Psi(t)))  # noqa: E731
         return jax.hessian(weigh)(theta)
 
-    average = found.guide - np.diag(np.abs(np.diagonal(curvature(theta))))
-    expected = dense_average_information(design, theta)
-    np.testing.assert_allclose(average, expected, rtol=1e-8, atol=1e-8)
+    curved = curvature(theta)
+    average, _ = dense_information(design, theta, method)
+    guide = average + np.diag(np.abs(np.diagonal(curved)))
+    np.testing.assert_allclose(found.guide[:, :, 0], guide, rtol=1e-8, atol=1e-8)
+    leading = -hessian if is_exact(data, method == "reml") else average - curved
+    np.testing.assert_allclose(found.information[:, :, 0], leading, rtol=1e-8, atol=1e-8)
+
+
+def test_where_the_observed_information_leads():
+    """One level whose groups are blocks: the rest goes by the average, and a secant."""
+    exact = {kind for kind in KINDS if is_exact(arrange(random_design(**KINDS[kind])), True)}
+    assert exact == {"univariate", "one group per row", "random slope"} - {
+        kind for kind in KINDS if random_design(**KINDS[kind]).layout.absorbed
+    }

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixmeta_jax.design.design import arrange
 from mixmeta_jax.covariance.catalogue import STRUCTURES
-from tests.dense_likelihood import dense_log_likelihood
+from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.likelihood.likelihood import log_likelihood_at
+from tests.dense_likelihood import dense_log_likelihood
 from tests.designs import KINDS, random_design
 
 EXACT = 1e-10

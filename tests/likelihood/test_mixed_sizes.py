@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mixmeta_jax.design.design import arrange
+from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.likelihood.likelihood import log_likelihood_at
 from tests.designs import random_design
 
