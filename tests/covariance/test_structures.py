@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mixmeta_jax as mx
-from mixmeta_jax.covariance.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES, resolve_structures
+from mixmeta_jax.covariance.catalogue import (
+    NEEDS_MATRIX,
+    NEEDS_TIMES,
+    STRUCTURES,
+    resolve_structures,
+)
+from mixmeta_jax.covariance.structure import NULL_VARIANCE, SINGULAR
 
 TIMES = (0.0, 1.0, 2.5)
 MATRIX = 0.3 + 0.7 * np.eye(3)
@@ -22,8 +28,12 @@ def instance(name):
 
 
 def psi(structure, theta, d=3):
-    with jax.enable_x64(True):
-        return np.asarray(structure.psi(jnp.asarray(theta), d))
+    return structure.psi(np.asarray(theta), d)
+
+
+def at_bound(structure, Psi, scale=1.0):
+    (found,) = structure.at_bound(np.asarray(Psi)[:, :, None], np.full((len(Psi), 1), scale))
+    return bool(found)
 
 
 COUNTS = {
@@ -36,7 +46,7 @@ COUNTS = {
 @given(seed=st.integers(0, 10_000))
 def test_every_theta_gives_a_matrix_of_the_structure_and_back(name, seed):
     structure = instance(name)
-    assert structure.n_parameters(3) == COUNTS[name] == len(structure.parameter_names("abc"))
+    assert structure.n_parameters(3) == COUNTS[name]
     theta = np.random.default_rng(seed).normal(size=COUNTS[name]) * 2
     Psi = psi(structure, theta)
     assert np.linalg.eigvalsh(Psi)[0] >= -1e-12 * np.abs(Psi).max()
@@ -50,7 +60,7 @@ def test_starts_are_valid_and_inside(name):
     assert starts
     for start in starts:
         Psi = psi(structure, start)
-        assert not structure.at_bound(Psi, np.ones(3))
+        assert not at_bound(structure, Psi)
 
 
 PATTERNS = {
@@ -82,18 +92,45 @@ def test_correlations_reach_both_of_their_bounds():
         for angle, bound in ((-np.pi / 2, low), (np.pi / 2, 1.0)):
             Psi = psi(structure, [1.0, 0.8, 1.2, angle])
             assert scaled(Psi)[0, 1] == pytest.approx(bound)
-            assert structure.at_bound(Psi, np.ones(3))
+            assert at_bound(structure, Psi)
     assert scaled(psi(instance("cs"), [1.0, 0.0]))[0, 1] == pytest.approx(-0.5)
     assert scaled(psi(instance("cs"), [0.0, 1.0]))[0, 1] == pytest.approx(1.0)
     zero = psi(instance("car1"), [1.0, 0.0])
     np.testing.assert_allclose(zero, np.eye(3), atol=1e-12)
-    assert instance("car1").at_bound(zero, np.ones(3))
+    assert at_bound(instance("car1"), zero)
 
 
 def test_null_variances_are_bounds():
-    assert instance("diag").at_bound(np.diag([1.0, 0.0, 1.0]), np.ones(3))
-    assert instance("id").at_bound(np.zeros((3, 3)), np.ones(3))
-    assert not instance("fixed").at_bound(np.zeros((3, 3)), np.ones(3))
+    assert at_bound(instance("diag"), np.diag([1.0, 0.0, 1.0]))
+    assert at_bound(instance("id"), np.zeros((3, 3)))
+    assert not at_bound(instance("fixed"), np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("name", ["unstr", "diag", "id", "cs", "hcs", "har1", "prop", "cor"])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
+def test_where_a_variance_counts_as_null(name, scale):
+    """On each side of `NULL_VARIANCE`, in units of the scale."""
+    for size, bound in ((1.1, False), (0.9, True)):
+        small = size * NULL_VARIANCE * scale
+        # Of one structure all variances are null or none is; of the others one of them.
+        variances = np.full(3, small) if name in ("id", "cs", "prop") else [scale, small, scale]
+        Psi = MATRIX * np.sqrt(np.outer(variances, variances))
+        Psi = Psi * np.eye(3) if name in ("diag", "id") else Psi
+        assert at_bound(instance(name), Psi, scale) is bound, size
+
+
+@pytest.mark.parametrize("name", ["unstr", "cs", "hcs", "ar1", "har1"])
+def test_where_a_correlation_counts_as_one(name):
+    """On each side of `SINGULAR`: the least eigenvalue of equal correlations r is 1 − r."""
+    for left, bound in ((1.1, False), (0.9, True)):
+        r = 1 - left * SINGULAR
+        Psi = 4.0 * (r * np.ones((3, 3)) + (1 - r) * np.eye(3))
+        assert at_bound(instance(name), Psi) is bound, left
+
+
+def test_each_data_set_is_at_its_own_bound():
+    Psi = np.stack([np.eye(3), np.diag([1.0, 0.0, 1.0]), np.ones((3, 3))], 2)
+    assert instance("unstr").at_bound(Psi, np.ones((3, 3))).tolist() == [False, True, True]
 
 
 def test_reordered_unstructured_is_the_same_matrix():

@@ -9,17 +9,21 @@ import pytest
 
 from mixmeta_jax import make_design
 from mixmeta_jax.control import Control
+from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.design.design import orthonormal_basis, spanning_blocks
 from mixmeta_jax.design.layout import build_layout
 from mixmeta_jax.design.sharding import placed
+from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation import estimator, restarts
 from mixmeta_jax.estimation.estimator import _reordered, fit_design
-from mixmeta_jax.estimation.newton import packed_maximum
+from mixmeta_jax.estimation.executors import AtOnce
+from mixmeta_jax.estimation.newton import Problem
+from mixmeta_jax.estimation.programs import PROGRAMS, Programs
+from mixmeta_jax.estimation.restarts import NEARLY_SINGULAR, restarts, worth_restarting
+from mixmeta_jax.estimation.search import search
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
-from mixmeta_jax.covariance.catalogue import resolve_structures
-from tests.dense_likelihood import dense_log_likelihood
 from mixmeta_jax.status import Status
+from tests.dense_likelihood import dense_log_likelihood
 from tests.designs import random_design
 from tests.estimation.two_maxima import two_maxima
 
@@ -28,6 +32,11 @@ SAME = 1e-8
 with a step beyond a gradient of 1e-6, whose error is of the order of its square."""
 
 DEFAULT = Control()
+
+OWN_STARTS = Control(n_starts=100)
+"""All of the starts that the structures suggest, and no others: a number given asks for no more."""
+
+COMPILED = Control(backend="jax")
 
 
 def assert_same_fit(ours, theirs):
@@ -192,7 +201,7 @@ def test_no_random_start_ends_higher(name, seed):
         assert other.loglik <= fit.loglik + 1e-7
 
 
-def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
+def test_restarts_find_the_higher_of_two_maxima_at_bounds():
     """A design of ``benchmarks/random_designs.py`` whose own starts all lead to the lower one."""
     data = two_maxima()
     S = np.empty((len(data), 3, 3))
@@ -200,11 +209,11 @@ def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
         S[:, i, j] = data[f"S{max(i, j) + 1}{min(i, j) + 1}"]
     y, X = data[["y1", "y2", "y3"]].to_numpy(), np.column_stack([np.ones(len(data)), data.x])
     design = make_design(y, X, S)
-    before = packed_maximum._cache_size()
-    found = fit_design(design, "reml", DEFAULT)
-    assert packed_maximum._cache_size() <= before + 1, "restarts are no other program"
-    monkeypatch.setattr(restarts, "RESTARTS", 0)
-    without = fit_design(design, "reml", DEFAULT)
+    before = PROGRAMS.compiled
+    found = fit_design(design, "reml", COMPILED)
+    assert PROGRAMS.compiled <= before + 1, "restarts are no other program"
+    assert_same_fit(fit_design(design, "reml", DEFAULT), found)
+    without = fit_design(design, "reml", OWN_STARTS)
     assert found.status is without.status is Status.BOUNDARY
     assert found.loglik == pytest.approx(without.loglik + 0.3126, abs=0.01)
     rng = np.random.default_rng(0)
@@ -215,7 +224,7 @@ def test_restarts_find_the_higher_of_two_maxima_at_bounds(monkeypatch):
 
 
 @pytest.mark.parametrize("seed", [122, 135])
-def test_restarts_find_which_variances_a_given_correlation_leaves(monkeypatch, seed):
+def test_restarts_find_which_variances_a_given_correlation_leaves(seed):
     """Given correlations tie four variances: with those that agree the others may vanish."""
     rng = np.random.default_rng(1000 + seed)
     root = rng.normal(size=(4, 6))
@@ -227,8 +236,7 @@ def test_restarts_find_which_variances_a_given_correlation_leaves(monkeypatch, s
     effects = rng.normal(size=(20, 2, 2)) * sd
     design = replace(design, y=design.y + np.einsum("nq,nqk->nk", design.Z[0], effects))
     found = fit_design(design, "reml", DEFAULT)
-    monkeypatch.setattr(restarts, "RESTARTS", 0)
-    without = fit_design(design, "reml", DEFAULT)
+    without = fit_design(design, "reml", OWN_STARTS)
     assert (without.status, found.status) == (Status.CONVERGED, Status.BOUNDARY)
     assert found.loglik > without.loglik + 1
     with jax.enable_x64(True):
@@ -236,7 +244,7 @@ def test_restarts_find_which_variances_a_given_correlation_leaves(monkeypatch, s
     assert float(ends[0] - ends[1]) == pytest.approx(found.loglik - without.loglik, rel=1e-8)
 
 
-def test_restarts_find_a_maximum_at_a_bound_from_one_inside(monkeypatch):
+def test_restarts_find_a_maximum_at_a_bound_from_one_inside():
     """One correlation ties four variances: where one vanishes the others may agree better."""
     codes = [np.repeat(np.arange(15), 2), np.arange(30)]
     structures = ("id", "har1")
@@ -247,8 +255,7 @@ def test_restarts_find_a_maximum_at_a_bound_from_one_inside(monkeypatch):
     y = design.y + outer[codes[0]] + np.einsum("nq,nqk->nk", design.Z[1], inner)
     design = replace(design, y=y)
     found = fit_design(design, "ml", DEFAULT)
-    monkeypatch.setattr(restarts, "RESTARTS", 0)
-    without = fit_design(design, "ml", DEFAULT)
+    without = fit_design(design, "ml", OWN_STARTS)
     assert without.status is Status.CONVERGED
     assert found.status is Status.BOUNDARY
     assert found.loglik > without.loglik + 0.1
@@ -264,8 +271,8 @@ def test_restarts_grow_with_the_parameters():
     def counted(*dims):
         names = [f"level {d}" for d in dims]
         structures = resolve_structures("unstr", None, names, dims)
-        scales = [np.ones(d) for d in dims]
-        return sum(map(len, restarts.restarts(structures, scales, 4)))
+        scales = [np.ones((d, 1)) for d in dims]
+        return len(restarts(structures, scales, 4))
 
     assert counted(3) == 24
     assert counted(4, 2) == 52
@@ -274,43 +281,52 @@ def test_restarts_grow_with_the_parameters():
 def test_a_restart_as_high_ends_a_fit_whose_gradient_has_not_vanished():
     """Rounding had kept the gradient of an ill-conditioned fit above the tolerance."""
     design = random_design(3, k=2, q=(1,), n=20, codes=[np.arange(20)])
-    scales = starting_variances(design)
+    scales = tuple(starting_variances(design))
     starts = starting_parameters(design.structures, scales)
-    units = natural_units(starts)
-    with jax.enable_x64(True):
-        tensors = placed(design, None)
-        best, status, _ = estimator._search(design, tensors, starts, scales, units, "reml", DEFAULT)
-        assert status is Status.CONVERGED
+    units, tensors = natural_units(starts), arrange(design)
+    more = restarts(design.structures, scales, len(starts))[:, :, 0].T[None]
 
-        def again(raised=0.0, **changes):
-            path = replace(best.path, **changes)
-            path = replace(path, at=replace(path.at, value=path.at.value + raised))
-            return estimator._restarted(
-                design,
-                tensors,
-                replace(best, path=path),
-                len(starts),
-                scales,
-                units,
-                "reml",
-                DEFAULT,
-            )
+    def searched(raised=0.0, **changes):
+        """The end, and how often paths have climbed, where the first climb is said to end so."""
+        climbs = []
 
-        assert again() is None
-        assert again(norm=1e-5, raised=1e-4) is None, "no end as high"
-        for theta in (again(norm=1e-5), again(raised=-1e-4)):
-            np.testing.assert_allclose(design.Psi(theta)[0], best.Psi[0], rtol=1e-6)
+        def climb(theta, max_iter):
+            problem = Problem(units, scales, None, int(max_iter), 1e-6, 0)
+            ends = AtOnce(tensors).ascend(theta, problem, restricted=True)
+            climbs.append(theta.shape[1])
+            if len(climbs) > 1:
+                return ends
+            path = replace(ends.path, **{n: v + 0 * ends.loglik for n, v in changes.items()})
+            return replace(ends, path=path, loglik=ends.loglik + raised)
+
+        every = lambda status, Psi: status == status  # noqa: E731, PLR0124
+        P = design.p * design.k
+        found = search(climb, starts[:, :, 0].T, more, every, 100, 1e-6, design.dims, P)
+        return found, len(climbs)
+
+    best, climbs = searched()
+    assert climbs == 2, "the restarts, and on from none of them"
+    assert Status(int(best.status[0])) is Status.CONVERGED
+    held, climbs = searched(norm=1e-5, raised=1e-4)
+    assert climbs == 2, "no end as high"
+    assert held.loglik == pytest.approx(best.loglik + 1e-4, abs=1e-9)
+    for changes in ({"norm": 1e-5}, {"raised": -1e-4}):
+        found, climbs = searched(**changes)
+        assert climbs == 3
+        assert found.norm[0] <= 1e-6
+        np.testing.assert_allclose(found.Psi[0], best.Psi[0], rtol=1e-6)
 
 
 def test_ends_next_to_a_singular_matrix_are_restarted():
     """An unstructured design of five outcomes was lower inside than at such a bound."""
-    design = random_design(k=3, q=(1,), n=12, codes=[np.arange(12)])
-    close, away = (r * np.ones((3, 3)) + (1 - r) * np.eye(3) for r in (0.96, 0.9))
-    assert restarts.worth_restarting(design, Status.CONVERGED, [close])
-    assert not restarts.worth_restarting(design, Status.CONVERGED, [away])
-    assert restarts.worth_restarting(design, Status.BOUNDARY, [away])
-    two = random_design(k=2, q=(1,), n=12, codes=[np.arange(12)])
-    assert not restarts.worth_restarting(two, Status.CONVERGED, [close[:2, :2]])
+    three, two = (resolve_structures("unstr", None, ["level0"], [d]) for d in (3, 2))
+    inside, bound = (np.full(2, int(s)) for s in (Status.CONVERGED, Status.BOUNDARY))
+    # Of equal correlations r the least eigenvalue is 1 − r: a case on each side.
+    least = NEARLY_SINGULAR * np.array([1.01, 0.99])
+    Psi = np.ones((3, 3, 1)) * (1 - least) + np.eye(3)[:, :, None] * least
+    assert worth_restarting(three, inside, [Psi]).tolist() == [False, True]
+    assert worth_restarting(three, bound, [Psi]).all()
+    assert not worth_restarting(two, inside, [Psi[:2, :2]]).any()
 
 
 def test_a_turned_factor_ends_with_what_the_other_effects_determine():
@@ -378,18 +394,24 @@ def test_starts_of_the_wrong_shape_or_level(two_levels):
         fit_design(two_levels, "ml", Control(start={"outer": np.eye(2)}), names)
 
 
-def test_verbose_prints_the_iterations(two_levels, capfd):
-    fit_design(two_levels, "ml", Control(verbose=True, n_starts=1))
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_verbose_prints_the_iterations(two_levels, capfd, backend):
+    plain = structured(two_levels, "id")
+    fit_design(plain, "ml", Control(verbose=True, n_starts=1, backend=backend))
     assert "evaluation 1: log-likelihood" in capfd.readouterr().out
 
 
 def test_similar_sizes_share_a_compilation():
     """Fifty data sets of 5 to 120 studies compile five programs."""
-    packed_maximum.clear_cache()
+    before = PROGRAMS.compiled
     for seed, n in enumerate(np.linspace(5, 120, 50).astype(int)):
         design = random_design(seed, k=1, q=(1,), n=n, missing=0.0, codes=[np.arange(n)], p=1)
-        fit_design(design, "reml", DEFAULT)
-    assert packed_maximum._cache_size() <= 5
+        fit_design(design, "reml", COMPILED)
+    assert PROGRAMS.compiled - before <= 5
+
+
+def observations(starts, tensors, units):
+    return tensors.n_obs
 
 
 @pytest.mark.parametrize(
@@ -403,11 +425,11 @@ def test_similar_sizes_share_a_compilation():
 )
 def test_so_do_ragged_and_incomplete_data(kind, most):
     """Fifty data sets of each kind; programs of the same arguments as a fit's, but cheap."""
-    program = jax.jit(lambda starts, tensors, units: tensors.n_obs)
+    programs = Programs()
     with jax.enable_x64(True):
         for seed, n in enumerate(np.linspace(8, 120, 50).astype(int)):
             codes = [np.arange(n)] if kind["k"] == 3 else None
             design = random_design(seed, n=n, codes=codes, **kind)
             starts = starting_parameters(design.structures, starting_variances(design))
-            program(starts, placed(design, None), natural_units(starts))
-    assert program._cache_size() <= most
+            programs(observations, starts, placed(design, None), natural_units(starts))
+    assert programs.compiled <= most

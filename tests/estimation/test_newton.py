@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixmeta_jax.design.design import arrange
-from mixmeta_jax.estimation import newton
-from mixmeta_jax.estimation.estimator import _highest
-from mixmeta_jax.estimation.newton import Evaluation, Maximum, Path, maximise
-from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.covariance.catalogue import resolve_structures
+from mixmeta_jax.design.tensors import arrange
+from mixmeta_jax.estimation import newton
+from mixmeta_jax.estimation.executors import AtOnce
+from mixmeta_jax.estimation.newton import ARRIVED, GIVEN_UP, Evaluation, Path, Problem, climb
+from mixmeta_jax.estimation.search import ROUNDING, best_path
+from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from tests.designs import random_design
 
 
@@ -21,46 +22,59 @@ def one_level(seed, name="unstr", n=9):
     return replace(design, structures=resolve_structures(name, None, ["level0"], design.dims))
 
 
+def own_starts(design):
+    """Starts as columns, and the natural size of each parameter."""
+    starts = starting_parameters(design.structures, starting_variances(design))
+    return starts[:, :, 0].T, natural_units(starts)
+
+
+def climbed(design, starts, most, tolerance=1e-6):
+    scales, (_, units) = starting_variances(design), own_starts(design)
+    problem = Problem(units, tuple(scales), None, most, tolerance, 0)
+    return AtOnce(arrange(design)).ascend(starts, problem, restricted=True).path
+
+
 @pytest.mark.parametrize("name", ["unstr", "har1"])
 def test_the_log_likelihood_never_falls_along_a_path(name):
     """The path of at most i evaluations is the beginning of the path of i + 1."""
     design = one_level(0, name)
-    own = starting_parameters(design.structures, starting_variances(design))
-    units = natural_units(own)
+    own, units = own_starts(design)
     far = np.random.default_rng(1).normal(size=own.shape) * 5 * units
     for starts in (own, far):
-        recorded = []
-        with jax.enable_x64(True):
-            for most in range(1, 30):
-                end = maximise(
-                    starts, arrange(design), units, most, 1e-6, method="reml", exact=True
-                )
-                recorded.append(np.asarray(end.path.at.value))
-        values = np.array(recorded)
+        values = np.array([climbed(design, starts, most).at.value for most in range(1, 30)])
         rounding = 1e-12 * (1 + np.abs(values[-1]))
         assert (np.diff(values, axis=0) >= -rounding).all()
         assert (values[-1] > values[0] + 1e-3).any()
 
 
+def test_the_paths_of_a_batch_are_those_of_each_alone():
+    design = one_level(0)
+    own, units = own_starts(design)
+    together = climbed(design, own, 100)
+    for i, start in enumerate(own.T):
+        alone = climbed(design, start[:, None], 100)
+        assert alone.n_iter[0] == together.n_iter[i]
+        np.testing.assert_allclose(alone.theta[:, 0], together.theta[:, i], rtol=1e-9, atol=1e-9)
+
+
 def test_a_tolerance_at_the_rounding_of_the_gradient_is_kept():
     """The last step may raise a gradient that is all rounding: it is undone then."""
     design = one_level(0)
-    own = starting_parameters(design.structures, starting_variances(design))
-    units = natural_units(own)
-    with jax.enable_x64(True):
-        for tolerance in 10.0 ** np.arange(-16, -13, 0.25):
-            end = maximise(own, arrange(design), units, 100, tolerance, method="reml", exact=True)
-            norm, n_iter = np.asarray(end.path.norm), np.asarray(end.path.n_iter)
-            assert (n_iter < 100).all()
-            # Below what the gradient can reach no step is small enough, and the path gives up.
-            given_up = np.asarray(end.path.damping) > 1e12
-            assert (given_up | (norm <= tolerance)).all()
-            assert not given_up.all()
+    own, _ = own_starts(design)
+    for tolerance in 10.0 ** np.arange(-16, -13, 0.25):
+        path = climbed(design, own, 100, tolerance)
+        assert (path.n_iter < 100).all()
+        # Below what the gradient can reach no step is small enough, and the path gives up.
+        given_up = path.phase == GIVEN_UP
+        assert (given_up | (path.norm <= tolerance)).all()
+        assert (path.phase[~given_up] == ARRIVED).all()
+        assert not given_up.all()
 
 
 def evaluation(value, gradient):
+    eye = np.eye(2)[:, :, None]
     return Evaluation(
-        value, jnp.array([gradient, 0.0]), np.eye(2), np.eye(2), np.zeros(1), np.eye(1)
+        np.array([value]), np.array([[gradient], [0.0]]), eye, eye, np.zeros((1, 1)), eye[:1, :1]
     )
 
 
@@ -76,16 +90,28 @@ def evaluation(value, gradient):
 def test_a_level_step_next_to_the_maximum_counts_by_its_gradient(
     fall, gradient, norm, taken, monkeypatch
 ):
-    with jax.enable_x64(True):
-        monkeypatch.setattr(newton, "evaluate", lambda *args: evaluation(500.0 - fall, gradient))
-        zero, one = jnp.zeros(()), jnp.ones((), int)
-        path = Path(
-            jnp.zeros(2), evaluation(500.0, norm), jnp.ones(2), zero, zero, norm, one, 0 * one
-        )
-        after = newton._step(path, None, True, True, np.ones(2), 100, 1e-6, False)
-    assert (np.asarray(after.theta) == (1.0 if taken else 0.0)).all()
+    monkeypatch.setattr(newton, "evaluate", lambda *args: evaluation(500.0 - fall, gradient))
+    zero, most = np.zeros(1), 100
+    path = Path(
+        np.zeros((2, 1)),
+        evaluation(500.0, norm),
+        np.ones((2, 1)),
+        zero,
+        None,
+        zero,
+        np.array([norm]),
+        np.array([norm]),
+        np.zeros(1, int),
+        np.array([most - 1]),
+        np.zeros(1, int),
+    )
+    problem = Problem(np.ones((2, 1)), (np.ones((2, 1)),), None, most, 1e-6, 0)
+    after = climb(path, None, problem, restricted=True)
+    assert after.n_iter == most
+    assert (after.theta == (1.0 if taken else 0.0)).all()
 
 
+@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
 @pytest.mark.parametrize(
     ("values", "norms", "chosen"),
     [
@@ -95,9 +121,7 @@ def test_a_level_step_next_to_the_maximum_counts_by_its_gradient(
         ([np.nan, np.nan, np.nan], [np.nan, np.inf, np.nan], 0),
     ],
 )
-def test_of_ends_level_to_rounding_the_flattest_is_taken(values, norms, chosen):
-    count = np.arange(3)
-    each = np.array(values), np.zeros((3, 2)), count, count, count, count
-    path = Path(count, Evaluation(*each), count, count, count, np.array(norms), count, count)
-    end = _highest(Maximum(path, (count,), (count,), np.zeros(1), 0.0))
-    assert end.path.theta == chosen
+def test_of_ends_level_to_rounding_the_flattest_is_taken(values, norms, chosen, xp):
+    with jax.enable_x64(True):
+        found = best_path(xp.asarray(values), xp.asarray(norms), ROUNDING)
+    assert found.tolist() == [chosen]

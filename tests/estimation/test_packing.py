@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixmeta_jax.estimation.packing import pack
+from mixmeta_jax.estimation.packing import FEW, Packed, pack
 
 
 @jax.tree_util.register_dataclass
@@ -17,15 +17,22 @@ class Pair:
 
 
 def test_a_tree_comes_back_as_it_was():
+    whole = jnp.asarray([True, False])
     tree = {"pair": Pair(jnp.arange(6.0).reshape(2, 3), jnp.asarray(7)), "none": (), "x": [0.5]}
     with jax.enable_x64(True):
         large = 2**53 - 1
-        packed = jax.jit(lambda tree, count: pack((tree, count)))(tree, large)
-        back, count = packed.fetched()
-    assert packed.values.shape == (9,)
-    assert count == large
+        packed = jax.jit(lambda tree, count: pack((tree, count, whole)))(tree, large)
+        back, count, flags = packed.fetched()
+    assert packed.values.shape == (11,)
+    assert count == large and count.dtype == int
     assert isinstance(back["pair"], Pair) and back["none"] == ()
     np.testing.assert_array_equal(back["pair"].matrix, tree["pair"].matrix)
     assert back["pair"].count == 7 and back["x"] == [0.5]
-    leaves = jax.tree.leaves((back, count))
-    assert all(isinstance(leaf, np.ndarray) and leaf.dtype == float for leaf in leaves)
+    assert flags.tolist() == [True, False] and flags.dtype == bool
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves((back, count)))
+
+
+def test_many_numbers_stay_arrays():
+    few, many = jnp.zeros(FEW), jnp.zeros(FEW + 1)
+    assert isinstance(pack((few,)), Packed)
+    assert not isinstance(pack((many,)), Packed)

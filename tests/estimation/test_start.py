@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import mixmeta_jax as mx
-from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.covariance.catalogue import STRUCTURES
+from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
+from tests.covariance.test_structures import instance
 from tests.designs import KINDS, random_design
-from tests.model.test_structures import instance
 
 
 def begin(design):
@@ -41,7 +41,7 @@ def test_heterogeneity_is_that_of_dersimonian_and_laird():
         r = y - X @ np.linalg.solve(X.T @ (w[:, None] * X), X.T @ (w * y))
         excess = (w * r**2).sum() - (seen.sum() - 2)
         tau2 = excess / (w.sum() - (w**2).sum() / w.sum())
-        assert found[o] == pytest.approx(max(tau2, 0.05 / w.mean()), rel=1e-10)
+        assert found[o, 0] == pytest.approx(max(tau2, 0.05 / w.mean()), rel=1e-10)
 
 
 def test_too_few_outcomes_for_the_predictors_leave_a_small_part_of_the_error_variance():
@@ -49,7 +49,7 @@ def test_too_few_outcomes_for_the_predictors_leave_a_small_part_of_the_error_var
     mask = design.mask.copy()
     mask[1:, 1] = False
     found = starting_variances(replace(design, mask=mask, complete=False))[0]
-    assert found[1] == pytest.approx(0.05 * design.S[0, 1, 1])
+    assert found[1, 0] == pytest.approx(0.05 * design.S[0, 1, 1])
 
 
 def test_starts_under_vmap():
@@ -64,13 +64,38 @@ def test_starts_under_vmap():
             np.testing.assert_allclose(ours[lane], theirs, rtol=1e-10, atol=1e-12)
 
 
+def test_starts_of_several_data_sets_are_those_of_each():
+    """Their own outcomes, masks, S and predictors of both kinds."""
+    rng = np.random.default_rng(6)
+    design = random_design(seed=5, k=2, q=(2, 1), n=12)
+    masks = np.stack([design.mask, np.ones((12, 2), bool), design.mask[::-1]])
+    many = replace(
+        design,
+        y=np.stack([design.y, rng.normal(size=(12, 2)), design.y[::-1]]),
+        mask=masks,
+        S=design.S * np.array([1.0, 0.5, 2.0])[:, None, None, None],
+        X=design.X + 0.1 * rng.normal(size=(3, 12, 2)),
+        Z=(design.Z[0] * np.array([1.0, 3.0, 0.2])[:, None, None], design.Z[1]),
+        complete=False,
+    )
+    many = replace(many, y=np.where(masks, np.nan_to_num(many.y), np.nan))
+    starts, units = begin(many)
+    assert starts.shape[2] == units.shape[1] == 3
+    for member in range(3):
+        alone, own = begin(many.one(member))
+        np.testing.assert_allclose(starts[:, :, [member]], alone, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(units[:, [member]], own, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_every_structure_starts_from_traced_variances(name):
     structure, variances = instance(name), np.array([1.0, 2.0, 0.5])
     with jax.enable_x64(True):
         traced = jax.jit(structure.starts)(variances)
-    for ours, theirs in zip(traced, structure.starts(variances), strict=True):
+    sets = structure.starts_of_sets(variances[:, None] * [1.0, 4.0])
+    for ours, theirs, both in zip(traced, structure.starts(variances), sets, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(both[:, 0], theirs, rtol=1e-12, atol=1e-14)
 
 
 class Banded(mx.Structure):
