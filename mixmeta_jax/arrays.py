@@ -169,7 +169,7 @@ def constant(value: Any) -> Any:
 
 def once(values: Any, like: Array) -> Any:
     """The values, computed once: XLA would repeat them in every sum that reads them."""
-    if namespace(like) is np:
+    if not is_jax(like):
         return values
     import jax
 

@@ -10,10 +10,11 @@ import pytest
 from jax.test_util import check_grads
 
 import mixmeta_jax as mx
-from mixmeta_jax.design.design import arrange
+from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.estimation.newton import evaluate
-from mixmeta_jax.model import one_level
-from mixmeta_jax.likelihood.likelihood import centred
+from mixmeta_jax.likelihood import packed
+from mixmeta_jax.likelihood.engines import Packed, engine_for
+from mixmeta_jax.likelihood.likelihood import prepared
 from tests.designs import random_design
 from tests.reference import calls
 
@@ -275,20 +276,20 @@ def test_the_two_entries_of_a_covariance_share_its_derivative():
 
 
 def test_the_rule_is_the_same_through_long_data(monkeypatch):
-    # From `one_level.FEWEST` units on, the gradient that the rule moves has formulas of its own.
+    # From `packed.FEWEST` units on, the gradient that the rule moves has formulas of its own.
     design = random_design(seed=3, k=2, n=20, codes=[np.arange(20)])
     theta, weights = jnp.array([0.8, 0.3, 0.6]), jnp.array([1.0, -0.4, 0.7])
 
     def slopes():
         def slope(y, S, X):
-            data, _ = centred(arrange(replace(design, y=y, S=S, X=X)))
-            return evaluate(theta, data, restricted=True, exact=True).gradient @ weights
+            data, _ = prepared(arrange(replace(design, y=y, S=S, X=X)))
+            return evaluate(theta[:, None], data, restricted=True).gradient[:, 0] @ weights
 
         return jax.jit(jax.grad(slope, (0, 1, 2)))(design.y, design.S, design.X)
 
     swept = slopes()
-    monkeypatch.setattr(one_level, "FEWEST", 1)
-    assert one_level.covers(arrange(design))
+    monkeypatch.setattr(packed, "FEWEST", 1)
+    assert isinstance(engine_for(prepared(arrange(design))[0], 1), Packed)
     for ours, theirs in zip(slopes(), swept, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-10)
 

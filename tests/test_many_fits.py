@@ -16,7 +16,9 @@ import pytest
 
 import mixmeta_jax as mx
 from mixmeta_jax import many_fits
-from mixmeta_jax.estimation import batch, lanes
+from mixmeta_jax.estimation import batch
+from mixmeta_jax.estimation.executors import AtOnce, Compiled
+from mixmeta_jax.estimation.programs import PROGRAMS
 from mixmeta_jax.many_fits import DEFAULT_RETURNS, RETURNS
 from mixmeta_jax.status import Status
 
@@ -354,33 +356,48 @@ def test_errors_as_arrays_of_jax():
 def test_chunks_and_compaction_change_nothing(monkeypatch):
     y, S = outcomes(60, 12)[:, :, 0], np.full(12, 0.3)
     whole = mx.fit_many(y, S, batch_size=60)
+    at_once = mx.fit_many(y, S, batch_size=16, control={"backend": "numpy"})
     sizes = []
-    climb = batch.climb
 
-    def counted(lanes_, *args, **kwargs):
-        sizes.append(lanes_.phase.shape[0])
-        return climb(lanes_, *args, **kwargs)
+    def counted(self, path, *args, **kwargs):
+        sizes.append(path.phase.shape[0])
+        return ascend(self, path, *args, **kwargs)
 
-    monkeypatch.setattr(batch, "climb", counted)
-    before = lanes.climb._cache_size()
-    parts = mx.fit_many(y, S, batch_size=16)
+    ascend = Compiled.ascend
+    monkeypatch.setattr(Compiled, "ascend", counted)
+    before = PROGRAMS.compiled
+    compiled = mx.fit_many(y, S, batch_size=16, control={"backend": "jax"})
     assert set(sizes) == {16}  # every round is a full chunk: one compilation
-    assert lanes.climb._cache_size() - before <= len(jax.local_devices())
-    for name in ("coef", "Psi", "loglik"):
-        assert np.allclose(getattr(parts, name), getattr(whole, name), rtol=SAME, atol=1e-12)
+    assert PROGRAMS.compiled - before <= len(jax.local_devices())
+    for parts in (at_once, compiled):
+        for name in ("coef", "Psi", "loglik"):
+            assert np.allclose(getattr(parts, name), getattr(whole, name), rtol=SAME, atol=1e-12)
+
+
+def watched(monkeypatch, before):
+    """Do something before each climb, whoever executes it."""
+
+    def ascend_of(original):
+        def ascend(*args, **kwargs):
+            before()
+            return original(*args, **kwargs)
+
+        return ascend
+
+    for executor in (AtOnce, Compiled):
+        monkeypatch.setattr(executor, "ascend", ascend_of(executor.ascend))
 
 
 def test_interrupted(monkeypatch):
     y, S = outcomes(60, 12)[:, :, 0], np.full(12, 0.3)
-    original, calls = batch.climb, []
+    calls = []
 
-    def interrupted(*args, **kwargs):
+    def interrupted():
         calls.append(1)
         if len(calls) > 3:
             raise KeyboardInterrupt
-        return original(*args, **kwargs)
 
-    monkeypatch.setattr(batch, "climb", interrupted)
+    watched(monkeypatch, interrupted)
     with pytest.warns(UserWarning, match="interrupted"):
         fits = mx.fit_many(y, S, batch_size=16)
     left = fits.status == Status.INTERRUPTED
@@ -415,14 +432,13 @@ def test_interrupted_where_other_starts_are_followed(monkeypatch):
 def test_ctrl_c(monkeypatch):
     """The signal that a terminal sends, while the threads are at work."""
     y, S = outcomes(6400, 12)[:, :, 0], np.full(12, 0.3)
-    climb, rounds = batch.climb, itertools.count()
+    rounds = itertools.count()
 
-    def struck(*args, **kwargs):
+    def struck():
         if next(rounds) == 6:
             os.kill(os.getpid(), signal.SIGINT)
-        return climb(*args, **kwargs)
 
-    monkeypatch.setattr(batch, "climb", struck)
+    watched(monkeypatch, struck)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.warns(UserWarning, match="interrupted"):
@@ -456,17 +472,16 @@ def test_progress_is_silent_in_a_pipe_and_when_turned_off(monkeypatch):
 def test_four_devices():
     code = """
 import jax, numpy as np, mixmeta_jax as mx
-from mixmeta_jax.estimation import batch
+from mixmeta_jax.estimation.executors import Compiled
 assert len(jax.local_devices()) == 4
-climb, used = batch.climb, set()
-def placed(*args, **kwargs):
-    stop = climb(*args, **kwargs)
-    used.update(stop.lanes.theta.devices())
-    return stop
-batch.climb = placed
+ascend, used = Compiled.ascend, set()
+def placed(self, *args, **kwargs):
+    used.update(self.tensors.blocks[0].S.devices())
+    return ascend(self, *args, **kwargs)
+Compiled.ascend = placed
 rng = np.random.default_rng(0)
 y = rng.normal(size=(64, 12))
-fits = mx.fit_many(y, np.full(12, 0.3), batch_size=16)
+fits = mx.fit_many(y, np.full(12, 0.3), batch_size=16, control={"backend": "jax"})
 assert used == set(jax.local_devices()), used
 print(*(repr(float(x)) for x in fits.loglik))
 """

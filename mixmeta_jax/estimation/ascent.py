@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,24 @@ def ascend(
     return Ends(path, value + rest, Psi, at.beta + centre, covariance_of(at), verdict, others)
 
 
+def ascend_each(start: Array, tensors: Tensors, problem: Problem, **static: Any) -> Ends:
+    """`ascend` from several starts with the data of one set, (n_θ, B), traced.
+
+    As a map over the starts, whose axis then comes first: along the last one, of the data sets, few
+    starts would leave nothing to vectorise.
+    """
+    if start.shape[1] == 1:
+        return ascend(start, tensors, problem, **static)
+    import jax
+
+    def one(start: Array, units: Array, scales: tuple[Array, ...]) -> Ends:
+        start, units, scales = mapped(lambda leaf: leaf[..., None], (start, units, scales))
+        ends = ascend(start, tensors, replace(problem, units=units, scales=scales), **static)
+        return mapped(lambda leaf: leaf[..., 0], ends)
+
+    return jax.vmap(one, -1, -1)(start, problem.units, problem.scales)
+
+
 def values_at(starts: Array, tensors: Tensors, *, restricted: bool) -> Array:
     """Log-likelihood at each start less a constant, (n_starts,), for starts (n_starts, n_θ, 1)."""
     data, _ = prepared(tensors)
@@ -155,3 +173,16 @@ def nothing_known(dims: tuple[int, ...], B: int) -> tuple[np.ndarray, ...]:
 def taken(tree: Any, chosen: Any) -> Any:
     """Some of the paths of a tree of arrays."""
     return mapped(lambda leaf: namespace(leaf, chosen).take(leaf, chosen, -1), tree)
+
+
+def joined(trees: Sequence[Any]) -> Any:
+    """The paths of several trees of numpy's arrays, side by side."""
+    if len(trees) == 1:
+        return trees[0]
+    return mapped(lambda *leaves: np.concatenate(leaves, -1), *trees)
+
+
+def taken_problem(problem: Problem, chosen: Any) -> Problem:
+    """The problem of some of the paths."""
+    units, scales, known = taken((problem.units, problem.scales, problem.known), chosen)
+    return replace(problem, units=units, scales=scales, known=known)

@@ -24,10 +24,10 @@ from mixmeta_jax.control import Control
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import of_members, shared_by_all
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.ascent import nothing_known, taken
+from mixmeta_jax.estimation.ascent import joined, nothing_known, taken
 from mixmeta_jax.estimation.estimator import SEVERAL_SIZE, fit_design
 from mixmeta_jax.estimation.executors import AtOnce, Compiled, by_numpy, shape_of
-from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, Pool, full_chunk, joined, ready
+from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, Pool, full_chunk, ready
 from mixmeta_jax.estimation.newton import JOINED, RUNNING, Problem, departure
 from mixmeta_jax.estimation.restarts import FEW_PARAMETERS, is_rugged, may_restart, restarts
 from mixmeta_jax.estimation.search import ESCAPES, clearly_above

@@ -29,6 +29,9 @@ SEVERAL_SIZE = 2_000
 """Observations up to which every start is followed; beyond, the one of the highest likelihood, or
 one of its own near the maximum."""
 
+SEVERAL_PRODUCTS = 5_000_000
+"""Observations times the square of the coefficients up to which every start is followed."""
+
 MANY_PARAMETERS = 100
 """Parameters up to which every start is followed, in one order of Λ, until it ends."""
 
@@ -129,7 +132,8 @@ class _Search:
     @property
     def follows_all(self) -> bool:
         """Whether every start is followed."""
-        return self.n_obs <= SEVERAL_SIZE and len(self.units) <= MANY_PARAMETERS
+        few = self.n_obs * (self.design.p * self.design.k) ** 2 <= SEVERAL_PRODUCTS
+        return few and self.n_obs <= SEVERAL_SIZE and len(self.units) <= MANY_PARAMETERS
 
     @property
     def further(self) -> np.ndarray | None:

@@ -23,7 +23,7 @@ from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.sharding import over_mesh, placed, print_once
 from mixmeta_jax.design.tensors import Tensors, arrange
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.ascent import Ends, ascend, solution, values_at
+from mixmeta_jax.estimation.ascent import Ends, ascend, ascend_each, joined, solution, taken_problem, values_at
 from mixmeta_jax.estimation.newton import Path, Problem
 from mixmeta_jax.estimation.programs import PROGRAMS
 
@@ -36,6 +36,9 @@ EVALUATIONS = 12
 CALLS, PER_NUMBER, PER_PRODUCT = 5e-4, 4e-9, 2e-10
 """Seconds of NumPy per evaluation whatever the data; per number of the arrays that hold the columns,
 for all that is done with it; and per multiplication in products of matrices."""
+
+TOGETHER = 8_000
+"""Numbers in the columns of X up to which NumPy follows several paths of one data set together."""
 
 MOST_SHAPES = 1_000
 """Shapes whose times are remembered."""
@@ -51,12 +54,26 @@ class AtOnce:
     def ascend(self, start: Any, problem: Problem, verbose: bool = False, **static: Any) -> Ends:
         """See `ascent.ascend`."""
         began = time.perf_counter()
-        report = _print if verbose else None
+        settings = {**static, "report": _print if verbose else None}
         # What overflows or is singular is told by the numbers that come out.
         with np.errstate(all="ignore"):
-            ends = ascend(start, self.tensors, problem, report=report, **static)
+            if self._one_by_one and not isinstance(start, Path):
+                paths = range(start.shape[1])
+                parts = [(start[:, [b]], taken_problem(problem, [b])) for b in paths]
+                ends = joined([ascend(a, self.tensors, p, **settings) for a, p in parts])
+            else:
+                ends = ascend(start, self.tensors, problem, **settings)
         SPENT.add(self._shape, time.perf_counter() - began)
         return ends
+
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether the paths of one data set go one by one, by products of whole matrices.
+
+        Together they take fewer calls, which is what counts where data are small.
+        """
+        size = sum(block.x.size * block.y.shape[1] for block in self.tensors.blocks)
+        return size > TOGETHER and len(self.tensors.n_obs) == 1
 
     def values_at(self, starts: np.ndarray, restricted: bool) -> np.ndarray:
         """See `ascent.values_at`."""
@@ -87,6 +104,8 @@ class Compiled:
     def ascend(self, start: Any, problem: Problem, verbose: bool = False, **static: Any) -> Ends:
         """See `ascent.ascend`."""
         function = _ascend_verbosely if verbose else _ascend
+        if not isinstance(start, Path) and len(self.tensors.n_obs) == 1 and not verbose:
+            function = _ascend_each
         with _precision():
             args = self._placed(start, self.tensors, problem)
             return PROGRAMS(function, *args, **static)
@@ -104,6 +123,7 @@ class Compiled:
 
 
 _ascend = over_mesh(ascend)
+_ascend_each = over_mesh(ascend_each)
 _values_at = over_mesh(values_at)
 _solution = over_mesh(solution)
 

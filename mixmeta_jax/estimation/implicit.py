@@ -30,7 +30,7 @@ from jax import Array
 
 from mixmeta_jax.arrays import register_trees, tree
 from mixmeta_jax.design.tensors import Tensors
-from mixmeta_jax.estimation.ascent import Ends, ascend, values_at
+from mixmeta_jax.estimation.ascent import Ends, ascend_each, values_at
 from mixmeta_jax.estimation.estimator import SEVERAL_SIZE
 from mixmeta_jax.estimation.newton import Problem, evaluate
 from mixmeta_jax.estimation.restarts import worth_restarting
@@ -85,7 +85,7 @@ def maximum(tensors: Tensors, given: Search, restricted: bool) -> Found:
             given.gradient_tol,
             0,
         )
-        return ascend(theta, tensors, problem, restricted=restricted)
+        return ascend_each(theta, tensors, problem, restricted=restricted)
 
     starts = given.starts
     if sum(block.y.size for block in tensors.blocks) > SEVERAL_SIZE and len(starts) > 1:

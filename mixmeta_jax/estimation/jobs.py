@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import mapped
 from mixmeta_jax.design.design import Design
-from mixmeta_jax.estimation.ascent import taken
+from mixmeta_jax.estimation.ascent import joined, taken
 from mixmeta_jax.status import Status
 
 LARGE = ("se", "vcov", "theta", "Psi")
@@ -123,11 +122,6 @@ class Job:
     def taken(self, chosen: np.ndarray) -> Job:
         """Some of the paths."""
         return taken(self, chosen)
-
-
-def joined(jobs: list[Job]) -> Job:
-    """Several jobs as one."""
-    return mapped(lambda *leaves: np.concatenate(leaves, -1), *jobs)
 
 
 def ready(job: Job) -> Callable[[], Job]:

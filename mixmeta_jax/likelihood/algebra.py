@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, Ruled, fori_loop, namespace, tree, with_rows
+from mixmeta_jax.arrays import Array, Ruled, fori_loop, namespace, once, tree, with_rows
 
 UNROLL = 5
 """Largest matrix whose elimination is written out by scalars; larger ones loop over columns."""
@@ -70,6 +70,9 @@ def matmul(A: Array, B: Array) -> Array:
         return _matrices_first(np.matmul(_matrices_last(A), _matrices_last(B)))
     if xp is np or p > BY_TERM:
         return xp.einsum("ip...,pj...->ij...", A, B)
+    if p > UNROLL:
+        # XLA would compute the factors again for every entry of the product.
+        A, B = once((A, B), A)
     terms = [A[:, q, None] * B[None, q, :] for q in range(p)]
     return sum(terms[1:], start=terms[0])
 
@@ -145,7 +148,8 @@ def gram(left: Array, right: Array) -> Array:
     For one data set a single matrix product.
     """
     xp = namespace(left, right)
-    (r, s, N, B), (t, _, _, C) = left.shape, right.shape
+    r, B = left.shape[0], left.shape[3]
+    t, C = right.shape[0], right.shape[3]
     if B == C == 1:
         return (left.reshape(r, -1) @ right.reshape(t, -1).T)[:, :, None]
     if xp is np:

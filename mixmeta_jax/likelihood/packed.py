@@ -264,15 +264,22 @@ def _second_pass(
     rows["squares"] = w
     if restricted:
         rows["mixed"] = xp.stack(G)
+    predictors = None
     if restricted and k * p * k <= MOST_PRODUCTS:
-        pairs = (units.x[:, None] * units.x[None]).reshape(p * p, 1, -1)
         packed = xp.stack([W[entry] for entry in _entries(k)])
-        rows["predictors"] = (pairs * packed[None]).reshape(p * p * len(packed), -1)
+        if p * p <= len(w):
+            pairs = (units.x[:, None] * units.x[None]).reshape(p * p, 1, -1)
+            rows["predictors"] = (pairs * packed[None]).reshape(p * p * len(w), -1)
+        else:
+            both = (w[:, None] * packed[None]).reshape(len(w) ** 2, -1)
+            predictors = _weighted_products(units.x, both).reshape(p * p, len(w), len(w))
     product = w @ xp.concatenate(list(rows.values())).T
     ends = np.cumsum([len(part) for part in rows.values()])
     parts = xp.split(product, ends[:-1], axis=1)
-    quadratic = _dot(u, u).sum()
-    return xp.stack(rise).sum(1), quadratic, dict(zip(rows, parts, strict=True))
+    found = dict(zip(rows, parts, strict=True))
+    if predictors is not None:
+        found["predictors"] = predictors.swapaxes(0, 1).reshape(len(w), -1)
+    return xp.stack(rise).sum(1), _dot(u, u).sum(), found
 
 
 def _marginal(units: _Units, Psi: Array) -> Entries:

@@ -1,6 +1,6 @@
 """Fits over a mesh of all devices of all processes, as a script: prints the figures as JSON.
 
-python -m tests.estimation.mesh_fits [port number_of_processes process]
+python -m tests.design.mesh_fits [port number_of_processes process]
 """
 
 import json

@@ -14,13 +14,14 @@ import pytest
 
 import mixmeta_jax as mx
 from mixmeta_jax.control import Control
-from mixmeta_jax.data import layout as layouts
-from mixmeta_jax.design.design import arrange
+from mixmeta_jax.design import layout as layouts
 from mixmeta_jax.design.shares import deal, split
-from mixmeta_jax.model import one_level
+from mixmeta_jax.design.tensors import arrange, masked
+from mixmeta_jax.likelihood.engines import Packed, engine_for
+from mixmeta_jax.likelihood.likelihood import prepared
 from mixmeta_jax.likelihood.sweep import upward
+from tests.design.mesh_fits import CASES, PACKED, figures
 from tests.designs import KINDS, random_design
-from tests.estimation.mesh_fits import CASES, PACKED, figures
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "notebooks" / "many_devices.md"
@@ -75,7 +76,7 @@ def one_device():
 
 @pytest.fixture(scope="module")
 def four_devices():
-    (printed,) = run([["-m", "tests.estimation.mesh_fits"]], devices=4)
+    (printed,) = run([["-m", "tests.design.mesh_fits"]], devices=4)
     told = last_json(printed)
     assert told["devices"] == told["here"] == 4
     return told["figures"]
@@ -83,7 +84,7 @@ def four_devices():
 
 @pytest.fixture(scope="module")
 def two_processes():
-    script = ["-m", "tests.estimation.mesh_fits", str(free_port()), "2"]
+    script = ["-m", "tests.design.mesh_fits", str(free_port()), "2"]
     told = [last_json(printed) for printed in run([[*script, "0"], [*script, "1"]], devices=1)]
     assert all((t["devices"], t["here"]) == (2, 1) for t in told)
     assert told[0] == told[1]
@@ -103,7 +104,8 @@ def test_figures_are_those_of_one_device(case, spread, one_device, request):
 def test_the_packed_sums_are_among_the_cases(n_devices):
     _, case = CASES[PACKED]
     for share in split(random_design(**case), n_devices):
-        assert one_level.covers(arrange(share))
+        data, _ = prepared(arrange(share))
+        assert isinstance(engine_for(data, 1), Packed)
 
 
 def test_the_page_for_users_runs():
@@ -128,12 +130,9 @@ def several_buckets(monkeypatch):
 def test_shares_add_up(kind):
     design = random_design(seed=6, **KINDS[kind])
     shares = split(design, 3)
-    Psi = tuple(0.3 * np.eye(d) for d in design.dims)
-    with jax.enable_x64(True):
-        sweep = jax.jit(
-            lambda tensors: (up := upward(Psi, tensors), up.A, up.b, up.c, up.logdet)[1:]
-        )
-        whole, *parts = jax.device_get([sweep(arrange(part)) for part in (design, *shares)])
+    Psi = tuple(0.3 * np.eye(d)[:, :, None] for d in design.dims)
+    sweeps = [upward(Psi, masked(arrange(part))) for part in (design, *shares)]
+    whole, *parts = [(up.A, up.b, up.c, up.logdet) for up in sweeps]
     for total, *terms in zip(whole, *parts, strict=True):
         np.testing.assert_allclose(sum(terms), total, rtol=1e-12)
 

@@ -8,7 +8,9 @@ import pytest
 
 import mixmeta_jax as mx
 from mixmeta_jax.estimation import batch
+from mixmeta_jax.estimation.ascent import nothing_known
 from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.estimation.executors import AtOnce
 from mixmeta_jax.status import Status
 from tests.test_many_fits import errors, outcomes
 
@@ -27,7 +29,7 @@ def test_restarts_are_those_of_single_fits(three_outcomes, monkeypatch):
         fit = mx.mixmeta("y0 + y1 + y2 ~ 1", S=S, data=table, bscov="hcs")
         assert Status(int(fits.status[b])) is fit.status
         assert np.isclose(fits.loglik[b], fit.loglik, rtol=1e-11, atol=0)
-    monkeypatch.setattr(batch, "worth_restarting", lambda *args: False)
+    monkeypatch.setattr(batch, "may_restart", lambda *args: False)
     without = mx.fit_many(y, S, bscov="hcs")
     gain = fits.loglik - without.loglik
     assert gain.min() > -1e-9
@@ -65,7 +67,7 @@ def test_what_joins_a_maximum_changes_nothing(monkeypatch):
 
     def nothing(self, ended, status):
         return [
-            dataclasses.replace(job, known=self._nothing_known(len(job.members)))
+            dataclasses.replace(job, known=nothing_known(self.design.dims, len(job.members)))
             for job in original(self, ended, status)
         ]
 
@@ -79,23 +81,24 @@ def test_what_joins_a_maximum_changes_nothing(monkeypatch):
 
 
 def test_a_saddle_that_is_never_left_goes_to_the_estimator_of_single_fits(monkeypatch):
-    """Where `climb` says each time that a lane is higher than before and still rises."""
-    original, calls, asked = batch.climb, [], []
+    """Where each climb is said to have come higher than before, and to rise still."""
+    calls, asked = [], []
 
-    def rising(*args, **settings):
-        calls.append(1)
-        stop = original(*args, **settings)
-        ever = np.ones(stop.verdict.rising.shape, bool)
-        verdict = dataclasses.replace(stop.verdict, rising=ever)
-        return dataclasses.replace(stop, verdict=verdict, constant=stop.constant + len(calls))
+    class Rising(AtOnce):
+        def ascend(self, *args, **settings):
+            calls.append(1)
+            ends = super().ascend(*args, **settings)
+            ever = np.ones(ends.verdict.rising.shape, bool)
+            verdict = dataclasses.replace(ends.verdict, rising=ever)
+            return dataclasses.replace(ends, verdict=verdict, loglik=ends.loglik + len(calls))
 
     def estimator(*args):
         asked.append(fit_design(*args))
         return asked[-1]
 
-    monkeypatch.setattr(batch, "climb", rising)
+    monkeypatch.setattr(batch, "AtOnce", Rising)
     monkeypatch.setattr(batch, "fit_design", estimator)
-    fits = mx.fit_many(outcomes(3, 12), errors(12, 1))
+    fits = mx.fit_many(outcomes(3, 12), errors(12, 1), control={"backend": "numpy"})
     assert len(asked) == 3
     # The estimator does not get as high as was claimed, but to a maximum.
     assert fits.status.tolist() == [int(one.status) for one in asked]
@@ -103,7 +106,7 @@ def test_a_saddle_that_is_never_left_goes_to_the_estimator_of_single_fits(monkey
 
 
 def test_large_effects_are_as_precise_as_in_single_fits():
-    """Effects ten thousand times their errors: what lanes cannot resolve, single fits do."""
+    """Effects ten thousand times their errors: what batches cannot resolve, single fits do."""
     g = np.repeat(np.arange(8), 3)
     rng = np.random.default_rng(0)
     v, groups = np.full(24, 1e-8), pd.DataFrame({"g": g, "u": np.arange(24)})
@@ -116,7 +119,7 @@ def test_large_effects_are_as_precise_as_in_single_fits():
         assert np.allclose(fits.Psi[b], fit.Psi, rtol=1e-8, atol=0)
 
 
-def test_lanes_arrive_by_themselves(monkeypatch):
+def test_paths_arrive_by_themselves(monkeypatch):
     """The design of the paper's Table 6: a poor correction of the information would stall some."""
     alone = []
     monkeypatch.setattr(batch._Run, "_alone", lambda run, member: alone.append(member))
