@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+MOST = 400
+"""Characters of a message, whatever the user typed: more is not read."""
+
+
+def shown(text: object, most: int = 70) -> str:
+    """What the user typed, for a sentence: the middle is left out where it is long."""
+    text = str(text)
+    if len(text) <= most:
+        return text
+    head = (2 * most) // 3
+    return f"{text[:head]} ... {text[len(text) - (most - head - 5) :]}"
+
 
 class MixmetaError(Exception):
     """Base class of the library's errors."""
@@ -9,6 +21,9 @@ class MixmetaError(Exception):
 
 class InputError(MixmetaError, ValueError):
     """What the caller gave cannot be fitted; the message names the row, study, column or level."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shown(message, MOST))
 
 
 class PrecisionError(MixmetaError, RuntimeError):
