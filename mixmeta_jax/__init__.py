@@ -21,6 +21,7 @@ _HOMES = {
     "mixmeta_jax.data.dose_response": ("greenland_longnecker", "hamling"),
     "mixmeta_jax.data.matrices": ("inputcov", "vech", "xpnd"),
     "mixmeta_jax.data.network": ("long_contrasts", "network_contrasts"),
+    "mixmeta_jax.data.transforms": ("register_transform",),
     "mixmeta_jax.datasets": ("describe_dataset", "list_datasets", "load_dataset"),
     "mixmeta_jax.estimates": ("Estimate", "blups", "cochran_q", "estimate", "predict"),
     "mixmeta_jax.fit": ("Fit", "mixmeta"),
