@@ -25,8 +25,8 @@ from mixmeta_jax.data.transforms import (
 )
 from mixmeta_jax.errors import InputError, shown
 
-MAX_LENGTH = 100_000
-"""Characters of a formula or subset: reading takes about a second per hundred thousand."""
+MAX_LENGTH = 50_000
+"""Characters of a formula or subset: reading so many takes a second."""
 
 MAX_DEPTH = 60
 """Brackets within brackets, or signs before signs: Python's own parser gives up at 100 to 200."""
