@@ -57,6 +57,12 @@ __all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # Its only place is pyproject.toml; reading what is installed takes some 20 ms.
+        from importlib.metadata import version
+
+        globals()[name] = version("mixmeta_jax")
+        return globals()[name]
     if name not in _HOME_OF:
         raise AttributeError(f"module 'mixmeta_jax' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)
@@ -65,4 +71,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*__all__, "__version__"]
