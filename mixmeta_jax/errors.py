@@ -7,8 +7,11 @@ MOST = 400
 
 
 def shown(text: object, most: int = 70) -> str:
-    """What the user typed, for a sentence: the middle is left out where it is long."""
-    text = str(text)
+    """What the user typed, for a sentence: on one line, without its middle where it is long."""
+    return _cut(" ".join(str(text).split()), most)
+
+
+def _cut(text: str, most: int) -> str:
     if len(text) <= most:
         return text
     head = (2 * most) // 3
@@ -23,7 +26,7 @@ class InputError(MixmetaError, ValueError):
     """What the caller gave cannot be fitted; the message names the row, study, column or level."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(shown(message, MOST))
+        super().__init__(_cut(message, MOST))
 
 
 class PrecisionError(MixmetaError, RuntimeError):

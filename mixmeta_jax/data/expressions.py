@@ -242,10 +242,11 @@ def _refuse(node: ast.AST, expression: Expression, what: str) -> None:
     hint = ""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         hint = f" (a column of that name is written `{shown(dotted(node), 40)}`)"
-    place = "" if isinstance(node, tuple(OPERATORS)) else f" '{expression.source(node)}'"
+    signs = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.keyword)
+    place = "" if isinstance(node, signs) else f" at '{expression.source(node)}'"
     raise InputError(
-        f"{what} has {found} at{place or ' an operator'} in '{shown(expression.text, 60)}', which "
-        f"is not allowed{hint}: {ALLOWED}."
+        f"{what} has {found}{place} in '{shown(expression.text, 60)}', which is not "
+        f"allowed{hint}: {ALLOWED}."
     )
 
 

@@ -170,6 +170,7 @@ def parse(predictors: str) -> SimpleFormula:
         tokens = list(tokenize(predictors))
         for token in tokens:
             _refuse_token(token, predictors)
+        _refuse_literals(tokens, predictors)
         _refuse_ambiguous(tokens, predictors)
         refuse_explosion(DefaultFormulaParser().get_ast(predictors), predictors)
         formula = Formula(predictors)
@@ -216,6 +217,23 @@ def _refuse_token(token: Token, predictors: str) -> None:
         raise InputError(
             f"The formula '~ {shown(predictors)}' has brackets [ ] outside a function: {ALLOWED}."
         )
+
+
+def _refuse_literals(tokens: Sequence[Token], predictors: str) -> None:
+    """Raise for numbers and strings among terms, other than 0 and 1 and those of powers.
+
+    formulaic scales a term by a number, under the term's own name.
+    """
+    power = False
+    for token in tokens:
+        if token.kind is Token.Kind.VALUE and token.token not in ("0", "1") and not power:
+            raise InputError(
+                f"The formula '~ {shown(predictors)}' has {shown(token.token, 40)} among its "
+                "terms: only 0 and 1 mean something there, no intercept and an intercept; reckon "
+                "inside I(), as in I(2 * x)."
+            )
+        if token.kind is not Token.Kind.CONTEXT:
+            power = token.token.endswith(("**", "^"))
 
 
 def _several_parts(predictors: str) -> InputError:

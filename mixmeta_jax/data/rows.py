@@ -116,7 +116,7 @@ def _where(condition: str, table: pd.DataFrame) -> Any:
     for i in range(0, len(parts), 2):
         # As in pandas' queries they bind as loosely as the words do, so that comparisons need no
         # brackets.
-        parts[i] = parts[i].replace("&", " and ").replace("|", " or ")
+        parts[i] = parts[i].replace("&", " and ").replace("|", " or ").replace("\n", " ")
     try:
         expression = read_expression("".join(parts), "subset")
         names = [name for name in table.index.names if name is not None]
