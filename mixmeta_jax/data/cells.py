@@ -70,7 +70,7 @@ def crossed_categories(
     for term, columns in terms:
         for column in columns:
             if column not in coded:
-                codes, values = pd.factorize(data[column], sort=True)
+                codes, values = pd.factorize(data[column])
                 coded[column] = (codes, pd.Index(values).tolist())
         codes = np.column_stack([coded[column][0] for column in columns])
         found.append(
