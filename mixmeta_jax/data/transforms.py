@@ -36,9 +36,8 @@ def _round(x: Any, decimals: float = 0.0) -> Any:
 
 def _elementwise() -> dict[str, tuple[Callable, tuple[int, ...]]]:
     known: dict[str, tuple[Callable, tuple[int, ...]]] = {}
-    for name in dir(np):
-        function = getattr(np, name)
-        # One number of each argument's; a signature belongs to functions of whole vectors.
+    for name, function in vars(np).items():
+        # A number for a number of each argument; a signature belongs to functions of vectors.
         if not isinstance(function, np.ufunc) or function.nout != 1 or function.signature:
             continue
         known[f"np.{name}"] = (function, (function.nin,))
