@@ -21,6 +21,7 @@ _HOMES = {
     "mixmeta_jax.data.dose_response": ("greenland_longnecker", "hamling"),
     "mixmeta_jax.data.matrices": ("inputcov", "vech", "xpnd"),
     "mixmeta_jax.data.network": ("long_contrasts", "network_contrasts"),
+    "mixmeta_jax.data.transforms": ("register_transform",),
     "mixmeta_jax.datasets": ("describe_dataset", "list_datasets", "load_dataset"),
     "mixmeta_jax.estimates": ("Estimate", "blups", "cochran_q", "estimate", "predict"),
     "mixmeta_jax.fit": ("Fit", "mixmeta"),
@@ -56,6 +57,12 @@ __all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # Its only place is pyproject.toml; reading what is installed takes some 20 ms.
+        from importlib.metadata import version
+
+        globals()[name] = version("mixmeta_jax")
+        return globals()[name]
     if name not in _HOME_OF:
         raise AttributeError(f"module 'mixmeta_jax' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)
@@ -64,4 +71,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*__all__, "__version__"]

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+MOST = 400
+"""Characters of a message, whatever the user typed: more is not read."""
+
+
+def shown(text: object, most: int = 70) -> str:
+    """What the user typed, for a sentence: on one line, without its middle where it is long."""
+    return _cut(" ".join(str(text).split()), most)
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    head = (2 * most) // 3
+    return f"{text[:head]} ... {text[len(text) - (most - head - 5) :]}"
+
 
 class MixmetaError(Exception):
     """Base class of the library's errors."""
@@ -9,6 +24,9 @@ class MixmetaError(Exception):
 
 class InputError(MixmetaError, ValueError):
     """What the caller gave cannot be fitted; the message names the row, study, column or level."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_cut(message, MOST))
 
 
 class PrecisionError(MixmetaError, RuntimeError):

@@ -81,7 +81,7 @@ def many_model(
     same = bool((seen == seen[:1]).all())
     ever = seen.any(0)
     if same:
-        refuse_collinear(fixed.values, fixed.names, ever, names)
+        refuse_collinear(fixed.values, fixed.names, ever, names, fixed.cells)
     codes = [level.codes for level in levels]
     own = _own_errors(S, rho, B, n, k)
     if own is None:

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import linalg
 
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.data.cells import Cells
+from mixmeta_jax.errors import InputError, shown
 
 DEPENDENT = 1e-9
 """Part of a predictor, relative to its size, that the others must leave over for it to count."""
 
 
 def refuse_collinear(
-    X: np.ndarray, names: Sequence[str], seen: np.ndarray, outcomes: Sequence[str]
+    X: np.ndarray,
+    names: Sequence[str],
+    seen: np.ndarray,
+    outcomes: Sequence[str],
+    cells: Sequence[Cells] = (),
 ) -> None:
     """Raise where an outcome has fewer rows than predictors, or predictors that are collinear.
 
@@ -24,9 +29,11 @@ def refuse_collinear(
         Predictors, shape (n, p), and their names.
     seen, outcomes
         Which outcomes are observed, shape (n, k), and their names.
+    cells
+        Those of interactions among the predictors: an empty one is the cause to name.
     """
     parts = [X] if seen.all() else [X[rows] for rows in seen.T]
-    for outcome, part in zip(outcomes, parts, strict=False):
+    for outcome, part, rows in zip(outcomes, parts, seen.T, strict=False):
         n, p = part.shape
         if n < p:
             raise InputError(
@@ -40,6 +47,7 @@ def refuse_collinear(
         scaled = part / np.where(largest > 0, largest, 1)
         size = largest * np.sqrt((scaled * scaled).sum(0))
         if not size.all():
+            _refuse_empty_cell(cells, rows, outcome)
             raise InputError(
                 f"The predictor '{names[int(np.argmin(size))]}' is zero in every row where the "
                 f"outcome '{outcome}' is observed."
@@ -47,6 +55,7 @@ def refuse_collinear(
         diagonal, order = _pivots(part / size)
         dependent = np.flatnonzero(diagonal <= DEPENDENT)
         if len(dependent):
+            _refuse_empty_cell(cells, rows, outcome)
             column = order[dependent[0]]
             others = order[: dependent[0]]
             weights = np.linalg.lstsq(
@@ -56,6 +65,18 @@ def refuse_collinear(
             raise InputError(
                 f"The predictor '{names[column]}' is collinear with {', '.join(map(repr, among))} "
                 f"in the rows where the outcome '{outcome}' is observed: leave one of them out."
+            )
+
+
+def _refuse_empty_cell(cells: Sequence[Cells], rows: np.ndarray, outcome: str) -> None:
+    """Raise where predictors are collinear since no row falls into a cell of an interaction."""
+    for interaction in cells:
+        empty = interaction.empty(rows)
+        if empty is not None:
+            raise InputError(
+                f"The interaction '{shown(interaction.term)}' has an empty cell: no row where the "
+                f"outcome '{shown(outcome, 40)}' is observed has {empty}, so its predictors are "
+                "collinear; leave the interaction out, or join categories."
             )
 
 

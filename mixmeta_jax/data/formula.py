@@ -1,9 +1,11 @@
 """Formulas: what they say of outcomes and predictors, and which columns of the data they read.
 
-formulaic evaluates; what it would do silently is decided before it sees a row: rows with a missing
-predictor are judged on the raw columns (so that ``poly``, ``ns`` and the levels of a category are
-learnt from the rows that are fitted, and a missing category is missing, never the reference), and
-a formula without ``~`` names outcomes, not predictors.
+A formula is data, not code: every expression in it is held to `data.expressions` before formulaic
+sees it, and evaluated by `data.evaluation` in formulaic's place. What formulaic would do silently
+is decided before it sees a row: rows with a missing predictor are judged on the raw columns (so
+that ``poly``, ``ns`` and the levels of a category are learnt from the rows that are fitted, and a
+missing category is missing, never the reference), and a formula without ``~`` names outcomes, not
+predictors.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,20 +23,24 @@ import pandas as pd
 from formulaic import Formula, ModelSpec
 from formulaic.errors import DataMismatchWarning, FormulaicError
 from formulaic.formula import SimpleFormula
-from formulaic.parser.types import Factor
-from formulaic.transforms import TRANSFORMS
+from formulaic.materializers import PandasMaterializer
+from formulaic.parser import DefaultFormulaParser
+from formulaic.parser.algos.tokenize import tokenize
+from formulaic.parser.types import Factor, Token
 
 from mixmeta_jax.data.columns import existing_columns, numeric, row_label
-from mixmeta_jax.data.splines import ns
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.data.evaluation import Evaluation
+from mixmeta_jax.data.expressions import (
+    ALLOWED,
+    QUOTED,
+    pieces,
+    read_expression,
+    refuse_length,
+    unquoted,
+)
+from mixmeta_jax.data.term_count import refuse_explosion
+from mixmeta_jax.errors import InputError, shown
 
-CONTEXT: dict[str, Any] = {"ns": ns}
-"""Transforms that formulas know beside those of formulaic."""
-
-FUNCTIONS = frozenset({*TRANSFORMS, *CONTEXT})
-"""Names that formulas know without a column."""
-
-_QUOTED = re.compile(r"`([^`]*)`")
 _ALL_OTHERS = re.compile(r"(?<![\w.)\]])\.(?![\w.])")
 
 
@@ -58,12 +64,14 @@ def split_formula(formula: str) -> Sides:
     Raises
     ------
     InputError
-        If the formula has no outcome, several ``~``, or an outcome twice.
+        If the formula has no outcome, several ``~``, an outcome twice, or one that is a predictor
+        too.
     """
+    refuse_length(formula, "The formula")
     parts = [part.strip() for part in split_outside(formula, "~")]
     if len(parts) > 2 or not parts[0]:
         raise InputError(
-            f"The formula '{formula}' must have the outcomes on the left of one '~', as in "
+            f"The formula '{shown(formula)}' must have the outcomes on the left of one '~', as in "
             "'y ~ x' or 'y1 + y2 ~ x'."
         )
     left = parts[0]
@@ -76,8 +84,11 @@ def split_formula(formula: str) -> Sides:
         as_formulaic(parts[1] if len(parts) == 2 and parts[1] else "1"),
     )
     if not all(sides.outcomes):
-        raise InputError(f"The formula '{formula}' has an empty outcome on its left-hand side.")
+        raise InputError(
+            f"The formula '{shown(formula)}' has an empty outcome on its left-hand side."
+        )
     refuse_twice(sides.names)
+    _refuse_outcomes_among_predictors(sides)
     return sides
 
 
@@ -88,21 +99,15 @@ def refuse_twice(outcomes: list[str]) -> None:
         raise InputError(f"The outcome '{twice[0]}' is named twice: leave one of them out.")
 
 
-def unquoted(name: str) -> str:
-    """A name without the backquotes around the whole of it."""
-    quoted = _QUOTED.fullmatch(name)
-    return quoted.group(1) if quoted else name
-
-
 def as_formulaic(text: str) -> str:
     """A formula in formulaic's words: R's ``factor(x)`` is ``C(x)``, ``x^2`` is ``x**2``.
 
     Quoted names stay as they are.
     """
-    pieces = re.split(r"(`[^`]*`|'[^']*'|\"[^\"]*\")", text)
-    for i in range(0, len(pieces), 2):
-        pieces[i] = re.sub(r"(?<![\w.])(?:as\.)?factor\(", "C(", pieces[i]).replace("^", "**")
-    return "".join(pieces)
+    parts = pieces(text)
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(r"(?<![\w.])(?:as\.)?factor\(", "C(", parts[i]).replace("^", "**")
+    return "".join(parts)
 
 
 def split_outside(text: str, separator: str) -> list[str]:
@@ -123,6 +128,29 @@ def split_outside(text: str, separator: str) -> list[str]:
     return [*parts, text[start:]]
 
 
+def _refuse_outcomes_among_predictors(sides: Sides) -> None:
+    """Raise where an outcome explains itself: as it is, or as a column of a predictor."""
+    for term in parse(sides.predictors):
+        for factor in term.factors:
+            read = [factor.expr]
+            if factor.eval_method is Factor.EvalMethod.PYTHON:
+                read += read_expression(factor.expr).columns(sides.names)
+            for name, outcome in zip(sides.names, sides.outcomes, strict=True):
+                if name in read or _as_written(outcome) in read:
+                    raise InputError(
+                        f"The outcome '{shown(name)}' is among its own predictors, in the term "
+                        f"'{shown(term)}': leave it out on one side of '~'."
+                    )
+
+
+def _as_written(outcome: str) -> str | None:
+    """An outcome's expression in the spelling that formulaic gives to predictors."""
+    try:
+        return ast.unparse(ast.parse(as_formulaic(outcome), mode="eval"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
 @lru_cache(maxsize=128)
 def parse(predictors: str) -> SimpleFormula:
     """A right-hand side as formulaic reads it.
@@ -130,23 +158,123 @@ def parse(predictors: str) -> SimpleFormula:
     Raises
     ------
     InputError
-        If it cannot be read, has several parts, or uses ``.`` for the other columns.
+        If it cannot be read, holds what is not allowed, has several parts, uses ``.`` for the
+        other columns, or multiplies out to more terms than can be of use.
     """
-    if _ALL_OTHERS.search(_QUOTED.sub("quoted", predictors)):
-        raise InputError(f"The formula '~ {predictors}' has '.': name the predictors one by one.")
-    try:
-        formula = Formula(predictors)
-    except (FormulaicError, SyntaxError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    refuse_length(predictors, "The formula")
+    if _ALL_OTHERS.search(QUOTED.sub("quoted", predictors)):
         raise InputError(
-            f"The formula '~ {predictors}' cannot be read: {reason.rstrip('.')}."
+            f"The formula '~ {shown(predictors)}' has '.': name the predictors one by one."
+        )
+    try:
+        tokens = list(tokenize(predictors))
+        for token in tokens:
+            _refuse_token(token, predictors)
+        _refuse_literals(tokens, predictors)
+        _refuse_ambiguous(tokens, predictors)
+        refuse_explosion(DefaultFormulaParser().get_ast(predictors), predictors)
+        formula = Formula(predictors)
+    except InputError:
+        raise
+    except Exception as error:
+        # Errors of formulaic's reading are of many types, down to those of lists and numbers.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"The formula '~ {shown(predictors)}' cannot be read: {shown(reason, 160).rstrip('.')}."
         ) from error
     if not isinstance(formula, SimpleFormula):
-        raise InputError(
-            f"The formula '~ {predictors}' has several parts: it must be one sum of terms, and "
-            "groups belong in random."
-        )
+        raise _several_parts(predictors)
+    for term in formula:
+        for factor in term.factors:
+            if factor.eval_method is Factor.EvalMethod.PYTHON:
+                # As formulaic spells it, which is what will be evaluated.
+                read_expression(factor.expr)
     return formula
+
+
+def _refuse_token(token: Token, predictors: str) -> None:
+    """Raise for a token that formulaic might run, or that has no meaning in one sum of terms.
+
+    It is judged before formulaic's own parser sees it, which evaluates parts of some formulas.
+    """
+    if token.kind is Token.Kind.PYTHON:
+        expression = read_expression(token.token)
+        if not any(True for _ in expression.names()):
+            raise InputError(
+                f"The term '{shown(token.token)}' in the formula '~ {shown(predictors)}' reads no "
+                "column of the data."
+            )
+    elif token.kind is Token.Kind.OPERATOR and token.token != "in":
+        if set(token.token) & set("~|"):
+            raise _several_parts(predictors)
+        unknown = set(token.token) - set("+-*/:^")
+        if unknown:
+            raise InputError(
+                f"The formula '~ {shown(predictors)}' has '{min(unknown)}' between its terms: "
+                f"write comparisons as I(x > 1); {ALLOWED}."
+            )
+    elif token.kind is Token.Kind.CONTEXT and token.token in "[]":
+        raise InputError(
+            f"The formula '~ {shown(predictors)}' has brackets [ ] outside a function: {ALLOWED}."
+        )
+
+
+def _refuse_literals(tokens: Sequence[Token], predictors: str) -> None:
+    """Raise for numbers and strings among terms, other than 0 and 1 and those of powers.
+
+    formulaic scales a term by a number, under the term's own name.
+    """
+    power = False
+    for token in tokens:
+        if token.kind is Token.Kind.VALUE and token.token not in ("0", "1") and not power:
+            raise InputError(
+                f"The formula '~ {shown(predictors)}' has {shown(token.token, 40)} among its "
+                "terms: only 0 and 1 mean something there, no intercept and an intercept; reckon "
+                "inside I(), as in I(2 * x)."
+            )
+        if token.kind is not Token.Kind.CONTEXT:
+            power = token.token.endswith(("**", "^"))
+
+
+def _several_parts(predictors: str) -> InputError:
+    return InputError(
+        f"The formula '~ {shown(predictors)}' has several parts: it must be one sum of terms, and "
+        "groups belong in random."
+    )
+
+
+def _refuse_ambiguous(tokens: Sequence[Token], predictors: str) -> None:
+    """Raise for a backquoted column that formulaic would take for a number or an expression.
+
+    It knows both by their texts alone, and would leave out one of the two.
+    """
+    expressions = {
+        ast.unparse(read_expression(token.token).root)
+        for token in tokens
+        if token.kind is Token.Kind.PYTHON
+    }
+    for token in tokens:
+        if token.kind is Token.Kind.NAME and (
+            _is_number(token.token) or token.token in expressions
+        ):
+            raise InputError(
+                f"The column '{shown(token.token)}' in the formula '~ {shown(predictors)}' has a "
+                "number or an expression of the formula for a name: rename the column."
+            )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.strip().lower().lstrip("+-") not in ("nan", "inf", "infinity")
+
+
+@lru_cache(maxsize=128)
+def term_factors(predictors: str) -> tuple[tuple[str, ...], ...]:
+    """The factors of each term of a right-hand side, as they are written."""
+    return tuple(tuple(factor.expr for factor in term.factors) for term in parse(predictors))
 
 
 def columns_of(predictors: str, data: pd.DataFrame, where: str) -> list[str]:
@@ -164,65 +292,21 @@ def columns_of(predictors: str, data: pd.DataFrame, where: str) -> list[str]:
             if factor.eval_method is Factor.EvalMethod.LOOKUP:
                 names.append(factor.expr)
             elif factor.eval_method is Factor.EvalMethod.PYTHON:
-                names.extend(names_in(factor.expr, data.columns))
+                names.extend(read_expression(factor.expr).columns(data.columns))
     return existing_columns(dict.fromkeys(names), data, where)
-
-
-def names_in(expression: str, columns: Container[str]) -> list[str]:
-    """Names of data that a Python expression reads, backquoted ones included.
-
-    A name that formulas know as a function, such as ``center``, is data only where there is a
-    column of that name and it is not called.
-    """
-    tree, quoted = _tree(expression)
-    called: set[ast.Name] = set()
-    attributes: set[ast.Name] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            called.add(node.func)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            attributes.add(node.value)
-    unknown = {node.id for node in called} - FUNCTIONS
-    if unknown:
-        raise InputError(
-            f"The formula calls the unknown function '{min(unknown)}' in '{expression}': it knows "
-            f"{', '.join(sorted(name for name in FUNCTIONS if name[0].islower()))}."
-        )
-    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in called]
-    return [
-        quoted.get(node.id, node.id)
-        for node in names
-        if node.id not in FUNCTIONS or (node not in attributes and node.id in columns)
-    ]
 
 
 def category_column(expression: str, columns: Container[str]) -> str | None:
     """The column whose values are the categories of ``x`` or ``C(x)``; None for any other."""
     if expression in columns:
         return expression
-    tree, quoted = _tree(expression)
-    node = tree.body
+    read = read_expression(expression)
+    node = read.root
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "C":
-        node = node.args[0]
-        if isinstance(node, ast.Name):
-            return quoted.get(node.id, node.id)
+        first = node.args[0] if node.args else None
+        if isinstance(first, ast.Name):
+            return read.column(first)
     return None
-
-
-@lru_cache(maxsize=128)
-def _tree(expression: str) -> tuple[ast.Expression, dict[str, str]]:
-    """A Python expression, with its backquoted names behind placeholders."""
-    quoted: dict[str, str] = {}
-
-    def hide(match: re.Match) -> str:
-        key = f"_quoted_{len(quoted)}"
-        quoted[key] = match.group(1)
-        return key
-
-    try:
-        return ast.parse(_QUOTED.sub(hide, expression).strip(), mode="eval"), quoted
-    except SyntaxError as error:
-        raise InputError(f"The expression '{expression}' in the formula cannot be read.") from error
 
 
 def evaluate_outcome(expression: str, data: pd.DataFrame) -> np.ndarray:
@@ -243,25 +327,49 @@ def evaluate_outcome(expression: str, data: pd.DataFrame) -> np.ndarray:
     source = as_formulaic(name)
     if source.startswith("{") and source.endswith("}"):
         source = source[1:-1]
-    used = existing_columns(dict.fromkeys(names_in(source, data.columns)), data, where)
+    read = read_expression(source, "The left-hand side of the formula")
+    used = existing_columns(dict.fromkeys(read.columns(data.columns)), data, where)
     if not used:
-        raise InputError(f"The outcome '{name}' in the formula reads no column of the data.")
+        raise InputError(f"The outcome '{shown(name)}' in the formula reads no column of the data.")
     columns = {column: numeric(data[column], f"column '{column}'") for column in used}
     table = pd.DataFrame(columns, index=data.index).dropna()
-    values = np.asarray(materialise(Formula(f"0 + {{{source}}}"), table), float)
-    if values.shape != (len(table), 1):
-        raise InputError(f"The outcome '{name}' is not one number per row of the data.")
-    broken = ~np.isfinite(values[:, 0])
+    values = _one_column(Evaluation(read, table).result(), len(table), name)
+    broken = ~np.isfinite(values)
     if broken.any():
         row = int(np.argmax(broken))
         given = ", ".join(f"{column} is {table[column].iloc[row]:g}" for column in used)
         raise InputError(
-            f"The outcome '{name}' is {values[row, 0]:g} in row {row_label(table.index, row)!r}, "
-            f"where {given}."
+            f"The outcome '{shown(name)}' is {values[row]:g} in row "
+            f"{row_label(table.index, row)!r}, where {given}."
         )
     outcome = np.full(len(data), np.nan)
-    outcome[~np.isnan(np.column_stack(list(columns.values()))).any(axis=1)] = values[:, 0]
+    outcome[~np.isnan(np.column_stack(list(columns.values()))).any(axis=1)] = values
     return outcome
+
+
+def _one_column(values: Any, n: int, name: str) -> np.ndarray:
+    """Values of an outcome, shape (n,)."""
+    try:
+        numbers = np.asarray(values, float)
+    except (TypeError, ValueError):
+        numbers = np.zeros(0)
+    if numbers.shape == (n, 1):
+        numbers = numbers[:, 0]
+    if numbers.shape != (n,):
+        raise InputError(f"The outcome '{shown(name)}' is not one number per row of the data.")
+    return numbers
+
+
+def _materializer(data: pd.DataFrame) -> PandasMaterializer:
+    """formulaic's reader of pandas frames, with expressions evaluated by ours."""
+
+    def evaluate(text: str, _metadata: Any, spec: ModelSpec) -> tuple[Any, set]:
+        return Evaluation(read_expression(text), data, spec.transform_state, spec).result(), set()
+
+    reader = PandasMaterializer(data)
+    # Of this one reader: a class of our own would enter formulaic's registry.
+    reader._evaluate = evaluate
+    return reader
 
 
 def materialise(source: Formula | ModelSpec, data: pd.DataFrame) -> Any:
@@ -276,9 +384,7 @@ def materialise(source: Formula | ModelSpec, data: pd.DataFrame) -> Any:
         # What is not finite is judged by the caller, who knows the rows.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)
-            return source.get_model_matrix(
-                data, context=CONTEXT, output="numpy", na_action="ignore"
-            )
+            return _materializer(data).get_model_matrix(source, output="numpy", na_action="ignore")
     except (FormulaicError, DataMismatchWarning, TypeError, ValueError, LookupError) as error:
         reason: BaseException = error
         while reason.__cause__ is not None and not isinstance(reason, InputError):
@@ -287,5 +393,5 @@ def materialise(source: Formula | ModelSpec, data: pd.DataFrame) -> Any:
             raise InputError(f"The formula cannot be evaluated: {reason}") from error
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"The formula cannot be evaluated on the data: {first.rstrip('.')}."
+            f"The formula cannot be evaluated on the data: {shown(first, 200).rstrip('.')}."
         ) from error

@@ -249,7 +249,7 @@ def build_frame(
             "fitted: leave it out."
         )
     fixed = build_matrix(predictors, fitted, columns)
-    refuse_collinear(fixed.values, fixed.names, observed, names)
+    refuse_collinear(fixed.values, fixed.names, observed, names, fixed.cells)
     level = terms[0].name if terms else None
     return ModelFrame(
         y=y,

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax.data.columns import existing_columns
-from mixmeta_jax.data.formula import as_formulaic, columns_of, parse, split_outside, unquoted
+from mixmeta_jax.data.expressions import unquoted
+from mixmeta_jax.data.formula import as_formulaic, columns_of, parse, split_outside
 from mixmeta_jax.errors import InputError
 
 UNIT = "unit"

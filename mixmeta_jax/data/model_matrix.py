@@ -9,17 +9,20 @@ import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
 
+from mixmeta_jax.data.cells import Cells, column_count, crossed_categories
 from mixmeta_jax.data.columns import (
     are_plain,
     close_matches,
     existing_columns,
+    is_numeric,
     missing_rows,
     plain_columns,
     refuse_infinite,
     row_label,
 )
-from mixmeta_jax.data.formula import FUNCTIONS, category_column, materialise, parse
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.data.evaluation import MAX_COLUMNS
+from mixmeta_jax.data.formula import category_column, materialise, parse, term_factors
+from mixmeta_jax.errors import InputError, shown
 
 INTERCEPT = "(Intercept)"
 
@@ -36,6 +39,8 @@ class ModelMatrix:
         The right-hand side that it was made of, and the columns of the data that this reads.
     spec
         formulaic's specification; None for an intercept alone.
+    cells
+        Those of its interactions of categories.
     """
 
     values: np.ndarray
@@ -43,6 +48,7 @@ class ModelMatrix:
     predictors: str
     columns: tuple[str, ...]
     spec: ModelSpec | None
+    cells: tuple[Cells, ...] = ()
 
     def rebuild(self, data: pd.DataFrame, where: str) -> np.ndarray:
         """The same columns for new data; NaN rows where a predictor is missing.
@@ -95,7 +101,10 @@ def build_matrix(predictors: str, data: pd.DataFrame, columns: Sequence[str]) ->
         raise InputError(
             f"The formula '~ {predictors}' has no predictor: it needs an intercept or a column."
         )
-    coded = {category_column(factor.expr, columns) for term in formula for factor in term.factors}
+    terms = term_factors(predictors)
+    coded = {category_column(factor, columns) for factors in terms for factor in factors}
+    crossings = _crossings(terms, data)
+    _refuse_width(terms, data, predictors)
     plain = _readable(data, columns, coded)
     result = materialise(formula, plain)
     spec = result.model_spec
@@ -108,9 +117,50 @@ def build_matrix(predictors: str, data: pd.DataFrame, columns: Sequence[str]) ->
     names = list(spec.column_names)
     if names and names[0] == "Intercept" and any(term.degree == 0 for term in formula):
         names[0] = INTERCEPT
-    matrix = ModelMatrix(np.asarray(result, float), names, predictors, tuple(columns), spec)
+    cells = crossed_categories(crossings, data) if crossings else ()
+    matrix = ModelMatrix(np.asarray(result, float), names, predictors, tuple(columns), spec, cells)
     _finite(matrix.values, matrix, plain)
     return matrix
+
+
+Terms = tuple[tuple[str, ...], ...]
+"""Of a formula, each as its factors."""
+
+
+def _categories_of(factor: str, data: pd.DataFrame) -> str | None:
+    """The column whose values a factor takes for categories; None where it takes none."""
+    column = category_column(factor, data.columns)
+    return column if column != factor or (column and not is_numeric(data[column])) else None
+
+
+def _crossings(terms: Terms, data: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """The interactions of two or more categories, each with its columns."""
+    found = []
+    for factors in terms:
+        if len(factors) > 1:
+            named = [column for f in factors if (column := _categories_of(f, data)) is not None]
+            if len(named) > 1:
+                found.append((":".join(factors), named))
+    return found
+
+
+def _refuse_width(terms: Terms, data: pd.DataFrame, predictors: str) -> None:
+    """Raise where categories and their interactions would give more columns than can be of use."""
+    if len(terms) * max(len(data), 2) ** max(map(len, terms)) <= MAX_COLUMNS:
+        # So few rows hold too few categories, which need not be counted then.
+        return
+    widths = {}
+    for factor in {factor for factors in terms for factor in factors}:
+        column = _categories_of(factor, data)
+        if column is not None:
+            widths[factor] = int(data[column].nunique())
+    count = column_count(terms, widths)
+    if count > MAX_COLUMNS:
+        raise InputError(
+            f"The formula '~ {shown(predictors)}' gives about {count:,} columns for {len(data):,} "
+            f"row(s), more than the {MAX_COLUMNS:,} that are built: leave interactions out, or "
+            "join categories."
+        )
 
 
 def _readable(
@@ -118,10 +168,9 @@ def _readable(
 ) -> pd.DataFrame:
     """The columns as formulaic may read them: the data themselves where nothing has to change.
 
-    It reads a subclass of a data frame by other code, and a column for a function of its name.
+    It reads a subclass of a data frame by other code.
     """
-    as_they_are = type(data) is pd.DataFrame and FUNCTIONS.isdisjoint(data.columns)
-    if as_they_are and are_plain(data, columns, categories):
+    if type(data) is pd.DataFrame and are_plain(data, columns, categories):
         return data
     return plain_columns(data, columns, categories)
 

@@ -15,8 +15,10 @@ from mixmeta_jax.data.columns import (
     refuse_reordered,
     row_label,
 )
+from mixmeta_jax.data.evaluation import Evaluation
+from mixmeta_jax.data.expressions import pieces, read_expression, refuse_length
 from mixmeta_jax.data.formula import refuse_twice
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.errors import InputError, shown
 
 
 def as_pandas(data: Any, what: str = "data") -> pd.DataFrame:
@@ -86,12 +88,7 @@ def chosen_rows(subset: Any, table: pd.DataFrame) -> np.ndarray:
     if subset is None:
         return np.ones(n, bool)
     if isinstance(subset, str):
-        try:
-            subset = table.eval(subset)
-        except Exception as error:
-            raise InputError(
-                f"subset='{subset}' cannot be evaluated on the data: {error}."
-            ) from error
+        subset = _where(subset, table)
     elif callable(subset):
         subset = subset(table)
     refuse_reordered(subset, table.index, "subset")
@@ -105,11 +102,37 @@ def chosen_rows(subset: Any, table: pd.DataFrame) -> np.ndarray:
     if mask.dtype != bool or mask.shape != (n,):
         raise InputError(
             f"subset must select rows by {n} true or false values (one per row of the data), a "
-            f"query string or a function; it has shape {mask.shape} and type {mask.dtype}."
+            f"condition or a function; it has shape {mask.shape} and type {mask.dtype}."
         )
     if not mask.any():
         raise InputError("subset selects no row of the data.")
     return mask
+
+
+def _where(condition: str, table: pd.DataFrame) -> Any:
+    """The values of a condition such as ``"year > 1970 & kind == 'rct'"``."""
+    refuse_length(condition, "subset")
+    parts = pieces(condition)
+    for i in range(0, len(parts), 2):
+        # As in pandas' queries they bind as loosely as the words do, so that comparisons need no
+        # brackets.
+        parts[i] = parts[i].replace("&", " and ").replace("|", " or ").replace("\n", " ")
+    try:
+        expression = read_expression("".join(parts), "subset")
+        names = [name for name in table.index.names if name is not None]
+        own = {"index": table.index, **{name: table.index.get_level_values(name) for name in names}}
+        columns: dict[str, pd.Series] = {}
+        for name in dict.fromkeys(expression.columns(table.columns)):
+            if name not in table.columns and name in own:
+                columns[name] = pd.Series(own[name], index=table.index)
+            else:
+                existing_columns([name], table, "subset")
+                columns[name] = table[name]
+        return Evaluation(expression, columns).result()
+    except InputError as error:
+        raise InputError(
+            f"subset='{shown(condition, 40)}' cannot be evaluated on the data: {error}"
+        ) from error
 
 
 def offset_columns(offset: Any) -> list[str]:

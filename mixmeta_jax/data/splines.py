@@ -1,7 +1,7 @@
-"""Natural cubic splines for formulas: ``ns(dose, knots=[10, 25])``.
+"""Splines for formulas: natural cubic ones, ``ns(dose, knots=[10, 25])``, and B-splines, ``bs``.
 
-The basis spans the cubic splines on the inner knots whose second derivative vanishes at the two
-boundary knots; beyond these a curve goes on as a straight line. Without an intercept every
+The basis of ``ns`` spans the cubic splines on the inner knots whose second derivative vanishes at
+the two boundary knots; beyond these a curve goes on as a straight line. Without an intercept every
 column is zero at the lower boundary knot, so that a curve without a constant passes through zero
 there. The null space of the two conditions is the complement given by the Householder QR
 factorisation, which makes the columns equal to those of R's ``ns``.
@@ -9,11 +9,13 @@ factorisation, which makes the columns equal to those of R's ``ns``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from formulaic.materializers.types import FactorValues
+from formulaic.transforms import basis_spline
 from formulaic.utils.stateful_transforms import stateful_transform
 
 from mixmeta_jax.errors import InputError
@@ -68,6 +70,77 @@ def ns(
         spans_intercept=intercept,
         drop_field=1 if intercept else None,
         format="{name}[{field}]",
+    )
+
+
+@stateful_transform
+def bs(
+    x: Any,
+    df: int | None = None,
+    knots: Sequence[float] | None = None,
+    degree: int = DEGREE,
+    include_intercept: bool = False,
+    lower_bound: float | None = None,
+    upper_bound: float | None = None,
+    extrapolation: str = "extend",
+    _state: dict[str, Any] | None = None,
+) -> FactorValues[dict[int, np.ndarray]]:
+    """B-spline basis, for use in a formula.
+
+    Parameters
+    ----------
+    x
+        Values, shape (n,).
+    df, knots
+        Number of columns, or inner knots.
+    degree, include_intercept
+        Of the polynomials, and whether the basis spans the constant too.
+    lower_bound, upper_bound
+        Boundary knots; the range of x by default.
+    extrapolation
+        Beyond the boundary knots, "extend" (the outer polynomials go on, as in R, with a warning),
+        "clip", "zero", "na" or "raise".
+
+    Raises
+    ------
+    InputError
+        For values beyond the boundary knots with "raise".
+    """
+    values = np.asarray(x, float)
+    state = {} if _state is None else _state
+    lower = state.get("lower_bound", lower_bound)
+    upper = state.get("upper_bound", upper_bound)
+    # By default they are the range of the values that the fit has seen, beyond which none lies.
+    beyond = np.zeros(len(values), bool)
+    if lower is not None:
+        beyond |= values < lower
+    if upper is not None:
+        beyond |= values > upper
+    if beyond.any():
+        ends = " and ".join(f"{end:g}" for end in (lower, upper) if end is not None)
+        where = (
+            f"bs() is evaluated at {values[beyond][0]:g}, beyond its boundary knots ({ends}): "
+            "give a lower_bound and an upper_bound that hold all values to come"
+        )
+        if extrapolation == "raise":
+            raise InputError(f"{where}, or extrapolation='extend' or 'clip'.")
+        if extrapolation == "extend":
+            warnings.warn(
+                f"{where}, use ns(), which is straight there, or say extrapolation='clip'; its "
+                "polynomials go on as they are, which is seldom a good guess.",
+                UserWarning,
+                stacklevel=2,
+            )
+    return basis_spline(
+        values,
+        df=df,
+        knots=knots,
+        degree=degree,
+        include_intercept=include_intercept,
+        lower_bound=lower_bound,
+        upper_bound=upper_bound,
+        extrapolation=extrapolation,
+        _state=state,
     )
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from formulaic import model_matrix
+from formulaic.transforms import basis_spline
 
-from mixmeta_jax.data.splines import natural_spline_basis, ns
+import mixmeta_jax as mx
+from mixmeta_jax.data.splines import bs, natural_spline_basis, ns
 from mixmeta_jax.errors import InputError
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -136,3 +138,36 @@ def test_values_without_a_range_are_refused():
         ns(np.full(4, 2.0), knots=[3])
     with pytest.raises(InputError, match="no value"):
         ns(np.full(4, np.nan))
+
+
+# B-splines.
+
+
+def test_b_splines_go_on_beyond_their_boundary_knots_as_in_r():
+    """R 4.4 splines: predict(bs(dat.bcg$ablat, df = 4), 70), which warns too."""
+    bcg = mx.load_dataset("bcg")
+    fit = mx.mixmeta("logor ~ bs(ablat, df=4)", S="logorvar", data=bcg, method="fixed")
+    with pytest.warns(UserWarning, match=r"evaluated at 70, beyond its boundary knots \(13 and 55"):
+        found = fit.predict(pd.DataFrame({"ablat": [70.0]}))
+    basis = [1, -0.0869666, 1.07048, -4.740557, 4.757044]
+    # The basis is pinned to seven digits, the coefficients are below ten.
+    assert float(np.ravel(found)[0]) == pytest.approx(fit.coef.to_numpy() @ basis, abs=1e-4)
+
+
+def test_b_splines_within_their_boundary_knots_are_those_of_formulaic():
+    x = np.linspace(0, 10, 9)
+    for ours, theirs in zip(bs(x, df=5).values(), basis_spline(x, df=5).values(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("extrapolation", "said"), [("raise", "beyond its boundary knots"), ("clip", None)]
+)
+def test_what_b_splines_do_beyond_their_boundary_knots(extrapolation, said):
+    x = np.array([0.0, 1, 2, 3, 11])
+    if said is None:
+        clipped = bs(x, lower_bound=0, upper_bound=3, extrapolation=extrapolation)
+        assert clipped[1][3] == clipped[1][4]
+        return
+    with pytest.raises(InputError, match=said):
+        bs(x, lower_bound=0, upper_bound=3, extrapolation=extrapolation)

@@ -85,6 +85,26 @@ def test_max_t_of_identical_or_single_estimates_is_pointwise():
     assert singular == pytest.approx(pointwise, abs=QUANTILE)
 
 
+@pytest.mark.parametrize(
+    ("r", "quantile"), [(2, 2.2257177), (3, 2.3635454), (5, 2.5461550), (8, 2.6988718)]
+)
+def test_max_t_beside_the_integration_of_scipy(r, quantile):
+    """scipy 1.17.1, multivariate_normal.cdf with abseps = releps = 1e-6: 64 s for r = 8."""
+    root = np.random.default_rng(r).normal(size=(r, r + 2))
+    critical = wald.critical_value(root @ root.T, 0.95, "max-t")
+    assert critical == pytest.approx(quantile, abs=QUANTILE)
+
+
+def test_max_t_of_many_estimates_of_which_some_depend_on_others():
+    g = np.random.default_rng(0)
+    root = g.normal(size=(30, 4))
+    critical = wald.critical_value(root @ root.T, 0.95, "max-t")
+    drawn = g.normal(size=(200_000, 4)) @ root.T / np.sqrt((root**2).sum(1))
+    covered = (np.abs(drawn).max(1) <= critical).mean()
+    # Four standard errors of the draws, and the integration.
+    assert covered == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 200_000) + 5e-4)
+
+
 def test_critical_values_are_ordered_and_reproducible():
     pointwise, largest, all_combinations = (
         wald.critical_value(VCOV, 0.95, kind) for kind in (None, "max-t", "goldstein")
