@@ -20,7 +20,7 @@ from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.lane_data import ManyData
 from mixmeta_jax.estimation.lane_outputs import lane_blups, lane_Q
 from mixmeta_jax.estimation.moment_lanes import fit_moment_lanes
-from mixmeta_jax.many_checks import check_shared_pattern, check_single_settings, sound_members
+from mixmeta_jax.many_checks import check_single_settings, refuse_shared_faults, sound_members
 from mixmeta_jax.many_data import ManyModel, many_model
 from mixmeta_jax.moment_fit import VARIANCE_ONLY
 from mixmeta_jax.status import Status
@@ -208,8 +208,7 @@ def fit_many(
     check_method(method, model.many.design.k)
     if method not in LIKELIHOOD_METHODS:
         _check_moments(model, method)
-    if method != "fixed" and model.many.same_pattern:
-        check_shared_pattern(model.many, model.level_names)
+    refuse_shared_faults(model, method)
     return fit_model(model, method, settings, returns, batch_size, progress)
 
 
@@ -225,7 +224,7 @@ def fit_model(
     many = model.many
     if method == "fixed":
         many = replace(many, design=many.design.without_levels(), Z=None)
-    members, status, reason = sound_members(many, method)
+    members, status, reason = sound_members(replace(model, many=many), method)
     wanted = {*returns, "Psi"} if "blup" in returns else returns
     with progress_bar(len(many.y), progress and len(many.y) >= LONG_WORK) as tick:
         tick(len(many.y) - len(members))
@@ -263,7 +262,7 @@ def _blups(
     size = chunk_size(many, batch_size, max(1, len(fitted)))
     for part, predicted in lane_blups(many, fitted, found.beta, Psi, size):
         values[part] = predicted
-    return values + model.offset
+    return values + model.frame.offset
 
 
 def _heterogeneity(
@@ -335,7 +334,7 @@ def _checked_returns(returns: Sequence[str]) -> tuple[str, ...]:
 
 def _check_moments(model: ManyModel, method: str) -> None:
     design = model.many.design
-    alone = model.random is None and not isinstance(design.S, tuple)
+    alone = model.frame.random is None and not isinstance(design.S, tuple)
     one_variance = design.k == 1 and design.structures[0].name in VARIANCE_ONLY
     if not alone or not (one_variance or design.structures[0].name == "unstr"):
         raise InputError(

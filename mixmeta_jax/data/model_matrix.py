@@ -19,9 +19,8 @@ from mixmeta_jax.data.columns import (
     row_label,
 )
 from mixmeta_jax.data.formula import FUNCTIONS, category_column, materialise, parse
+from mixmeta_jax.data.names import INTERCEPT
 from mixmeta_jax.errors import InputError
-
-INTERCEPT = "(Intercept)"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,14 @@ def heterogeneity(y: Array, mask: Array, variances: Array, X: Array) -> Array:
     # The long axis last, in numpy's memory too: sums along it are several times faster there.
     lay = np.ascontiguousarray if xp is np else xp.asarray
     y, seen, variances, X = (lay(each.T) for each in (y, mask, variances, X))
-    w = xp.where(seen, 1 / xp.where(seen, variances, 1.0), 0.0)
+    variances = xp.where(seen, variances, 1.0)
+    if xp is not np or not variances.all():
+        # An error of zero weighs as the mean of its outcome: a start need not be right.
+        typical = xp.where(seen, variances, 0.0).sum(1, keepdims=True) / xp.maximum(
+            seen.sum(1, keepdims=True), 1
+        )
+        variances = xp.where(variances > 0, variances, xp.where(typical > 0, typical, 1.0))
+    w = xp.where(seen, 1 / variances, 0.0)
     root = xp.sqrt(w)
     columns = [X[a] * root for a in range(p)]
     C = xp.stack([*columns, xp.where(seen, y, 0.0) * root])  # (p + 1, k, n)
