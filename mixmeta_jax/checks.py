@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.data.frame import ModelFrame
 from mixmeta_jax.errors import InputError
 
@@ -28,59 +26,6 @@ def check_method(method: str, k: int) -> None:
     if method not in METHODS + UNIVARIATE_METHODS:
         raise InputError(
             f"method={method!r} is not known: choose one of {listed}, or for one outcome {extra}."
-        )
-
-
-def check_sizes(frame: ModelFrame, method: str) -> None:
-    """Raise `InputError` where the coefficients leave the restricted likelihood no outcome."""
-    P, nall = frame.k * frame.p, int(np.isfinite(frame.y).sum())
-    if method == "reml" and nall <= P:
-        raise InputError(
-            f"REML needs more observed outcomes ({nall}) than coefficients ({P}): with one study, "
-            "or a coefficient for each outcome, use method='fixed'."
-        )
-
-
-def check_groups(
-    groups: Mapping[str, int],
-    P: int,
-    nall: int,
-    structures: Sequence[Structure],
-    dims: Sequence[int],
-) -> None:
-    """Raise `InputError` where there are too few groups or outcomes for the random effects.
-
-    Parameters
-    ----------
-    groups
-        Number of groups of each level by its name, outer first.
-    P, nall
-        Numbers of coefficients and of observed outcomes.
-    structures, dims
-        Covariance structure and number of random effects of each level.
-    """
-    counts = [s.n_parameters(d) for s, d in zip(structures, dims, strict=True)]
-    for name, structure, count, d in zip(groups, structures, counts, dims, strict=True):
-        needed = structure.min_groups(d)
-        if 2 <= groups[name] < needed and count > 0:
-            raise InputError(
-                f"Level '{name}' has {groups[name]} groups, but the structure '{structure.name}' "
-                f"of its {d} random effects needs at least {needed}: use bscov='diag' or 'id'."
-            )
-        if count > 0 and groups[name] < 2:
-            raise InputError(
-                f"Level '{name}' has one group, but a variance between groups, as the "
-                f"structure '{structure.name}' estimates it, needs at least 2: use "
-                "method='fixed', or bscov='fixed' with a known Psi_fix."
-            )
-    if P + sum(counts) > nall:
-        random = ", ".join(
-            f"{count} of '{structure.name}' at level '{name}'"
-            for name, structure, count in zip(groups, structures, counts, strict=True)
-        )
-        raise InputError(
-            f"The model has {P + sum(counts)} parameters ({P} coefficients, {random}), more than "
-            f"the {nall} observed outcomes: choose a structure with fewer parameters."
         )
 
 

@@ -13,14 +13,13 @@ from mixmeta_jax import coefficients, predictions, tidying
 from mixmeta_jax.checks import (
     LIKELIHOOD_METHODS,
     by_position,
-    check_groups,
     check_method,
-    check_sizes,
 )
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.data.frame import build_frame
-from mixmeta_jax.design.design import design_from_frame
+from mixmeta_jax.data.frame_design import design_from_frame
+from mixmeta_jax.data.rules import count_faults, model_faults, raise_first
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fitted_model import FittedModel
@@ -324,16 +323,15 @@ def mixmeta(
     settings = as_control(control)
     frame = build_frame(formula, S, data, random, rho, offset, subset, na_action)
     check_method(method, frame.k)
-    check_sizes(frame, method)
+    seen = np.isfinite(frame.y)[None]
+    raise_first(count_faults(method, seen, frame.p))
     names = [level.name for level in frame.levels]
     dims = [frame.k * level.Z.shape[1] for level in frame.levels]
     given = by_position(Psi_fix, frame, "Psi_fix")
     structures = resolve_structures(bscov, given, names, dims)
     settings = replace(settings, start=by_position(settings.start, frame, "control: start"))
-    if method != "fixed":
-        groups = {level.name: len(level.labels) for level in frame.levels}
-        nall = int(np.isfinite(frame.y).sum())
-        check_groups(groups, frame.k * frame.p, nall, structures, dims)
+    fitted = structures if method != "fixed" else ()
+    raise_first(model_faults(method, frame.model(fitted), frame.within, seen))
     design = design_from_frame(frame, structures)
     if method in LIKELIHOOD_METHODS:
         estimate = fit_design(design, method, settings, names)

@@ -215,7 +215,12 @@ class FittedModel:
 
     @cached_property
     def heterogeneity(self) -> QTable:
-        """Q and I² overall and per outcome."""
+        """Q and I² overall and per outcome; NaN where S is singular, which Q divides by."""
+        if self.frame.within.singular:
+            counts = np.isfinite(self.frame.y).sum(0)
+            df = np.append(counts.sum(), counts) - self.frame.p * np.append(self.frame.k, counts**0)
+            none = np.full(len(df), np.nan)
+            return QTable(none, df, none, none)
         fixed = self.fixed_fit
         return q_table(fixed.Q, fixed.residuals, error_variances(self.design), self.frame.p)
 

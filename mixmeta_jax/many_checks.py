@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from mixmeta_jax.checks import check_groups
 from mixmeta_jax.control import Control
-from mixmeta_jax.design.design import Design
+from mixmeta_jax.data.names import Names
+from mixmeta_jax.data.rules import (
+    Fault,
+    Model,
+    count_faults,
+    error_faults,
+    identification_faults,
+    judge_errors,
+    outcome_faults,
+    predictor_faults,
+    raise_first,
+    singular_faults,
+)
+from mixmeta_jax.data.within_study import WithinStudy
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.status import Status
-
-Fault = tuple[Any, Status, str]
-"""Which data sets have it, shape (b,), the status it gives them, and what it is in words."""
+from mixmeta_jax.many_data import ManyModel
 
 CHUNK_NUMBERS = 2**22
 """Numbers that are looked at at once."""
-
-DEPENDENT = 1e-9
-"""Smallest eigenvalue of the predictors' products, orthonormal over all rows, that counts."""
 
 
 def check_single_settings(control: Control) -> None:
@@ -32,111 +38,81 @@ def check_single_settings(control: Control) -> None:
         )
 
 
-def check_shared_pattern(design: Design, level_names: Sequence[str]) -> None:
-    """Raise `InputError` where all data sets alike have too few groups or outcomes."""
-    rows = design.mask.any(1)
-    groups = {
-        name: len(np.unique(codes[rows]))
-        for name, codes in zip(level_names, design.groups.T, strict=True)
-    }
-    nall = int(design.mask.sum())
-    check_groups(groups, design.p * design.k, nall, design.structures, design.dims)
+def refuse_shared_faults(model: ManyModel, method: str) -> None:
+    """Raise `InputError` where what all data sets share lets none of them be fitted."""
+    if model.design.mask.ndim == 2:
+        first, seen = slice(0, 1), model.design.mask[None]
+        pattern = _of_pattern(model, seen, first, method)
+        raise_first(_in_order(model, seen, first, method, pattern, model.doubtful))
 
 
-def sound_members(design: Design, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sound_members(model: ManyModel, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The data sets to fit; the status of the others, −1 for those; and the reasons in words."""
-    B = design.n_sets
+    design = model.design
+    B, varies = design.n_sets, design.mask.ndim == 3
+    own_S = not isinstance(design.S, tuple) and design.S.ndim == 4
+    own_X = design.X.ndim == 3
     status = np.full(B, -1)
     reason = np.full(B, "", dtype=object)
-    width = max(1, design.n * design.k * (design.k if _own_S(design) else 1))
-    width += design.n * design.p**2 if design.X.ndim == 3 else 0
+    width = max(1, design.n * design.k * (design.k if own_S else 1))
+    width += design.n * design.p**2 if own_X else 0
     step = max(1, CHUNK_NUMBERS // width)
+    shared = None
+    if not varies and not own_X and all(Z.ndim == 2 for Z in design.Z):
+        shared = _of_pattern(model, design.mask[None], slice(0, 1), method)
     for first in range(0, B, step):
         part = slice(first, min(first + step, B))
-        for bad, end, words in _faults(design.taken(part), method):
-            index = np.flatnonzero(bad & (status[part] < 0)) + first
-            status[index] = end
-            reason[index] = words
+        seen = np.isfinite(design.y[part])
+        pattern = shared or _of_pattern(model, seen, part, method)
+        within = WithinStudy(design.S[part], None) if own_S else model.doubtful
+        faults = _in_order(model, seen, part, method, pattern, within)
+        for fault in (*outcome_faults(design.y[part], seen, _names(model)), *faults):
+            index = np.flatnonzero(fault.which & (status[part] < 0))
+            status[first + index] = fault.status
+            one = len(fault.which) == 1
+            reason[first + index] = [fault.sentence(0 if one else b) for b in index.tolist()]
     return np.flatnonzero(status < 0), status, reason
 
 
-def _own_S(design: Design) -> bool:
-    return not isinstance(design.S, tuple) and design.S.ndim == 4
+Pattern = tuple[list[Fault], list[Fault]]
+"""Faults that follow from which outcomes are observed: of the predictors, and of the rest."""
 
 
-def _faults(design: Design, method: str) -> list[Fault]:
-    y = design.y
-    k, p = design.k, design.p
-    seen = np.isfinite(y)
-    count = seen.sum((1, 2))
-    faults: list[Fault] = [
-        (np.isinf(y).any((1, 2)), Status.NOT_FINITE, "an outcome is infinite"),
-        (count == 0, Status.NOT_FINITE, "no outcome is observed"),
-    ]
-    if _own_S(design):
-        faults += _error_faults(design.S, seen)
-    varies = design.mask.ndim == 3
-    if varies or design.X.ndim == 3:
-        words = "an outcome is observed in fewer rows than there are predictors"
-        faults.append(((seen.sum(1) < p).any(1), Status.NOT_IDENTIFIED, words))
-        X = design.X
-        # One predictor without zeros, as the intercept, is identified wherever it is observed.
-        if p > 1 or not X.all():
-            words = "the predictors are collinear in the rows where an outcome is observed"
-            faults.append((_collinear(X @ design.basis, seen), Status.NOT_IDENTIFIED, words))
-    if varies and method != "fixed":
-        there = seen.any(2)
-        for level, counts in enumerate(design.n_parameters):
-            codes = design.groups[:, level]
-            hit = np.zeros((len(y), int(codes.max()) + 1), bool)
-            lane, row = np.nonzero(there)
-            hit[lane, codes[row]] = True
-            needed = design.structures[level].min_groups(design.dims[level])
-            short = (hit.sum(1) < needed) & (counts > 0)
-            words = "a level has too few groups with an observed outcome"
-            faults.append((short, Status.NOT_IDENTIFIED, words))
-    P = p * k
-    if method == "reml":
-        words = "there are no more observed outcomes than coefficients"
-        faults.append((count <= P, Status.NOT_IDENTIFIED, words))
+def _of_pattern(model: ManyModel, seen: np.ndarray, part: slice, method: str) -> Pattern:
+    shown = _model(model, part)
+    rest = list(count_faults(method, seen, model.design.p))
     if method != "fixed":
-        words = "there are more parameters than observed outcomes"
-        faults.append((P + sum(design.n_parameters) > count, Status.NOT_IDENTIFIED, words))
-    return faults
+        rest += identification_faults(shown, seen)
+    return list(predictor_faults(shown.X, seen, shown.names)), rest
 
 
-def _collinear(X: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Where the rows (n, p), or (b, n, p), of some outcome leave their products singular: (b,)."""
-    b, n, k = seen.shape
-    p = X.shape[-1]
-    products = (X[..., :, None] * X[..., None, :]).reshape(*X.shape[:-1], p * p)
-    rows = np.swapaxes(seen, 1, 2) * 1.0
-    sums = (rows.reshape(b * k, n) if X.ndim == 2 else rows) @ products / n
-    least = np.linalg.eigvalsh(sums.reshape(b, k, p, p))[..., 0].min(1)
-    return least <= DEPENDENT
+def _in_order(
+    model: ManyModel,
+    seen: np.ndarray,
+    part: slice,
+    method: str,
+    pattern: Pattern,
+    within: WithinStudy | None,
+) -> Iterator[Fault]:
+    """All faults but those of the outcomes, in the order in which a single fit finds them."""
+    errors = None if within is None else judge_errors(within, seen)
+    yield from pattern[0]
+    if errors is not None:
+        yield from error_faults(errors, _names(model))
+    yield from pattern[1]
+    if errors is not None:
+        yield from singular_faults(method, _model(model, part), errors)
 
 
-def _error_faults(S: np.ndarray, seen: np.ndarray) -> list[Fault]:
-    k = seen.shape[2]
-    pair = seen[..., :, None] & seen[..., None, :]
-    used: Any = np.where(pair, S, np.eye(k))
-    strange = ~np.isfinite(used).all((1, 2, 3))
-    faults: list[Fault] = [
-        (strange, Status.NOT_FINITE, "S is missing or infinite where an outcome is observed")
-    ]
-    used = np.where(np.isfinite(used), used, np.eye(k))
-    if k == 1:
-        bad = (used[..., 0, 0] <= 0).any(1)
-    else:
-        uneven = np.abs(used - np.swapaxes(used, 2, 3)) > 1e-8 * np.abs(used).max(
-            (2, 3), keepdims=True
-        )
-        faults.append((uneven.any((1, 2, 3)), Status.NOT_FINITE, "a matrix of S is not symmetric"))
-        variances: Any = np.diagonal(used, axis1=2, axis2=3)
-        positive: Any = (variances > 0).all(2)
-        sd = np.sqrt(np.where(positive[..., None], variances, 1.0))
-        scaled = used / (sd[..., :, None] * sd[..., None, :])
-        scaled = np.where(positive[..., None, None], scaled, -np.eye(k))
-        bad = (np.linalg.eigvalsh(scaled)[..., 0] <= 1e-12).any(1)
-    faults.append((bad, Status.NOT_FINITE, "a matrix of S is not positive definite"))
-    return faults
+def _model(model: ManyModel, part: slice) -> Model:
+    design = model.design
+    X = design.X[part] if design.X.ndim == 3 else design.X
+    Z = [z[part] if z.ndim == 3 else z for z in design.Z]
+    return Model(X, Z, design.groups, design.structures, _names(model))
+
+
+def _names(model: ManyModel) -> Names:
+    """Those of the frame; without labels where the rows are drawn from its rows."""
+    names = model.frame.names
+    drawn = model.design.n != model.frame.n or model.design.X.ndim == 3
+    return replace(names, index=None, groups=None) if drawn else names

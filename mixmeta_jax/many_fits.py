@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.moment_batch import fit_moment_batch
 from mixmeta_jax.inference.effects import predicted_outcomes
 from mixmeta_jax.inference.fixed_effects import fixed_effects
-from mixmeta_jax.many_checks import check_shared_pattern, check_single_settings, sound_members
+from mixmeta_jax.many_checks import check_single_settings, refuse_shared_faults, sound_members
 from mixmeta_jax.many_data import ManyModel, many_model
 from mixmeta_jax.moment_fit import VARIANCE_ONLY
 from mixmeta_jax.status import Status
@@ -209,8 +209,7 @@ def fit_many(
     check_method(method, model.design.k)
     if method not in LIKELIHOOD_METHODS:
         _check_moments(model, method)
-    if method != "fixed" and model.design.mask.ndim == 2:
-        check_shared_pattern(model.design, model.level_names)
+    refuse_shared_faults(model, method)
     return fit_model(model, method, settings, returns, batch_size, progress)
 
 
@@ -224,7 +223,7 @@ def fit_model(
 ) -> ManyFits:
     """`fit_many` from where its arguments have been read."""
     design = model.design.without_levels() if method == "fixed" else model.design
-    members, status, reason = sound_members(design, method)
+    members, status, reason = sound_members(replace(model, design=design), method)
     wanted = {*returns, "Psi"} if "blup" in returns else returns
     with progress_bar(design.n_sets, progress and design.n_sets >= LONG_WORK) as tick:
         tick(design.n_sets - len(members))
@@ -261,7 +260,7 @@ def _blups(
     for part, own in _chunks(design, members, batch_size):
         Psi = [P[part] for P in found.Psi or ()]
         values[part] = predicted_outcomes(own, found.beta[part], Psi)
-    return values + model.offset
+    return values + model.frame.offset
 
 
 def _heterogeneity(
@@ -343,7 +342,7 @@ def _checked_returns(returns: Sequence[str]) -> tuple[str, ...]:
 
 def _check_moments(model: ManyModel, method: str) -> None:
     design = model.design
-    alone = model.random is None and not isinstance(design.S, tuple)
+    alone = model.frame.random is None and not isinstance(design.S, tuple)
     one_variance = design.k == 1 and design.structures[0].name in VARIANCE_ONLY
     if not alone or not (one_variance or design.structures[0].name == "unstr"):
         raise InputError(

@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.data.blocks import is_spanning
+from mixmeta_jax.data.array_frame import judged_within
+from mixmeta_jax.data.blocks import Rows
 from mixmeta_jax.data.formula import evaluate_outcome, split_formula
 from mixmeta_jax.data.frame import ModelFrame
-from mixmeta_jax.data.rows import as_pandas, offset_columns, offset_values
-from mixmeta_jax.data.within_study import WithinStudy, holds_variances, within_study
+from mixmeta_jax.data.rows import (
+    as_pandas,
+    offset_columns,
+    offset_values,
+    refuse_infinite_offset,
+)
+from mixmeta_jax.data.within_study import holds_variances, read_errors
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fitted_model import FittedModel
 
@@ -48,31 +54,25 @@ def new_groups(model: FittedModel, newdata: Any, S: Any) -> ModelFrame:
     levels = frame.new_levels(table)
     for level in levels:
         _check_complete(level.Z, index, f"random predictor of level '{level.name}'")
-    return replace(
+    # Only variances are completed, as those of the fit were.
+    rho: Any = model.arguments["rho"] if holds_variances(S, table, frame.k) else None
+    if np.ndim(rho) == 1 and len(rho) not in (1, frame.k * (frame.k - 1) // 2):
+        raise InputError(
+            "The fit has its rho by row, which says nothing of newdata: give S with covariances."
+        )
+    rows = Rows(table, frame.outcome_names, None if frame.random is None else levels[0].name)
+    fresh = replace(
         frame,
         y=y,
         X=X,
         levels=levels,
-        within=_errors(model, table, S, y),
+        within=read_errors(S, rho, rows),
         offset=_offset(model, table),
         index=index,
         kept=np.ones(len(y), bool),
         full_index=index,
     )
-
-
-def _errors(model: FittedModel, table: pd.DataFrame, S: Any, y: np.ndarray) -> WithinStudy:
-    frame, every = model.frame, np.ones(len(y), bool)
-    # Only variances are completed, as those of the fit were.
-    variances = not is_spanning(S, frame.k) and holds_variances(S, table, frame.k)
-    rho: Any = model.arguments["rho"] if variances else None
-    if np.ndim(rho) == 1 and len(rho) not in (1, frame.k * (frame.k - 1) // 2):
-        raise InputError(
-            "The fit has its rho by row, which says nothing of newdata: give S with covariances."
-        )
-    level = None if frame.random is None else frame.levels[0].name
-    seen = np.isfinite(y)
-    return within_study(S, rho, table, level, seen, every, every, frame.outcome_names)
+    return replace(fresh, within=judged_within(fresh, np.isfinite(y)))
 
 
 def _offset(model: FittedModel, table: pd.DataFrame) -> np.ndarray:
@@ -82,7 +82,8 @@ def _offset(model: FittedModel, table: pd.DataFrame) -> np.ndarray:
             "The fit has its offset as numbers, which say nothing of newdata: refit with the "
             "offset as a column name."
         )
-    values = offset_values(offset, table, np.ones(len(table), bool), model.frame.k)
+    values = offset_values(offset, table, model.frame.k)
+    refuse_infinite_offset(values, table.index)
     _check_complete(values, table.index, "offset")
     return values
 

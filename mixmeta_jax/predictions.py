@@ -11,8 +11,13 @@ import pandas as pd
 
 from mixmeta_jax import tables
 from mixmeta_jax.data.frame import ModelFrame
-from mixmeta_jax.data.rows import as_pandas, offset_columns, offset_values
-from mixmeta_jax.design.design import design_from_frame
+from mixmeta_jax.data.frame_design import design_from_frame
+from mixmeta_jax.data.rows import (
+    as_pandas,
+    offset_columns,
+    offset_values,
+    refuse_infinite_offset,
+)
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fitted_model import FittedModel
 from mixmeta_jax.inference.posterior import Posterior, posterior
@@ -192,7 +197,8 @@ def _new_rows(model: FittedModel, newdata: Any, depth: int) -> PredictedRows:
     # Without any of its columns the offset of the new rows is taken as zero.
     named = offset_columns(model.arguments["offset"])
     given = named if any(name in table.columns for name in named) else None
-    offset = offset_values(given, table, np.ones(len(X), bool), model.frame.k)
+    offset = offset_values(given, table, model.frame.k)
+    refuse_infinite_offset(offset, table.index)
     return PredictedRows(X, Z, offset, index)
 
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from mixmeta_jax.control import Control, as_control
+from mixmeta_jax.data.frame_design import arranged
 from mixmeta_jax.data.within_study import WithinStudy
 from mixmeta_jax.design.design import Design, orthonormal_basis
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.fit import Fit
 from mixmeta_jax.many_checks import sound_members
-from mixmeta_jax.many_data import ManyModel, arranged
+from mixmeta_jax.many_data import ManyModel
 from mixmeta_jax.many_fits import (
     DEFAULT_RETURNS,
     ManyFits,
@@ -105,7 +106,7 @@ def _one_by_one(
             for b, groups in enumerate(drawn):
                 design = _drawn(fit, [members[g] for g in groups])
                 alone = replace(design, y=design.y[None], X=design.X[None])
-                _, status, words = sound_members(alone, fit.method)
+                _, status, words = sound_members(ManyModel(alone, fit.frame), fit.method)
                 found.status[b], reason[b] = status[0], words[0]
                 if status[0] < 0:
                     one = fit_design(design, fit.method, _settings(fit))
@@ -115,7 +116,7 @@ def _one_by_one(
                 tick(1)
     except KeyboardInterrupt:
         found.withdraw(np.flatnonzero(found.status < 0))
-    return many_result(_named(fit, own), found, {"reason": reason}, fit.method, RETURNS)
+    return many_result(ManyModel(own, fit.frame), found, {"reason": reason}, fit.method, RETURNS)
 
 
 def _drawn(fit: Fit, members: Sequence[np.ndarray]) -> Design:
@@ -155,16 +156,11 @@ def _drawn(fit: Fit, members: Sequence[np.ndarray]) -> Design:
 
 
 def _fits(fit: Fit, design: Design, progress: bool) -> ManyFits:
-    return fit_model(_named(fit, design), fit.method, _settings(fit), RETURNS, None, progress)
+    return fit_model(
+        ManyModel(design, fit.frame), fit.method, _settings(fit), RETURNS, None, progress
+    )
 
 
 def _settings(fit: Fit) -> Control:
     """Those of the fit, less what is for a single fit."""
     return replace(as_control(fit.arguments["control"]), start=None, mesh=None, verbose=False)
-
-
-def _named(fit: Fit, design: Design) -> ManyModel:
-    frame = fit.frame
-    names = [level.name for level in frame.levels]
-    effects = [frame.random_names(level) for level in range(len(names))]
-    return ManyModel(design, frame.coef_names(), names, effects, frame.random)

@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from mixmeta_jax.data.frame import random_levels
-from mixmeta_jax.data.grouping import parse_random
-from mixmeta_jax.data.rows import as_pandas
-from mixmeta_jax.data.within_study import WithinStudy, within_study
+from mixmeta_jax.data.array_frame import array_frame, judged_within
+from mixmeta_jax.data.within_study import WithinStudy
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.draws import draws, semidefinite_root
 from mixmeta_jax.errors import InputError
@@ -64,25 +61,14 @@ def mixmeta_sim(
         For shapes that do not fit, or a Psi that is not positive semidefinite.
     """
     _check_counts(nsim, seed, first)
-    mean = np.asarray(y, float)
-    mean = mean[:, None] if mean.ndim == 1 else mean
-    if mean.ndim != 2 or not mean.size:
-        raise InputError(f"y has the shape {np.shape(y)}: it must be (n,) or (n, k).")
-    n, k = mean.shape
-    table = pd.DataFrame(index=pd.RangeIndex(n)) if data is None else as_pandas(data)
-    if len(table) != n:
-        raise InputError(f"data has {len(table)} rows, but y has {n}.")
-    levels = random_levels(random, None if data is None else table, n)
+    frame = array_frame(y, S, None, random, data, rho)
+    levels, mean = frame.levels, frame.y
     names = [level.name for level in levels]
-    matrices = _matrices(Psi, names, [k * level.Z.shape[1] for level in levels])
-    seen, every = ~np.isnan(mean), np.ones(n, bool)
-    outer = None if random is None else parse_random(random, table)[0].name
-    outcomes = [f"y{o + 1}" for o in range(k)]
-    within = within_study(S, rho, table, outer, seen, every, every, outcomes)
+    matrices = _matrices(Psi, names, [frame.k * level.Z.shape[1] for level in levels])
     groups = np.stack([level.codes for level in levels], axis=1)
     Z = [level.Z for level in levels] if matrices else []
-    errors = error_factors(within)
-    return mean + draws(first, nsim, seed, groups, Z, matrices, errors, (n, k))
+    errors = error_factors(judged_within(frame, ~np.isnan(mean)))
+    return mean + draws(first, nsim, seed, groups, Z, matrices, errors, mean.shape)
 
 
 def simulate_fitted(

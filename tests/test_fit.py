@@ -529,9 +529,11 @@ def test_models_that_cannot_be_fitted(bcg, changes, message):
         mx.mixmeta("logor", **arguments)
 
 
-def test_more_parameters_than_outcomes(berkey):
-    with pytest.raises(InputError, match="5 parameters"):
-        mx.mixmeta("PD + AL", S=BERKEY_S, data=berkey.iloc[:2], method="ml")
+@pytest.mark.parametrize("method", ["ml", "reml"])
+def test_two_groups_identify_a_covariance_of_two_effects(berkey, method):
+    fit = mx.mixmeta("PD + AL", S=BERKEY_S, data=berkey.iloc[:2], method=method)
+    assert fit.status is mx.Status.BOUNDARY
+    assert np.linalg.eigvalsh(fit.Psi)[0] <= 1e-9
 
 
 def test_univariate_methods_need_one_outcome(berkey):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax.data.columns import row_label
-from mixmeta_jax.data.positive_definite import checked_matrices
+from mixmeta_jax.data.traced import namespace
 from mixmeta_jax.errors import InputError
 
 Label = Any
@@ -18,17 +18,70 @@ Label = Any
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows after ``subset``, as blocks refer to them.
+    """The rows of the data, as S refers to them.
 
     Attributes
     ----------
-    index
-        Their labels.
-    k, outcomes
-        Number of outcomes, and their names where a block may name them.
+    table
+        All rows of the data.
+    outcomes
+        Names of the k outcomes.
     level
-        What a sentence calls a group.
+        Column of the outer groups; None where every row is a group of its own, and blocks are
+        matched by the label of their row.
+    chosen, kept
+        Which rows ``subset`` chooses, shape (n,), and which of these are fitted, shape (rows,);
+        None for all.
     """
+
+    table: pd.DataFrame
+    outcomes: Sequence[str]
+    level: str | None = None
+    chosen: np.ndarray | None = None
+    kept: np.ndarray | None = None
+
+    @property
+    def k(self) -> int:
+        """Number of outcomes."""
+        return len(self.outcomes)
+
+    @property
+    def index(self) -> pd.Index:
+        """Labels of all rows."""
+        return self.table.index
+
+    @property
+    def fits_all(self) -> bool:
+        """Whether every row is fitted."""
+        return all(part is None or part.all() for part in (self.chosen, self.kept))
+
+    @property
+    def units(self) -> np.ndarray:
+        """Rows that are fitted, by position in the data."""
+        rows = np.arange(len(self.table)) if self.chosen is None else np.flatnonzero(self.chosen)
+        return rows if self.kept is None else rows[self.kept]
+
+    @property
+    def word(self) -> str:
+        """What a sentence calls a group."""
+        return "row" if self.level is None else self.level
+
+    def groups(self) -> pd.Series:
+        """Outer group of every row, by its label."""
+        if self.level is not None:
+            return self.table[self.level]
+        if not self.index.is_unique:
+            twice = self.index[self.index.duplicated()].tolist()[0]
+            raise InputError(
+                f"S has blocks by row label, but the label {twice!r} occurs twice in the data: "
+                "give random with the groups that the blocks span, or make the index unique."
+            )
+        return pd.Series(self.index, self.index)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The rows after ``subset``: their labels, the outcomes, and what a group is called."""
 
     index: pd.Index
     k: int
@@ -42,7 +95,7 @@ class _Block:
 
     label: Label
     rows: np.ndarray
-    matrix: np.ndarray
+    matrix: Any
 
 
 def is_spanning(S: Any, k: int) -> bool:
@@ -59,42 +112,31 @@ def is_spanning(S: Any, k: int) -> bool:
 
 
 def spanning_matrices(
-    S: Mapping[Label, Any] | pd.DataFrame,
-    groups: pd.Series,
-    known: set[Label],
-    seen: np.ndarray,
-    kept: np.ndarray,
-    level: str,
-    outcomes: Sequence[str] = (),
-) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    S: Mapping[Label, Any] | pd.DataFrame, rows: Rows
+) -> tuple[tuple[np.ndarray, Any], ...]:
     """Blocks of S, shape (r·k, r·k) each, with the units that they cover, shape (r,).
 
     Parameters
     ----------
     S
-        {group label: matrix}. A plain matrix covers the rows of its group in the order of the
-        data, dropped ones included, outcome fastest. A frame says by its index which rows it
-        covers: each row label k times, or pairs of row label and outcome. One such frame for all
-        rows may stand in place of the mapping; it must be 0 between groups.
-    groups
-        Outer group of each row after ``subset``, indexed as the data; missing where unknown.
-    known
-        All group labels of the data, those that ``subset`` takes away included.
-    seen, kept
-        Observed outcomes of these rows, shape (rows, k), and which rows are fitted.
-    level
-        Name of the outer level.
-    outcomes
-        Names of the outcomes.
+        {group label: matrix}. A plain matrix, which may be traced, covers the rows of its group in
+        the order of the data, dropped ones included, outcome fastest. A frame says by its index
+        which rows it covers: each row label k times, or pairs of row label and outcome. One such
+        frame for all rows may stand in place of the mapping; it must be 0 between groups.
+    rows
+        The rows of the data; a group may be missing where its rows are not fitted.
 
     Raises
     ------
     InputError
-        For a group without a block, a block without a group, a size or label that does not match,
-        or a block that is not symmetric and positive definite.
+        For a group without a block, a block without a group, or a size or label that does not
+        match.
     """
-    k = seen.shape[1]
-    rows = Rows(groups.index, k, outcomes, level)
+    groups = rows.groups()
+    known = set(groups.dropna().unique())
+    groups = groups if rows.chosen is None else groups[rows.chosen]
+    kept = np.ones(len(groups), bool) if rows.kept is None else rows.kept
+    chosen = _Chosen(groups.index, rows.k, rows.outcomes, rows.word)
     codes, uniques = pd.factorize(groups)
     labels = uniques.tolist()
     # Rows of each group, in the order of the data; those without a group come first.
@@ -102,13 +144,14 @@ def spanning_matrices(
     ends = np.cumsum(np.bincount(codes + 1, minlength=len(labels) + 1))
     members = np.split(order, ends[:-1])[1:]
     if isinstance(S, pd.DataFrame):
-        S = _by_group(S, codes, labels, rows)
+        S = _by_group(S, codes, labels, chosen)
     stray = next((label for label in S if label not in known), None)
     if stray is not None:
         raise InputError(
-            f"S has a block for {level} {stray!r}, but the data have no such group; its labels "
-            f"look like {', '.join(map(repr, labels[:3]))}." + _hint(level)
+            f"S has a block for {rows.word} {stray!r}, but the data have no such group; its labels "
+            f"look like {', '.join(map(repr, labels[:3]))}." + _hint(rows)
         )
+    position = np.cumsum(kept) - 1
     blocks = []
     for label, of_group in zip(labels, members, strict=True):
         used = of_group[kept[of_group]]
@@ -116,35 +159,32 @@ def spanning_matrices(
             continue
         if label not in S:
             raise InputError(
-                f"S has no block for {level} {label!r}, which has rows to fit." + _hint(level)
+                f"S has no block for {rows.word} {label!r}, which has rows to fit." + _hint(rows)
             )
-        block = _fitted(_read(S[label], label, of_group, rows), kept)
+        block = _fitted(_read(S[label], label, of_group, chosen), kept)
         if len(block.rows) < len(used):
-            bare = row_label(rows.index, int(np.setdiff1d(used, block.rows)[0]))
+            bare = row_label(groups.index, int(np.setdiff1d(used, block.rows)[0]))
             raise InputError(
-                f"The block of S for {level} {label!r} does not cover row {bare!r}: its index must "
-                "hold the label of every row of the group."
+                f"The block of S for {rows.word} {label!r} does not cover row {bare!r}: its index "
+                "must hold the label of every row of the group."
             )
-        blocks.append(block)
-    position = np.cumsum(kept) - 1
-    matrices = _checked(blocks, seen, rows)
-    return tuple(
-        (position[block.rows], matrix) for block, matrix in zip(blocks, matrices, strict=True)
-    )
+        blocks.append((position[block.rows], block.matrix))
+    return tuple(blocks)
 
 
-def _hint(level: str) -> str:
+def _hint(rows: Rows) -> str:
     """What is missing where blocks that span rows are given without a grouping."""
-    if level != "row":
+    if rows.level is not None:
         return ""
     return " Say with random='~ 1 | group' which rows a block spans, for fixed effects too."
 
 
-def _read(given: Any, label: Label, members: np.ndarray, rows: Rows) -> _Block:
+def _read(given: Any, label: Label, members: np.ndarray, rows: _Chosen) -> _Block:
     """The block of a group as the user gave it."""
     where = f"The block of S for {rows.level} {label!r}"
     try:
-        matrix = np.atleast_2d(np.asarray(given, float))
+        xp = namespace(given)
+        matrix = xp.atleast_2d(xp.asarray(given, float))
     except (TypeError, ValueError) as error:
         raise InputError(f"{where} cannot be read as a matrix of numbers.") from error
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -162,7 +202,7 @@ def _read(given: Any, label: Label, members: np.ndarray, rows: Rows) -> _Block:
     return _Block(label, members, matrix)
 
 
-def _entries(given: pd.DataFrame, members: np.ndarray, rows: Rows, where: str) -> np.ndarray:
+def _entries(given: pd.DataFrame, members: np.ndarray, rows: _Chosen, where: str) -> np.ndarray:
     """What each line of a labelled block is about, as row position · k + outcome."""
     index, k = given.index, rows.k
     if not (given.columns.equals(index) or isinstance(given.columns, pd.RangeIndex)):
@@ -198,7 +238,7 @@ def _entries(given: pd.DataFrame, members: np.ndarray, rows: Rows, where: str) -
     return entries
 
 
-def _outcome_numbers(names: pd.Index, rows: Rows, where: str) -> np.ndarray:
+def _outcome_numbers(names: pd.Index, rows: _Chosen, where: str) -> np.ndarray:
     numbers = pd.Index(rows.outcomes).get_indexer(names)
     if (numbers < 0).any():
         raise InputError(
@@ -220,7 +260,7 @@ def _block_of_entries(label: Label, matrix: np.ndarray, entries: np.ndarray, k: 
 
 
 def _by_group(
-    S: pd.DataFrame, codes: np.ndarray, labels: list[Label], rows: Rows
+    S: pd.DataFrame, codes: np.ndarray, labels: list[Label], rows: _Chosen
 ) -> dict[Label, pd.DataFrame]:
     """One labelled matrix over all rows, cut into the blocks of its groups."""
     entries = _entries(S, np.arange(len(codes)), rows, "The matrix S")
@@ -245,25 +285,3 @@ def _fitted(block: _Block, kept: np.ndarray) -> _Block:
         return block
     lines = np.repeat(used, len(block.matrix) // len(block.rows))
     return _Block(block.label, block.rows[used], block.matrix[np.ix_(lines, lines)])
-
-
-def _checked(blocks: Sequence[_Block], seen: np.ndarray, rows: Rows) -> list[np.ndarray]:
-    """The matrices of the blocks, checked for all blocks of one size at once."""
-    sizes = np.array([len(block.rows) for block in blocks])
-    matrices: list[np.ndarray] = [np.empty(0)] * len(blocks)
-    for size in np.unique(sizes):
-        same = np.flatnonzero(sizes == size).tolist()
-        stack = np.stack([blocks[i].matrix for i in same])
-        observed = np.stack([seen[blocks[i].rows].ravel() for i in same])
-
-        def where(b: int, same: list[int] = same) -> str:
-            return f"the block for {rows.level} {blocks[same[b]].label!r}"
-
-        def entry(b: int, i: int, same: list[int] = same) -> str:
-            row = row_label(rows.index, int(blocks[same[b]].rows[i // rows.k]))
-            outcome = f"outcome {i % rows.k + 1} of " if rows.k > 1 else ""
-            return f"{outcome}row {row!r}"
-
-        for i, matrix in zip(same, checked_matrices(stack, observed, where, entry), strict=True):
-            matrices[i] = matrix
-    return matrices

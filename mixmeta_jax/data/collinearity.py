@@ -7,77 +7,74 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import linalg
 
-from mixmeta_jax.data.cells import Cells
-from mixmeta_jax.errors import InputError, shown
-
 DEPENDENT = 1e-9
 """Part of a predictor, relative to its size, that the others must leave over for it to count."""
 
+CLEAR = 1e-12
+"""Least eigenvalue of the products of predictors of length one, above which the parts that they
+leave over of one another, at least its root, are far from `DEPENDENT`, whatever the rounding."""
 
-def refuse_collinear(
-    X: np.ndarray,
-    names: Sequence[str],
-    seen: np.ndarray,
-    outcomes: Sequence[str],
-    cells: Sequence[Cells] = (),
-) -> None:
-    """Raise where an outcome has fewer rows than predictors, or predictors that are collinear.
+
+def dependence(X: np.ndarray) -> tuple[int, list[int]] | None:
+    """The first predictor that the others determine, and those; none where it is zero.
 
     Parameters
     ----------
-    X, names
-        Predictors, shape (n, p), and their names.
-    seen, outcomes
-        Which outcomes are observed, shape (n, k), and their names.
-    cells
-        Those of interactions among the predictors: an empty one is the cause to name.
+    X
+        Predictors in the rows where an outcome is observed, shape (n, p), n ≥ p.
     """
-    parts = [X] if seen.all() else [X[rows] for rows in seen.T]
-    for outcome, part, rows in zip(outcomes, parts, seen.T, strict=False):
-        n, p = part.shape
-        if n < p:
-            raise InputError(
-                f"The outcome '{outcome}' is observed in {n} row(s), fewer than its {p} "
-                f"coefficients ({', '.join(names)})."
-            )
-        if p == 0:
-            continue
-        largest = np.abs(part).max(0)
-        # By its largest value first: the square of a small one would vanish.
-        scaled = part / np.where(largest > 0, largest, 1)
-        size = largest * np.sqrt((scaled * scaled).sum(0))
-        if not size.all():
-            _refuse_empty_cell(cells, rows, outcome)
-            raise InputError(
-                f"The predictor '{names[int(np.argmin(size))]}' is zero in every row where the "
-                f"outcome '{outcome}' is observed."
-            )
-        diagonal, order = _pivots(part / size)
-        dependent = np.flatnonzero(diagonal <= DEPENDENT)
-        if len(dependent):
-            _refuse_empty_cell(cells, rows, outcome)
-            column = order[dependent[0]]
-            others = order[: dependent[0]]
-            weights = np.linalg.lstsq(
-                part[:, others] / size[others], part[:, column] / size[column]
-            )[0]
-            among = [names[i] for i, w in zip(others, weights, strict=True) if abs(w) > 1e-6]
-            raise InputError(
-                f"The predictor '{names[column]}' is collinear with {', '.join(map(repr, among))} "
-                f"in the rows where the outcome '{outcome}' is observed: leave one of them out."
-            )
+    if X.shape[1] == 0:
+        return None
+    largest = np.abs(X).max(0)
+    # By its largest value first: the square of a small one would vanish.
+    scaled = X / np.where(largest > 0, largest, 1)
+    size = largest * np.sqrt((scaled * scaled).sum(0))
+    if not size.all():
+        return int(np.argmin(size)), []
+    diagonal, order = _pivots(X / size)
+    dependent = np.flatnonzero(diagonal <= DEPENDENT)
+    if not len(dependent):
+        return None
+    column, others = int(order[dependent[0]]), order[: dependent[0]]
+    weights = np.linalg.lstsq(X[:, others] / size[others], X[:, column] / size[column])[0]
+    return column, [int(i) for i, w in zip(others, weights, strict=True) if abs(w) > 1e-6]
 
 
-def _refuse_empty_cell(cells: Sequence[Cells], rows: np.ndarray, outcome: str) -> None:
-    """Raise where predictors are collinear since no row falls into a cell of an interaction."""
-    for interaction in cells:
-        empty = interaction.empty(rows)
-        if empty is not None:
-            raise InputError(
-                f"The interaction '{shown(interaction.term)}' has an empty cell: no row where the "
-                f"outcome '{shown(outcome, 40)}' is observed has {empty}, so its predictors are "
-                "collinear; leave the interaction out, or join categories."
-            )
+def sentence(found: tuple[int, Sequence[int]], names: Sequence[str], outcome: str) -> str:
+    """What `dependence` found, in the rows where an outcome is observed."""
+    column, others = found
+    if not others:
+        return (
+            f"The predictor '{names[column]}' is zero in every row where the outcome '{outcome}' "
+            "is observed."
+        )
+    among = ", ".join(repr(names[i]) for i in others)
+    return (
+        f"The predictor '{names[column]}' is collinear with {among} in the rows where the outcome "
+        f"'{outcome}' is observed: leave one of them out."
+    )
+
+
+def doubtful(X: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Where `dependence` has to be asked, shape (B, k): the rest is clear from products alone.
+
+    ``X`` are the predictors, shape (n, p) or (B, n, p), and ``seen`` the observed outcomes of B
+    data sets, shape (B, n, k).
+    """
+    b, n, k = seen.shape
+    p = X.shape[-1]
+    if p == 1 and X.all():
+        return np.zeros((b, k), bool)
+    largest = np.abs(X).max(-2, keepdims=True)
+    X = X / np.where(largest > 0, largest, 1.0)
+    products = (X[..., :, None] * X[..., None, :]).reshape(*X.shape[:-1], p * p)
+    rows = np.swapaxes(seen, 1, 2) * 1.0
+    sums = (rows.reshape(b * k, n) if X.ndim == 2 else rows) @ products
+    sums = sums.reshape(b, k, p, p)
+    size = np.sqrt(np.diagonal(sums, axis1=2, axis2=3))
+    scale = 1 / np.where(size > 0, size, 1.0)
+    least = np.linalg.eigvalsh(sums * scale[..., :, None] * scale[..., None, :])[..., 0]
+    return ~(least > CLEAR)
 
 
 def _pivots(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

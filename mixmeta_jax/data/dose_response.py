@@ -92,7 +92,8 @@ def greenland_longnecker(
     Parameters
     ----------
     data
-        Long frame, one row per dose and one reference row per study (logrr 0, se missing).
+        Long frame, one row per dose and one reference row per study (logrr 0, se missing
+        or 0).
     study, logrr, se, cases, n, type
         Names of its columns. ``type`` holds ``"ir"`` (n = person-time), ``"cc"`` (n = cases +
         controls) or ``"ci"`` (n = persons), one value per study.
@@ -310,7 +311,8 @@ def _read_table(
             f"Study {label!r} has the type {types[0]!r}; known types are 'ir', 'cc' and 'ci'."
         )
     effect, error, count, persons = (_numbers(label, rows, name) for name in (logrr, se, cases, n))
-    reference = np.isnan(error) & (effect == 0)
+    # Other programs' files mark the reference by an error of zero.
+    reference = (np.isnan(error) | (error == 0)) & (effect == 0)
     if reference.sum() != 1:
         found = (
             "no reference row"
@@ -319,7 +321,7 @@ def _read_table(
         )
         raise InputError(
             f"Study {label!r} has {found}; each study needs exactly one, with {logrr} 0 and {se} "
-            "missing."
+            "missing or 0."
         )
     if reference.all():
         raise InputError(f"Study {label!r} has its reference row only; leave it out.")

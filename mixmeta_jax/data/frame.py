@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
 
-from mixmeta_jax.data.collinearity import refuse_collinear
+from mixmeta_jax.data.blocks import Rows
 from mixmeta_jax.data.columns import (
     existing_columns,
     missing_rows,
@@ -21,17 +21,28 @@ from mixmeta_jax.data.columns import (
 )
 from mixmeta_jax.data.formula import columns_of, evaluate_outcome, split_formula
 from mixmeta_jax.data.grouping import UNIT, LevelTerm, nested_groups, parse_random
-from mixmeta_jax.data.model_matrix import INTERCEPT, ModelMatrix, build_matrix
+from mixmeta_jax.data.model_matrix import ModelMatrix, build_matrix
+from mixmeta_jax.data.names import INTERCEPT, Names, crossed
 from mixmeta_jax.data.rows import (
-    any_in_row,
     as_pandas,
     chosen_rows,
     given_outcomes,
     kept_rows,
     offset_values,
+    refuse_infinite_offset,
 )
-from mixmeta_jax.data.within_study import WithinStudy, within_study
+from mixmeta_jax.data.rules import (
+    Model,
+    clean_errors,
+    error_faults,
+    judge_errors,
+    outcome_faults,
+    predictor_faults,
+    raise_first,
+)
+from mixmeta_jax.data.within_study import WithinStudy, read_errors
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.model.structure import Structure
 
 NA_ACTIONS = ("omit", "exclude", "raise")
 
@@ -114,17 +125,37 @@ class ModelFrame:
     @property
     def n(self) -> int:
         """Number of units."""
-        return self.y.shape[0]
+        return self.y.shape[-2]
 
     @property
     def k(self) -> int:
         """Number of outcomes."""
-        return self.y.shape[1]
+        return self.y.shape[-1]
 
     @property
     def p(self) -> int:
         """Number of predictors."""
         return self.X.shape[1]
+
+    @property
+    def names(self) -> Names:
+        """What sentences call the parts of the model."""
+        outer = self.levels[0]
+        return Names(
+            self.outcome_names,
+            self.x_names,
+            [level.name for level in self.levels],
+            [level.z_names for level in self.levels],
+            self.index,
+            None if self.random is None else (outer.name, outer.codes, outer.labels),
+            self.fixed.cells if isinstance(self.fixed, ModelMatrix) else (),
+        )
+
+    def model(self, structures: Sequence[Structure]) -> Model:
+        """What the rules judge beside the outcomes and S."""
+        Z = [level.Z for level in self.levels[: len(structures)]]
+        codes = [level.codes for level in self.levels]
+        return Model(self.X, Z, np.stack(codes, axis=1), structures, self.names)
 
     def new_X(self, newdata: pd.DataFrame) -> tuple[np.ndarray, pd.Index]:
         """X of new data, NaN rows where a predictor is missing, and the rows' labels."""
@@ -164,15 +195,6 @@ class ModelFrame:
     def random_names(self, level: int) -> list[str]:
         """Names of the random effects of a level (0 the outermost), outcome fastest."""
         return crossed(self.outcome_names, self.levels[level].z_names)
-
-
-def crossed(outcomes: list[str], predictors: list[str]) -> list[str]:
-    """Names for every predictor and outcome, outcome fastest, the shortest that tell apart."""
-    if len(outcomes) == 1:
-        return list(predictors)
-    if predictors == [INTERCEPT]:
-        return list(outcomes)
-    return [f"{outcome}.{predictor}" for predictor in predictors for outcome in outcomes]
 
 
 def build_frame(
@@ -234,30 +256,32 @@ def build_frame(
     )
     columns = columns_of(predictors, table, "the formula")
     terms = parse_random(random, table)
-    shift = offset_values(offset, table, chosen, len(names))
+    shift = offset_values(offset, table, len(names))
+    if offset is not None:
+        shift = shift[chosen]
+        refuse_infinite_offset(shift, rows.index)
+    elif not everything:
+        shift = shift[: len(rows)]
     needed = list(dict.fromkeys([*columns, *(c for t in terms for c in (t.name, *t.columns))]))
     refuse_infinite(rows, needed)
     kept = kept_rows(rows, needed, shift, y, na_action)
     seen = ~np.isnan(y)
-    fitted, observed = rows, seen
-    if not kept.all():
+    fitted, observed, whole = rows, seen, bool(kept.all())
+    if not whole:
         fitted, observed, y, shift = rows[kept], seen[kept], y[kept], shift[kept]
-    never = ~any_in_row(observed.T)
-    if never.any():
-        raise InputError(
-            f"The outcome '{names[int(np.argmax(never))]}' is missing in every row that can be "
-            "fitted: leave it out."
-        )
     fixed = build_matrix(predictors, fitted, columns)
-    refuse_collinear(fixed.values, fixed.names, observed, names, fixed.cells)
     level = terms[0].name if terms else None
-    return ModelFrame(
+    frame = ModelFrame(
         y=y,
         outcome_names=names,
         X=fixed.values,
         x_names=fixed.names,
-        levels=_levels(terms, fitted),
-        within=within_study(S, rho, table, level, seen, chosen, kept, names),
+        levels=levels_of(terms, fitted),
+        within=read_errors(
+            S,
+            rho,
+            Rows(table, names, level, None if everything else chosen, None if whole else kept),
+        ),
         offset=shift,
         index=fitted.index,
         kept=kept,
@@ -266,6 +290,24 @@ def build_frame(
         random=random,
         fixed=fixed,
     )
+    return judged_frame(frame, observed)
+
+
+def judged_frame(frame: ModelFrame, seen: np.ndarray) -> ModelFrame:
+    """The frame with S as the rules leave it, where outcomes (n, k) are observed.
+
+    Raises
+    ------
+    InputError
+        For outcomes, predictors or an S that no model can use.
+    """
+    names = frame.names
+    raise_first(outcome_faults(frame.y[None], seen[None], names))
+    raise_first(predictor_faults(frame.X, seen[None], names))
+    errors = judge_errors(frame.within, seen[None])
+    if not errors.sound:
+        raise_first(error_faults(errors, names))
+    return replace(frame, within=clean_errors(frame.within, errors))
 
 
 def _read(formula: Any, data: Any) -> tuple[pd.DataFrame, dict[str, Any], str]:
@@ -304,10 +346,11 @@ def random_levels(random: Any, table: pd.DataFrame | None, n: int) -> tuple[Leve
         if gaps.any():
             row = row_label(rows.index, int(np.argmax(gaps)))
             raise InputError(f"The column '{column}' of random is missing in row {row!r}.")
-    return _levels(terms, rows)
+    return levels_of(terms, rows)
 
 
-def _levels(terms: Sequence[LevelTerm], fitted: pd.DataFrame) -> tuple[Level, ...]:
+def levels_of(terms: Sequence[LevelTerm], fitted: pd.DataFrame) -> tuple[Level, ...]:
+    """The levels of complete rows, outer first; every row a group where there are no terms."""
     if not terms:
         return (_unit_level(fitted.index, build_matrix("1", fitted, [])),)
     levels = []

@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from mixmeta_jax.data.traced import is_traced, namespace
 from mixmeta_jax.errors import InputError
+
+ROUNDING = 1e-12
+"""By how much a correlation may exceed one: C / np.outer(s, s) rarely has a diagonal of ones."""
 
 
 def vech(matrices: Any) -> np.ndarray:
@@ -121,8 +125,10 @@ def inputcov(sd: Any, cor: Any = None) -> np.ndarray:
     return sd[:, :, None] * sd[:, None, :] * correlations(cor, *sd.shape)
 
 
-def correlations(rho: Any, n: int, k: int) -> np.ndarray:
+def correlations(rho: Any, n: int, k: int) -> Any:
     """Correlation matrices from any form of ``rho``, shape (n, k, k) or (1, k, k).
+
+    A traced one may be a scalar or a k × k matrix, whose values are not looked at.
 
     Raises
     ------
@@ -131,20 +137,29 @@ def correlations(rho: Any, n: int, k: int) -> np.ndarray:
     """
     if rho is None:
         return np.eye(k)[None]
+    if is_traced(rho):
+        xp = namespace(rho)
+        values = xp.asarray(rho, float)
+        if values.shape not in ((), (k, k)):
+            raise InputError(
+                f"rho has shape {values.shape}: traced, it must be a scalar or {k} x {k}."
+            )
+        return xp.where(np.eye(k, dtype=bool), 1.0, values)[None]
     try:
         values = np.asarray(rho, float)
     except (TypeError, ValueError) as error:
         raise InputError(f"rho must be made of numbers, not {rho!r}.") from error
     per_row = values.ndim == 1 and len(values) == n > 1
-    if (np.abs(values) > 1).any() or (np.isnan(values).any() and not per_row):
+    if (np.abs(values) > 1 + ROUNDING).any() or (np.isnan(values).any() and not per_row):
         raise InputError("rho must lie between -1 and 1 and, but for one per row, not be missing.")
+    values = np.clip(values, -1, 1)
     pairs = k * (k - 1) // 2
     if values.ndim == 2:
         if values.shape != (k, k):
             raise InputError(f"rho has shape {values.shape}, but there are {k} outcomes.")
         if not np.allclose(values, values.T) or not np.allclose(np.diag(values), 1):
             raise InputError("rho as a matrix must be symmetric with ones on its diagonal.")
-        return values[None]
+        return np.where(np.eye(k, dtype=bool), 1.0, (values + values.T) / 2)[None]
     if values.ndim == 0 or values.shape == (1,):
         return np.where(np.eye(k, dtype=bool), 1.0, values.reshape(1, 1, 1))
     if values.ndim == 1 and len(values) in (n, pairs):

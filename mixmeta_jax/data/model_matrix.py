@@ -22,9 +22,8 @@ from mixmeta_jax.data.columns import (
 )
 from mixmeta_jax.data.evaluation import MAX_COLUMNS
 from mixmeta_jax.data.formula import category_column, materialise, parse, term_factors
+from mixmeta_jax.data.names import INTERCEPT
 from mixmeta_jax.errors import InputError, shown
-
-INTERCEPT = "(Intercept)"
 
 
 @dataclass(frozen=True)

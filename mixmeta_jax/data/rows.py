@@ -18,6 +18,7 @@ from mixmeta_jax.data.columns import (
 from mixmeta_jax.data.evaluation import Evaluation
 from mixmeta_jax.data.expressions import pieces, read_expression, refuse_length
 from mixmeta_jax.data.formula import refuse_twice
+from mixmeta_jax.data.traced import is_traced, namespace
 from mixmeta_jax.errors import InputError, shown
 
 
@@ -143,15 +144,23 @@ def offset_columns(offset: Any) -> list[str]:
     return list(offset) if named else []
 
 
-def offset_values(offset: Any, table: pd.DataFrame, chosen: np.ndarray, k: int) -> np.ndarray:
-    """The offset of each chosen row and outcome, shape (rows, k), NaN where missing.
+def offset_values(offset: Any, table: pd.DataFrame, k: int, B: int | None = None) -> Any:
+    """The offset of each row of the data and outcome, shape (n, k), NaN where missing.
 
-    ``offset`` is a column name, one name per outcome, or values by position over all n rows of
-    the data, shape (n,) or (n, k).
+    Parameters
+    ----------
+    offset
+        A column name, one name per outcome, or values by position, which may be traced, shape (n,)
+        or (n, k).
+    table
+        The n rows of the data.
+    k, B
+        Number of outcomes, and of data sets where each may have an offset of its own, of shape
+        (B, n, k) or, for one outcome, (B, n).
     """
     n = len(table)
     if offset is None:
-        return np.zeros((int(chosen.sum()), k))
+        return np.zeros((n, k))
     names = existing_columns(offset_columns(offset), table, "offset")
     if names:
         values = np.column_stack([numeric(table[c], f"offset '{c}'", False) for c in names])
@@ -161,9 +170,17 @@ def offset_values(offset: Any, table: pd.DataFrame, chosen: np.ndarray, k: int) 
     else:
         refuse_reordered(offset, table.index, "offset")
         try:
-            values = np.asarray(offset, float)
+            values = namespace(offset).asarray(offset, float)
         except (TypeError, ValueError) as error:
             raise InputError("offset must be a column name or numbers.") from error
+    if B is not None and k == 1 and values.shape == (B, n):
+        values = values[:, :, None]
+    if values.ndim == 3 and B is not None:
+        if values.shape != (B, n, k):
+            raise InputError(
+                f"offset has the shape {values.shape}: per data set it must be {(B, n, k)}."
+            )
+        return values
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2 or len(values) != n or values.shape[1] not in (1, k):
@@ -171,12 +188,33 @@ def offset_values(offset: Any, table: pd.DataFrame, chosen: np.ndarray, k: int) 
             f"offset has shape {values.shape}: it must have {n} rows, one per row of the data, and "
             f"one column{'' if k == 1 else f' or {k}'}."
         )
-    values = values[chosen]
-    infinite = np.isinf(values).any(axis=1)
+    return values if values.shape[1] == k else namespace(values).broadcast_to(values, (n, k))
+
+
+def refuse_infinite_offset(offset: Any, index: pd.Index) -> None:
+    """Raise where an offset, shape (…, n, k), is infinite; not where it is traced."""
+    if is_traced(offset):
+        return
+    infinite = np.isinf(offset)
     if infinite.any():
-        row = row_label(table.index[chosen], int(np.argmax(infinite)))
+        row = row_label(index, int(np.argwhere(infinite)[0][-2]))
         raise InputError(f"The offset is infinite in row {row!r}.")
-    return np.broadcast_to(values, (len(values), k))
+
+
+def refuse_gaps_of_offset(offset: Any, index: pd.Index) -> None:
+    """Raise where an offset, shape (…, n, k), is missing; not where it is traced."""
+    if is_traced(offset):
+        return
+    gaps = np.argwhere(np.isnan(offset))
+    if len(gaps):
+        *data_set, row, _ = gaps[0].tolist()
+        where = (
+            f"data set {data_set[0]}, row {row}" if data_set else f"row {row_label(index, row)!r}"
+        )
+        raise InputError(
+            f"The offset is missing in {where}: complete it; an outcome that is not to count is "
+            "NaN in y."
+        )
 
 
 def kept_rows(

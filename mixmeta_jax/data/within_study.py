@@ -1,4 +1,9 @@
-"""The known error covariance S in all the forms that users have, checked against the outcomes."""
+"""The known error covariance S in all the forms that users have: the one reader of them.
+
+A unit is a row that is fitted. S comes by unit, or as blocks that span rows (`data.blocks`); for
+many data sets at once it is shared, or has a leading axis for the data sets. Its numbers may be
+traced. What is read here is judged by `data.rules`.
+"""
 
 from __future__ import annotations
 
@@ -9,148 +14,184 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.data.blocks import is_spanning, spanning_matrices
-from mixmeta_jax.data.columns import existing_columns, numeric, refuse_reordered, row_label
-from mixmeta_jax.data.matrices import correlations, xpnd
-from mixmeta_jax.data.positive_definite import checked_matrices
+from mixmeta_jax.data.blocks import Rows, is_spanning, spanning_matrices
+from mixmeta_jax.data.columns import existing_columns, numeric, refuse_reordered
+from mixmeta_jax.data.matrices import correlations, triangle_size, xpnd
+from mixmeta_jax.data.traced import is_traced, namespace
 from mixmeta_jax.errors import InputError
 
 
 @dataclass(frozen=True)
 class WithinStudy:
-    """S of the units that are fitted; one of the two is None.
+    """S of the units that are fitted; one of the first two is None.
 
     Attributes
     ----------
     unit
-        One matrix per unit, shape (n, k, k); rows and columns of missing outcomes hold 0.
+        One matrix per unit, shape (n, k, k), or (B, n, k, k) where each of B data sets has its own;
+        once judged, rows and columns of missing outcomes hold 0.
     blocks
         Per block: its units, shape (r,), and its matrix, shape (r·k, r·k), outcome fastest, with 0
         for missing outcomes. Together they cover every unit.
+    singular
+        Numbers of the units or blocks whose matrix is singular.
     """
 
-    unit: np.ndarray | None
-    blocks: tuple[tuple[np.ndarray, np.ndarray], ...] | None
+    unit: Any
+    blocks: tuple[tuple[np.ndarray, Any], ...] | None
+    singular: tuple[int, ...] = ()
+
+    @property
+    def per_data_set(self) -> bool:
+        """Whether each of many data sets has an S of its own."""
+        return self.unit is not None and self.unit.ndim == 4
 
 
-def within_study(
-    S: Any,
-    rho: Any,
-    data: pd.DataFrame,
-    level: str | None,
-    seen: np.ndarray,
-    chosen: np.ndarray,
-    kept: np.ndarray,
-    outcomes: Sequence[str],
+def read_errors(
+    S: Any, rho: Any, rows: Rows, mask: np.ndarray | None = None, B: int | None = None
 ) -> WithinStudy:
     """S of the rows that are fitted, from any form.
 
     Parameters
     ----------
-    S, rho
-        As the user gave them, over all n rows of the data; see `unit_matrices` and
-        `data.blocks.spanning_matrices`.
-    data
-        All rows of the data.
-    level
-        Column of the outer groups; None where every row is a group of its own, and blocks are
-        matched by the label of their row.
-    seen
-        Observed outcomes of the rows that ``subset`` chooses, shape (rows, k).
-    chosen, kept
-        Which rows ``subset`` chooses, shape (n,), and which of these are fitted, shape (rows,).
-    outcomes
-        Names of the outcomes.
-    """
-    if not is_spanning(S, seen.shape[1]):
-        units = unit_matrices(S, rho, data, len(data), seen.shape[1])
-        rows = np.flatnonzero(chosen)[kept]
-        if len(rows) < len(units):
-            units, seen = units[rows], seen[kept]
-        return WithinStudy(check_units(units, seen, data.index, rows, outcomes), None)
-    if rho is not None:
-        raise InputError("rho is given, but the blocks of S hold covariances already.")
-    if level is None:
-        outer, name = pd.Series(data.index, data.index), "row"
-        if not data.index.is_unique:
-            twice = data.index[data.index.duplicated()].tolist()[0]
-            raise InputError(
-                f"S has blocks by row label, but the label {twice!r} occurs twice in the data: "
-                "give random with the groups that the blocks span, or make the index unique."
-            )
-    else:
-        outer, name = data[level], level
-    known = set(outer.dropna().unique())
-    return WithinStudy(None, spanning_matrices(S, outer[chosen], known, seen, kept, name, outcomes))
-
-
-def unit_matrices(S: Any, rho: Any, data: pd.DataFrame | None, n: int, k: int) -> np.ndarray:
-    """S of every row of the data, shape (n, k, k), from any form with one entry per row.
-
-    Parameters
-    ----------
     S
-        Column name(s); or a Series, frame, array or list over the n rows of the data (those before
-        ``subset``), by position: n variances (k = 1), n × k variances,
-        n × k(k+1)/2 lower triangles by column, n × k × k, or n matrices.
+        Over all n rows of the data, those before ``subset``, by position: column name(s); or a
+        Series, frame, array or list of n variances (k = 1), n × k variances, n × k(k+1)/2 lower
+        triangles by column, n × k × k, or n matrices. Or blocks by group, matched by label; see
+        `data.blocks.spanning_matrices`.
     rho
         Correlation where S holds variances only.
-    data
-        The data that column names refer to.
+    rows
+        The rows of the data and which of them are fitted.
+    mask
+        Which outcomes are observed, shape (n, k), where the pattern is traced; it says which
+        variances are read.
+    B
+        Number of data sets where there may be an S for each: of a shape with a leading B.
 
     Raises
     ------
     InputError
-        For an unknown column, a number of rows or columns that does not fit, or ``rho`` beside
-        covariances.
+        For an unknown column, a number of rows or columns that does not fit, an ambiguous shape,
+        ``rho`` beside covariances, or a label that does not match.
     """
-    if data is not None:
-        refuse_reordered(S, data.index, "S")
-    values = _as_array(S, data)
-    if len(values) != n:
-        raise InputError(
-            f"S has {len(values)} rows, but the data have {n}: give one entry per row of the data "
-            "(before subset)."
-        )
-    if values.ndim == 1:
-        values = values[:, None]
-    if values.ndim == 3:
-        if values.shape[1:] != (k, k):
-            raise InputError(
-                f"S holds matrices of {values.shape[1]} x {values.shape[2]}, but there are {k} "
-                f"outcome(s): they must be {k} x {k}."
-            )
-    elif values.shape[1] == k:
-        if k == 1 and rho is not None:
-            raise InputError("rho is given, but one outcome has no correlation: leave it out.")
-        if k == 1:
-            return values[:, :, None]
-        # A negative or infinite variance is left as it is, for the sentence of `check_units`.
-        sd = np.sqrt(np.abs(np.where(np.isfinite(values), values, np.nan)))
-        matrices = sd[:, :, None] * sd[:, None, :] * correlations(rho, n, k)
-        matrices[:, range(k), range(k)] = values
-        return matrices
-    elif values.shape[1] == k * (k + 1) // 2:
-        values = xpnd(values)
-    else:
-        raise InputError(
-            f"S has {values.shape[1]} columns for {k} outcome(s): give {k} (variances)"
-            + (f" or {k * (k + 1) // 2} (the lower triangle by column)." if k > 1 else ".")
-        )
-    if rho is not None:
-        raise InputError(
-            "rho is given, but S holds covariances already: give one of the two, or variances."
-        )
-    return values
+    if is_spanning(S, rows.k):
+        if rho is not None:
+            raise InputError("rho is given, but the blocks of S hold covariances already.")
+        return WithinStudy(None, spanning_matrices(S, rows))
+    refuse_reordered(S, rows.index, "S")
+    values = _as_array(S, rows.table)
+    n = len(rows.index)
+    own = B is not None and _is_per_data_set(values, B, n, rows.k)
+    if is_traced([values, rho, mask]):
+        return WithinStudy(_traced_matrices(values, rho, n, rows.k, mask), None)
+    units = _matrices(values, rho, n, rows.k, own)
+    return WithinStudy(units if rows.fits_all else units[rows.units], None)
 
 
 def holds_variances(S: Any, data: pd.DataFrame, k: int) -> bool:
-    """Whether S, of one entry per row, holds variances alone, which ``rho`` completes."""
+    """Whether S holds variances alone, which ``rho`` completes."""
+    if is_spanning(S, k):
+        return False
     values = _as_array(S, data)
     return values.ndim == 1 or (values.ndim == 2 and values.shape[1] == k)
 
 
-def _as_array(S: Any, data: pd.DataFrame | None) -> np.ndarray:
+def _is_per_data_set(values: np.ndarray, B: int, n: int, k: int) -> bool:
+    """Whether the shape is that of one S for each of B data sets."""
+    shape, widths = values.shape, {k, k * (k + 1) // 2}
+    shared = shape in {(n, w) for w in widths} | {(n, k, k)} or (k == 1 and shape == (n,))
+    own = shape in {(B, n, w) for w in widths} | {(B, n, k, k)} or (k == 1 and shape == (B, n))
+    if shared and own:
+        raise InputError(
+            f"S has the shape {shape}, which can be one S for all data sets or one for each: give "
+            f"n x k x k matrices, shape {(n, k, k)}, or one per data set, shape {(B, n, k, k)}."
+        )
+    if not own and not shared and values.ndim > 2:
+        raise InputError(
+            f"S has the shape {shape}: for {B} data sets of {n} rows and {k} outcome(s) it must be "
+            f"shared, as in mixmeta, or {(B, n, k)}, {(B, n, k * (k + 1) // 2)} or {(B, n, k, k)}."
+        )
+    return own
+
+
+def _matrices(values: np.ndarray, rho: Any, n: int, k: int, own: bool) -> np.ndarray:
+    """Matrices (…, n, k, k) from variances, triangles or matrices, a leading axis where ``own``."""
+    if not own and values.ndim > 3:
+        raise InputError(f"S has {values.ndim} axes: it must have one entry per row of the data.")
+    if values.ndim == 1 + own:
+        values = values[..., None]
+    if values.shape[own] != n:
+        raise InputError(
+            f"S has {len(values)} rows, but the data have {n}: give one entry per row of the data "
+            "(before subset)."
+        )
+    width = values.shape[-1]
+    if values.ndim == 3 + own:
+        if values.shape[-2:] != (k, k):
+            raise InputError(
+                f"S holds matrices of {values.shape[-2]} x {width}, but there are {k} outcome(s): "
+                f"they must be {k} x {k}."
+            )
+    elif width == k:
+        return _completed(values, rho, n, k)
+    elif width == k * (k + 1) // 2:
+        values = xpnd(values)
+    else:
+        raise InputError(
+            f"S has {width} columns for {k} outcome(s): give {k} (variances)"
+            + (f" or {k * (k + 1) // 2} (the lower triangle by column)." if k > 1 else ".")
+        )
+    _refuse_rho(rho)
+    return values
+
+
+def _completed(values: np.ndarray, rho: Any, n: int, k: int) -> np.ndarray:
+    """Matrices of variances (…, n, k) and their correlation."""
+    if k == 1:
+        if rho is not None:
+            raise InputError("rho is given, but one outcome has no correlation: leave it out.")
+        return values[..., None]
+    # A negative or infinite variance is left as it is, to be judged.
+    sd = np.sqrt(np.abs(np.where(np.isfinite(values), values, np.nan)))
+    matrices = sd[..., :, None] * sd[..., None, :] * correlations(rho, n, k)
+    matrices[..., range(k), range(k)] = values
+    return matrices
+
+
+def _refuse_rho(rho: Any) -> None:
+    if rho is not None:
+        raise InputError(
+            "rho is given, but S holds covariances already: give one of the two, or variances."
+        )
+
+
+def _traced_matrices(S: Any, rho: Any, n: int, k: int, mask: Any) -> Any:
+    """Matrices (n, k, k) where S, its correlation or the mask is traced."""
+    xp = namespace(S, rho, mask)
+    S = xp.asarray(S, float)
+    S = S[:, None] if S.ndim == 1 else S
+    if S.shape == (n, k):
+        if k == 1 and rho is not None:
+            raise InputError("rho is given, but one outcome has no correlation: leave it out.")
+        # A variance that is not read must not meet the infinite slope of the root at zero.
+        sd = xp.sqrt(S if mask is None else xp.where(mask, S, 1.0))
+        return sd[:, :, None] * sd[:, None, :] * correlations(rho, n, k)
+    _refuse_rho(rho)
+    if S.ndim == 2 and triangle_size(S.shape[1]) == k:
+        columns, rows = np.triu_indices(k)
+        lower = xp.zeros((n, k, k), S.dtype).at[:, rows, columns].set(S)
+        return lower.at[:, columns, rows].set(S)
+    if S.shape == (n, k, k):
+        return S
+    raise InputError(
+        f"S has shape {S.shape}: traced, it must be ({n},), ({n}, {k}), ({n}, {k * (k + 1) // 2}) "
+        f"or ({n}, {k}, {k})."
+    )
+
+
+def _as_array(S: Any, data: pd.DataFrame | None) -> Any:
+    """The numbers of S by unit, of one to four axes, as they were given."""
     if isinstance(S, str):
         S = [S]
     elif isinstance(S, (pd.Index, np.ndarray)) and S.dtype.kind in "OUT":
@@ -170,6 +211,14 @@ def _as_array(S: Any, data: pd.DataFrame | None) -> np.ndarray:
         names = existing_columns(S, data, "S")
         columns = [numeric(data[name], f"S column '{name}'", finite=False) for name in names]
         return np.column_stack(columns)
+    if is_traced(S):
+        try:
+            return namespace(S).asarray(S, float)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                "S is traced and its entries differ in shape: give one of the same shape per row, "
+                "or blocks by group as {label: matrix}."
+            ) from error
     try:
         values = np.asarray(S, float)
     except (TypeError, ValueError) as error:
@@ -177,26 +226,6 @@ def _as_array(S: Any, data: pd.DataFrame | None) -> np.ndarray:
             "S cannot be read as numbers: give column names, variances, lower triangles or k x k "
             "matrices of one size."
         ) from error
-    if values.ndim not in (1, 2, 3):
+    if not 1 <= values.ndim <= 4:
         raise InputError(f"S has {values.ndim} axes: it must have one entry per row of the data.")
     return values
-
-
-def check_units(
-    S: np.ndarray, seen: np.ndarray, index: pd.Index, rows: np.ndarray, outcomes: Sequence[str]
-) -> np.ndarray:
-    """S of the fitted units with zeros for missing outcomes, every matrix positive definite.
-
-    Parameters
-    ----------
-    S, seen
-        Matrices, shape (n, k, k), and which outcomes are observed, shape (n, k).
-    index, rows, outcomes
-        Labels of all rows of the data, the row of each unit, and names of the outcomes, for the
-        sentences.
-    """
-
-    def where(unit: int) -> str:
-        return f"row {row_label(index, int(rows[unit]))!r}"
-
-    return checked_matrices(S, seen, where, lambda unit, outcome: f"'{outcomes[outcome]}'")

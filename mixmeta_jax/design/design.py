@@ -15,7 +15,6 @@ from scipy import linalg
 
 from mixmeta_jax.arrays import Array, tree
 from mixmeta_jax.covariance.structure import Structure
-from mixmeta_jax.data.frame import ModelFrame
 from mixmeta_jax.design.layout import Bucket, Layout, build_layout
 
 Blocks = tuple[Array, ...]
@@ -168,32 +167,6 @@ def orthonormal_basis(X: np.ndarray) -> np.ndarray:
         return np.diag(1 / size)
     inverse, _ = linalg.lapack.dtrtri(R)
     return inverse * np.sqrt(n) / size[:, None]
-
-
-def design_from_frame(frame: ModelFrame, structures: tuple[Structure, ...]) -> Design:
-    """The design of a checked model frame, its arrays still numpy's."""
-    n, k = frame.y.shape
-    mask = np.isfinite(frame.y)
-    dims = [k * level.Z.shape[1] for level in frame.levels]
-    rows = None if frame.within.blocks is None else [r for r, _ in frame.within.blocks]
-    layout = build_layout(n, k, [level.codes for level in frame.levels], dims, rows)
-    S: Array | Blocks
-    if frame.within.blocks is None:
-        S = frame.within.unit
-    else:
-        S = spanning_blocks(layout, frame.within.blocks, n, k)
-    return Design(
-        y=np.where(mask, frame.y - frame.offset, np.nan),
-        X=np.asarray(frame.X, float),
-        S=S,
-        Z=tuple(np.asarray(level.Z, float) for level in frame.levels),
-        mask=mask,
-        basis=orthonormal_basis(np.asarray(frame.X, float)),
-        groups=np.stack([level.codes for level in frame.levels], axis=1),
-        structures=structures,
-        layout=layout,
-        complete=bool(mask.all()),
-    )
 
 
 def spanning_blocks(

@@ -23,7 +23,15 @@ from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.sharding import over_mesh, placed, print_once
 from mixmeta_jax.design.tensors import Tensors, arrange
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.ascent import Ends, ascend, ascend_each, joined, solution, taken_problem, values_at
+from mixmeta_jax.estimation.ascent import (
+    Ends,
+    ascend,
+    ascend_each,
+    joined,
+    solution,
+    taken_problem,
+    values_at,
+)
 from mixmeta_jax.estimation.newton import Path, Problem
 from mixmeta_jax.estimation.programs import PROGRAMS
 

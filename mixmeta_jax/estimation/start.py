@@ -72,7 +72,13 @@ def heterogeneity(y: Array, mask: Array, variances: Array, X: Array) -> Array:
     # The long axis last, in numpy's memory too: sums along it are several times faster there.
     lay = np.ascontiguousarray if xp is np else xp.asarray
     y, seen, variances, X = (lay(xp.swapaxes(a, 1, 2)) for a in (y, mask, variances, X))
-    w = xp.where(seen, 1 / xp.where(seen, variances, 1.0), 0.0)
+    variances = xp.where(seen, variances, 1.0)
+    if xp is not np or not variances.all():
+        # An error of zero weighs as the mean of its outcome: a start need not be right.
+        count = xp.maximum(seen.sum(2, keepdims=True), 1)
+        typical = xp.where(seen, variances, 0.0).sum(2, keepdims=True) / count
+        variances = xp.where(variances > 0, variances, xp.where(typical > 0, typical, 1.0))
+    w = xp.where(seen, 1 / variances, 0.0)
     root = xp.sqrt(w)
     left = xp.where(seen, y, 0.0) * root  # (B, k, n)
     if p <= FEW_PREDICTORS:

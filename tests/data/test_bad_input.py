@@ -117,7 +117,18 @@ CASES = {
         {"formula": "y + y2", "S": ["v", "v2"], "data": with_value("v2", "d", -0.3)},
         ["negative", "-0.3", "'y2'", "'d'"],
     ),
-    "zero variance": ({"data": with_value("v", "a", 0.0)}, ["zero variance", "'a'"]),
+    "zero variance": (
+        {"data": with_value("v", "a", 0.0), "method": "fixed"},
+        ["zero variance", "'a'", "'fixed'", "'reml'"],
+    ),
+    "two zero variances in one group": (
+        {
+            "formula": "y",
+            "random": ONE,
+            "S": blocks() | {12: np.zeros((2, 2))},
+        },
+        ["zero variance", "row 'c'", "'district'", "make up"],
+    ),
     "text as variance": ({"data": with_value("v", "b", "n/a")}, ["'v'", "'n/a'", "'b'"]),
     # S
     "no S": ({"S": None}, ["S", "missing"]),
@@ -275,11 +286,19 @@ CASES = {
             "random": "~ x + I(x ** 2) | district",
             "subset": "district < 13",
         },
-        ["'district'", "2 groups", "'unstr'", "at least 3"],
+        ["'district'", "2 groups", "'unstr'", "variance of '(Intercept)'", "'diag'"],
     ),
-    "more parameters than outcomes": (
-        {"formula": "y + y2", "S": ["v", "v2"], "subset": "x < 3"},
-        ["'unstr'", "4 observed"],
+    "outcomes that are never seen together": (
+        {
+            "formula": "y + y2",
+            "S": ["v", "v2"],
+            "data": table(y=[1, np.nan] * 3, y2=[np.nan, 1] * 3),
+        },
+        ["covariance of 'y' and 'y2'", "'unit'", "'unstr'"],
+    ),
+    "two levels of the same groups": (
+        {"formula": "y", "random": "~ 1 | district/town", "data": table(town=1)},
+        ["the variance of '(Intercept)' at level 'district'", "at level 'town'", "3 groups"],
     ),
     "cs of one effect": ({"bscov": "cs"}, ["'cs'", "id"]),
     "ar1 of one effect": ({"random": LEVELS, "bscov": {"study": "ar1"}}, ["'study'", "id"]),

@@ -250,6 +250,14 @@ def test_bad_input_is_one_sentence_that_names_the_study(alcohol, method, change,
 
 
 @BOTH
+def test_an_error_of_zero_marks_the_reference_too(alcohol, method):
+    blocks = method(alcohol, *COLUMNS)
+    again = method(alcohol.assign(se=alcohol["se"].fillna(0.0)), *COLUMNS)
+    for label, block in blocks.items():
+        np.testing.assert_array_equal(again[label], block)
+
+
+@BOTH
 def test_the_table_may_be_a_mapping_of_columns(alcohol, method):
     blocks = method(alcohol, *COLUMNS)
     again = method(alcohol.to_dict("list"), *COLUMNS)

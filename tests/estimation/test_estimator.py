@@ -301,7 +301,8 @@ def test_a_restart_as_high_ends_a_fit_whose_gradient_has_not_vanished():
 
         every = lambda status, Psi: status == status  # noqa: E731, PLR0124
         P = design.p * design.k
-        found = search(climb, starts[:, :, 0].T, more, every, 100, 1e-6, design.dims, P)
+        with np.errstate(all="ignore"):
+            found = search(climb, starts[:, :, 0].T, more, every, 100, 1e-6, design.dims, P)
         return found, len(climbs)
 
     best, climbs = searched()

@@ -76,10 +76,14 @@ def test_sums(xp, n):
     values = np.random.default_rng(2).normal(size=(2, n, 4, 3))
     found = sum_over(xp.asarray(values), 1)
     np.testing.assert_allclose(found, values.sum(1), rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(sum_blocks(xp.asarray(values)), values.sum(2), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        sum_blocks(xp.asarray(values)), values.sum(2), rtol=1e-12, atol=1e-13
+    )
 
 
-@pytest.mark.parametrize("s", [1, 3, UNROLL, UNROLL + 1, SMALL_MATRIX + 1, BY_COLUMN + 1, BY_HALVES + 1])
+@pytest.mark.parametrize(
+    "s", [1, 3, UNROLL, UNROLL + 1, SMALL_MATRIX + 1, BY_COLUMN + 1, BY_HALVES + 1]
+)
 def test_whitener(xp, s):
     A = positive(np.random.default_rng(s), s, 6)
     R, logdet = whitener(xp.asarray(A))

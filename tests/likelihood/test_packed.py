@@ -31,9 +31,7 @@ def data(**kind):
 
 def at(engine, design, theta, method):
     tensors, _ = prepared(arrange(design))
-    return engine.derivatives(
-        tensors.Psi(theta), tensors.slopes(theta), tensors, method == "reml"
-    )
+    return engine.derivatives(tensors.Psi(theta), tensors.slopes(theta), tensors, method == "reml")
 
 
 @pytest.fixture
@@ -55,7 +53,10 @@ def assert_same(found, expected):
         pairs = zip(ours, theirs) if isinstance(theirs, tuple) else [(ours, theirs)]
         for a, b in pairs:
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11 * np.abs(b).max())
-    V, W = (np.einsum("rab,rcb->acb", e.root.swapaxes(0, 1), e.root.swapaxes(0, 1)) for e in (found, expected))
+    V, W = (
+        np.einsum("rab,rcb->acb", e.root.swapaxes(0, 1), e.root.swapaxes(0, 1))
+        for e in (found, expected)
+    )
     np.testing.assert_allclose(V, W, rtol=1e-11, atol=1e-11 * np.abs(W).max())
 
 

@@ -1,0 +1,161 @@
+"""The closed-form derivatives of the structures against JAX's of the same map, B = 3 at once."""
+
+import jax
+import numpy as np
+import pytest
+
+import mixmeta_jax as mx
+from mixmeta_jax.covariance.catalogue import STRUCTURES
+from mixmeta_jax.covariance.structure import Structure
+from tests.covariance.test_structures import instance
+
+EXACT = 1e-12
+"""Relative to the largest entry: squares, products and sines of numbers of size one."""
+
+ANGLES = ("ar1", "har1", "car1", "hcs", "hcar1")
+"""Structures whose last parameter is the angle of a correlation."""
+
+CLOSED = [name for name in STRUCTURES if name != "fixed"]
+
+
+def points(name, d=3):
+    """θ of three data sets: inside, at null variances, at correlations of −1 (or 0), 0 and 1."""
+    n = instance(name).n_parameters(d)
+    inside = np.random.default_rng(3).normal(size=(n, 3))
+    cases = {"inside": inside, "all null": 0 * inside}
+    null = inside.copy()
+    null[0] = 0.0  # of the first, or of all
+    cases["one null"] = null
+    if name in ANGLES:
+        bounds = inside.copy()
+        bounds[-1] = [-np.pi / 2, 0.0, np.pi / 2]
+        cases["correlations at their bounds"] = bounds
+        both = bounds.copy()
+        both[0] = 0.0
+        cases["both"] = both
+    if name == "cs":
+        cases["correlations at their bounds"] = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    if name == "unstr":
+        # Λ of rank one: every correlation is ±1; and Λ diagonal, where they are 0.
+        one = np.zeros((6, 3))
+        one[:3] = [[1.0], [-2.0], [0.5]]
+        one[:, 1] = [1.0, 0.0, 0.0, 2.0, 0.0, 0.5]
+        cases["correlations at their bounds"] = one
+    return cases
+
+
+POINTS = [(name, case) for name in CLOSED for case in points(name)]
+
+
+def assert_close(found, expected):
+    expected = np.asarray(expected)
+    assert found.shape == expected.shape
+    assert isinstance(found, np.ndarray)
+    size = max(1.0, np.abs(expected).max(initial=0.0))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=EXACT * size)
+
+
+def check(structure, theta, d=3):
+    root = np.random.default_rng(4).normal(size=(d, d, 3))
+    rise = root + root.swapaxes(0, 1)
+    with jax.enable_x64(True):
+        # The methods of the base class are JAX's derivatives of `psi`.
+        matrices = jax.vmap(lambda one: structure.psi(one, d), -1, -1)(theta)
+        slopes = Structure.slopes(structure, jax.numpy.asarray(theta), d)
+        curvature = Structure.curvature(structure, jax.numpy.asarray(theta), d, rise)
+    assert np.isfinite(curvature).all()
+    assert_close(structure.matrices(theta, d), matrices)
+    assert_close(structure.slopes(theta, d), slopes)
+    assert_close(structure.curvature(theta, d, rise), curvature)
+
+
+@pytest.mark.parametrize(("name", "case"), POINTS)
+def test_of_the_catalogue(name, case):
+    assert instance(name).closed
+    check(instance(name), points(name)[case])
+
+
+def test_of_no_parameters():
+    fixed, nothing = instance("fixed"), np.zeros((0, 3))
+    assert fixed.closed
+    assert fixed.slopes(nothing, 3).shape == (3, 3, 0, 3)
+    assert fixed.curvature(nothing, 3, np.ones((3, 3, 3))).shape == (0, 0, 3)
+    np.testing.assert_array_equal(fixed.matrices(nothing, 3)[:, :, 2], fixed.matrix)
+
+
+@pytest.mark.parametrize("order", [[2, 0, 1], [1, 2, 0], [2, 1, 0]])
+def test_of_a_turned_factor(order):
+    turned = mx.Unstructured().ordered(np.array(order))
+    check(turned, points("unstr")["inside"])
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("name", ["unstr", "diag", "id", "cs", "hcs", "ar1", "har1"])
+def test_of_other_sizes(name, d):
+    structure = STRUCTURES[name]()
+    if d < structure.min_dim:
+        return
+    theta = np.random.default_rng(d).normal(size=(structure.n_parameters(d), 3))
+    check(structure, theta, d)
+
+
+@pytest.mark.parametrize("name", ["unstr", "hcs", "car1", "cor"])
+def test_traced_they_are_the_same(name):
+    structure, theta = instance(name), points(name)["inside"]
+    rise = np.ones((3, 3, 3))
+    with jax.enable_x64(True):
+        slopes, curvature = jax.jit(
+            lambda t: (structure.slopes(t, 3), structure.curvature(t, 3, jax.numpy.asarray(rise)))
+        )(theta)
+    assert_close(structure.slopes(theta, 3), slopes)
+    assert_close(structure.curvature(theta, 3, rise), curvature)
+
+
+# Structures of one's own
+
+
+class Doubled(mx.Diagonal):
+    """Another map than its parent's, whose derivatives are then not its own."""
+
+    name = "doubled"
+
+    def psi(self, theta, d):
+        return 2 * super().psi(theta, d)
+
+
+class Renamed(mx.Diagonal):
+    name = "renamed"
+
+
+class Halved(mx.Diagonal):
+    """Another map, with derivatives of its own."""
+
+    name = "halved"
+
+    def psi(self, theta, d):
+        return 0.5 * super().psi(theta, d)
+
+    def slopes(self, theta, d):
+        return 0.5 * super().slopes(theta, d)
+
+    def curvature(self, theta, d, rise):
+        return 0.5 * super().curvature(theta, d, rise)
+
+
+def test_one_that_overrides_the_map_alone_is_differentiated_by_jax():
+    theta = np.random.default_rng(1).normal(size=(3, 2))
+    rise = np.random.default_rng(2).normal(size=(3, 3, 2))
+    rise = rise + rise.swapaxes(0, 1)
+    plain, doubled = mx.Diagonal(), Doubled()
+    assert plain.closed and Renamed().closed and not doubled.closed
+    with jax.enable_x64(True):
+        slopes, matrices = doubled.slopes(theta, 3), doubled.matrices(theta, 3)
+        curvature = doubled.curvature(theta, 3, rise)
+    np.testing.assert_allclose(matrices, 2 * plain.matrices(theta, 3), rtol=1e-14)
+    np.testing.assert_allclose(slopes, 2 * plain.slopes(theta, 3), rtol=1e-14)
+    np.testing.assert_allclose(curvature, 2 * plain.curvature(theta, 3, rise), atol=1e-14)
+
+
+def test_one_with_derivatives_of_its_own_keeps_them():
+    assert Halved().closed
+    check(Halved(), np.random.default_rng(1).normal(size=(3, 3)))

@@ -1,0 +1,219 @@
+"""Every engine that covers a design, by both executors, against the dense likelihood."""
+
+import functools
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from mixmeta_jax.design.tensors import arrange, of_members, shared_by_all
+from mixmeta_jax.likelihood import packed
+from mixmeta_jax.likelihood.engines import ENGINES, Packed, Sweep
+from mixmeta_jax.likelihood.information import MOST_COEFFICIENTS, has_closed_expected, is_exact
+from mixmeta_jax.likelihood.likelihood import constant_terms, prepared, solution_at
+from tests.dense_derivatives import Dense, dense_derivatives
+from tests.designs import KINDS, random_design
+
+EXACT = 1e-9
+"""Relative to the largest entry: the dense inverses leave 1e-11 of a condition below 1e4."""
+
+SAME = 1e-11
+"""Relative to the largest entry: the same sums, in another order or by another executor."""
+
+
+@pytest.fixture(autouse=True)
+def from_the_first_unit(monkeypatch):
+    monkeypatch.setattr(packed, "FEWEST", 1)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def theta_of(design, B=1, seed=5):
+    return np.random.default_rng(seed).normal(size=(sum(design.n_parameters), B))
+
+
+def covering(design):
+    tensors, _ = prepared(arrange(design))
+    return [engine for engine in ENGINES if engine.covers(tensors, 1)]
+
+
+@functools.partial(jax.jit, static_argnames=("engine", "restricted", "shift"))
+def compiled(engine, theta, tensors, restricted, shift=True):
+    return at_once(engine, theta, tensors, restricted, shift)
+
+
+def at_once(engine, theta, tensors, restricted, shift=True):
+    """What the engine returns, and with it the log-likelihood and the coefficients of the data."""
+    data, centre = prepared(tensors, shift)
+    Psi = data.Psi(theta)
+    found = engine.derivatives(Psi, data.slopes(theta), data, restricted)
+    alone = engine.value(Psi, data, restricted)
+    rest = constant_terms(tensors, restricted)
+    V = np.einsum if isinstance(found.root, np.ndarray) else jax.numpy.einsum
+    V = V("rib,rjb->ijb", found.root, found.root)
+    values = found.value + rest, alone + rest
+    return values, found.rises, found.average, found.expected, found.beta + centre, V
+
+
+def assert_close(found, expected, tolerance):
+    expected = np.asarray(expected)
+    assert np.shape(found) == expected.shape
+    size = max(1.0, np.abs(expected).max(initial=0.0))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * size)
+
+
+def assert_dense(found, design, theta, method):
+    """One data set, the last of the axes taken off."""
+    tensors = arrange(design)
+    slopes = [dP[..., 0] for dP in tensors.slopes(theta)]
+    expected = dense_derivatives(design, [P[..., 0] for P in tensors.Psi(theta)], slopes, method)
+    assert isinstance(expected, Dense)
+    (value, alone), rises, average, closed, beta, V = jax.tree.map(lambda a: a[..., 0], found)
+    T = np.kron(design.basis, np.eye(design.k))
+    assert_close(value, expected.value, EXACT)
+    assert_close(alone, expected.value, EXACT)
+    for ours, theirs in zip(rises, expected.rises, strict=True):
+        assert_close(ours, theirs, EXACT)
+    assert_close(average, expected.average, EXACT)
+    assert_close(T @ beta, expected.beta, EXACT)
+    assert_close(T @ V @ T.T, expected.V, EXACT)
+    assert (closed is not None) == has_closed_expected(tensors)
+    if is_exact(tensors, method == "reml"):
+        assert_close(closed, expected.expected, EXACT)
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_once(kind, method):
+    design = random_design(**KINDS[kind])
+    theta = theta_of(design)
+    for engine in covering(design):
+        found = at_once(engine, theta, arrange(design), method == "reml")
+        assert_dense(found, design, theta, method)
+
+
+# Maximum likelihood leaves terms out: two kinds show that.
+CASES = [(kind, "reml") for kind in KINDS] + [("univariate", "ml"), ("bivariate, two levels", "ml")]
+
+
+@pytest.mark.parametrize(("kind", "method"), CASES)
+def test_compiled(kind, method):
+    design = random_design(**KINDS[kind])
+    theta, tensors = theta_of(design), arrange(design)
+    for engine in covering(design):
+        found = compiled(engine, theta, tensors, method == "reml")
+        expected = at_once(engine, theta, tensors, method == "reml")
+        for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            assert_close(ours, theirs, SAME)
+
+
+def test_both_engines_are_met():
+    covered = {kind: covering(random_design(**KINDS[kind])) for kind in KINDS}
+    packed_kinds = {kind for kind, engines in covered.items() if len(engines) == 2}
+    assert packed_kinds == {"univariate", "one group per row"} & {
+        kind for kind in KINDS if not random_design(**KINDS[kind]).layout.absorbed
+    }
+    assert all(isinstance(engines[-1], Sweep) for engines in covered.values())
+    assert isinstance(ENGINES[0], Packed)
+
+
+@pytest.mark.parametrize("p", [MOST_COEFFICIENTS // 2, MOST_COEFFICIENTS // 2 + 1])
+def test_up_to_how_many_coefficients_the_expected_information_is_exact(p):
+    design = random_design(2, k=2, q=(1,), n=60, p=p, codes=[np.arange(60)], missing=0.0)
+    theta, tensors = theta_of(design), arrange(design)
+    exact = 2 * p <= MOST_COEFFICIENTS
+    assert is_exact(tensors, True) is exact and is_exact(tensors, False)
+    slopes = [dP[..., 0] for dP in tensors.slopes(theta)]
+    dense = dense_derivatives(design, [P[..., 0] for P in tensors.Psi(theta)], slopes, "reml")
+    for engine in covering(design):
+        found = at_once(engine, theta, tensors, True)
+        assert_dense(found, design, theta, "reml")
+        away = np.abs(found[3][..., 0] - dense.expected).max() / np.abs(dense.expected).max()
+        assert (away < EXACT) is exact
+
+
+# Several data sets at once
+
+OWN = {
+    "outcomes": (),
+    "outcomes and S": ("S",),
+    "masks": ("mask",),
+    "masks and S": ("mask", "S"),
+    "predictors": ("X",),
+    "random predictors": ("Z",),
+    "all": ("mask", "S", "X", "Z"),
+}
+
+
+def several(design, own, B=3, seed=9):
+    """Data sets of a design that have outcomes of their own, and more."""
+    rng = np.random.default_rng(seed)
+    n, k = design.y.shape
+    changes = {"y": rng.normal(1, 1, (B, n, k))}
+    if "mask" in own:
+        mask = rng.random((B, n, k)) > 0.15
+        mask[:, :3] = True
+        changes |= {"mask": mask, "complete": False}
+    if "X" in own:
+        changes["X"] = design.X + 0.3 * rng.normal(size=(B, *design.X.shape))
+    if "Z" in own:
+        changes["Z"] = tuple(Z * rng.uniform(0.5, 2, (B, n, 1)) for Z in design.Z)
+    if "S" in own:
+        changes["S"] = design.S * rng.uniform(0.5, 2, (B, 1, 1, 1))
+    many = replace(design, **changes)
+    return replace(many, y=np.where(many.mask, many.y, np.nan))
+
+
+BATCHES = [
+    (kind, own)
+    for kind in KINDS
+    for own in OWN
+    if own == "outcomes" or own == "predictors" or "blocks" not in kind
+]
+
+
+@pytest.mark.parametrize(("kind", "own"), BATCHES)
+def test_data_sets_at_once_are_those_of_each(kind, own):
+    many = several(random_design(**KINDS[kind]), OWN[own])
+    theta, engine = theta_of(many, 3), Sweep()
+    assert many.n_sets == 3
+    for tensors in (arrange(many), of_members(shared_by_all(many), many, np.arange(3))):
+        found = at_once(engine, theta, tensors, True, shift=False)
+        for b in range(3):
+            alone = at_once(engine, theta[:, [b]], arrange(many.one(b)), True)
+            for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
+                ours = ours if ours.shape[-1] == 1 else ours[..., [b]]
+                assert_close(ours, theirs, EXACT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"), [("bivariate, two levels", "all"), ("random slope", "all")]
+)
+def test_data_sets_compiled_are_those_at_once(kind, own):
+    many = several(random_design(**KINDS[kind]), OWN[own])
+    theta, tensors = theta_of(many, 3), arrange(many)
+    found = compiled(Sweep(), theta, tensors, True, shift=False)
+    expected = at_once(Sweep(), theta, tensors, True, shift=False)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert_close(ours, theirs, SAME)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_data_set_at_several_places(kind):
+    """As the starts of one fit are: the data are shared, Ψ is not."""
+    design = random_design(**KINDS[kind])
+    theta, tensors = theta_of(design, 3), arrange(design)
+    found = at_once(Sweep(), theta, tensors, True)
+    values, beta, V = solution_at(tensors.Psi(theta), tensors, True)
+    for b in range(3):
+        alone = at_once(Sweep(), theta[:, [b]], tensors, True)
+        for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
+            assert_close(ours[..., [b]], theirs, SAME)
+        assert_close(values[b], alone[0][0][0], SAME)
+        assert_close(beta[:, b], alone[4][:, 0], SAME)
+        assert_close(V[..., b], alone[5][..., 0], SAME)
