@@ -5,12 +5,16 @@ import numpy as np
 import pytest
 
 import mixmeta_jax as mx
-from mixmeta_jax.covariance.catalogue import STRUCTURES
+from mixmeta_jax.covariance.catalogue import NEEDS_TIMES, STRUCTURES
 from mixmeta_jax.covariance.structure import Structure
 from tests.covariance.test_structures import instance
 
 EXACT = 1e-12
 """Relative to the largest entry: squares, products and sines of numbers of size one."""
+
+LIMIT = 1e-5
+"""Relative: at a step of 1e-7 from a correlation of zero, where the third derivatives are finite
+but those that JAX takes of a power at zero are not."""
 
 ANGLES = ("ar1", "har1", "car1", "hcs", "hcar1")
 """Structures whose last parameter is the angle of a correlation."""
@@ -47,26 +51,37 @@ def points(name, d=3):
 POINTS = [(name, case) for name in CLOSED for case in points(name)]
 
 
-def assert_close(found, expected):
+def assert_close(found, expected, tolerance=EXACT):
     expected = np.asarray(expected)
     assert found.shape == expected.shape
     assert isinstance(found, np.ndarray)
     size = max(1.0, np.abs(expected).max(initial=0.0))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=EXACT * size)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * size)
 
 
 def check(structure, theta, d=3):
     root = np.random.default_rng(4).normal(size=(d, d, 3))
     rise = root + root.swapaxes(0, 1)
-    with jax.enable_x64(True):
-        # The methods of the base class are JAX's derivatives of `psi`.
-        matrices = jax.vmap(lambda one: structure.psi(one, d), -1, -1)(theta)
-        slopes = Structure.slopes(structure, jax.numpy.asarray(theta), d)
-        curvature = Structure.curvature(structure, jax.numpy.asarray(theta), d, rise)
-    assert np.isfinite(curvature).all()
-    assert_close(structure.matrices(theta, d), matrices)
-    assert_close(structure.slopes(theta, d), slopes)
-    assert_close(structure.curvature(theta, d, rise), curvature)
+
+    def by_jax(theta):
+        with jax.enable_x64(True):
+            theta = jax.numpy.asarray(theta)
+            # The methods of the base class are JAX's derivatives of `psi`.
+            matrices = jax.vmap(lambda one: structure.psi(one, d), -1, -1)(theta)
+            slopes = Structure.slopes(structure, theta, d)
+            return matrices, slopes, Structure.curvature(structure, theta, d, rise)
+
+    found = (
+        structure.matrices(theta, d),
+        structure.slopes(theta, d),
+        structure.curvature(theta, d, rise),
+    )
+    at, tolerance = by_jax(theta), EXACT
+    if not all(np.isfinite(part).all() for part in at):
+        assert structure.name in NEEDS_TIMES
+        at, tolerance = by_jax(theta + 1e-7 * (np.arange(len(theta)) == len(theta) - 1)[:, None]), LIMIT
+    for ours, theirs in zip(found, at, strict=True):
+        assert_close(ours, theirs, tolerance)
 
 
 @pytest.mark.parametrize(("name", "case"), POINTS)

@@ -14,7 +14,7 @@ from mixmeta_jax.data.rules import count_faults, model_faults, raise_first
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.many_checks import sound_members
 from mixmeta_jax.many_data import many_model
-from mixmeta_jax.model.catalogue import resolve_structures
+from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.status import Status
 
 N, K = 8, 2

@@ -10,7 +10,7 @@ import pytest
 from mixmeta_jax.design.tensors import arrange, of_members, shared_by_all
 from mixmeta_jax.likelihood import packed
 from mixmeta_jax.likelihood.engines import ENGINES, Packed, Sweep
-from mixmeta_jax.likelihood.information import MOST_COEFFICIENTS, has_closed_expected, is_exact
+from mixmeta_jax.likelihood.information import MOST_PRODUCTS, has_closed_expected, is_exact
 from mixmeta_jax.likelihood.likelihood import constant_terms, prepared, solution_at
 from tests.dense_derivatives import Dense, dense_derivatives
 from tests.designs import KINDS, random_design
@@ -122,11 +122,12 @@ def test_both_engines_are_met():
     assert isinstance(ENGINES[0], Packed)
 
 
-@pytest.mark.parametrize("p", [MOST_COEFFICIENTS // 2, MOST_COEFFICIENTS // 2 + 1])
+@pytest.mark.parametrize("p", [MOST_PRODUCTS // 9, MOST_PRODUCTS // 9 + 1])
 def test_up_to_how_many_coefficients_the_expected_information_is_exact(p):
-    design = random_design(2, k=2, q=(1,), n=60, p=p, codes=[np.arange(60)], missing=0.0)
+    """Three random effects times 3p coefficients, on each side of the bound."""
+    design = random_design(2, k=3, q=(1,), n=60, p=p, codes=[np.arange(60)], missing=0.0)
     theta, tensors = theta_of(design), arrange(design)
-    exact = 2 * p <= MOST_COEFFICIENTS
+    exact = 9 * p <= MOST_PRODUCTS
     assert is_exact(tensors, True) is exact and is_exact(tensors, False)
     slopes = [dP[..., 0] for dP in tensors.slopes(theta)]
     dense = dense_derivatives(design, [P[..., 0] for P in tensors.Psi(theta)], slopes, "reml")
@@ -134,7 +135,7 @@ def test_up_to_how_many_coefficients_the_expected_information_is_exact(p):
         found = at_once(engine, theta, tensors, True)
         assert_dense(found, design, theta, "reml")
         away = np.abs(found[3][..., 0] - dense.expected).max() / np.abs(dense.expected).max()
-        assert (away < EXACT) is exact
+        assert bool(away < EXACT) is exact
 
 
 # Several data sets at once

@@ -15,8 +15,8 @@ UNITS = 40
 CASES = {
     "one outcome": {"k": 1, "missing": 0.0, "p": 1},
     "complete, predictors": {"k": 2, "missing": 0.0, "p": 3},
-    # More coefficients than `MOST_COEFFICIENTS`: the last term of the expected is left out.
-    "many predictors": {"k": 2, "missing": 0.0, "p": 13},
+    # More coefficients than `MOST_PRODUCTS` allows: the last term of the expected is left out.
+    "many predictors": {"k": 2, "missing": 0.0, "p": 38},
     "missing outcomes": {"k": 3, "missing": 0.3, "p": 2},
     "compound symmetry": {"k": 4, "missing": 0.3, "p": 1, "bscov": "cs"},
 }
