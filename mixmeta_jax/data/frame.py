@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
 
+from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.data.blocks import Rows
 from mixmeta_jax.data.columns import (
     existing_columns,
@@ -42,7 +43,6 @@ from mixmeta_jax.data.rules import (
 )
 from mixmeta_jax.data.within_study import WithinStudy, read_errors
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.model.structure import Structure
 
 NA_ACTIONS = ("omit", "exclude", "raise")
 

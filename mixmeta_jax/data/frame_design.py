@@ -53,10 +53,11 @@ def arranged(
     tight: bool = True,
 ) -> tuple[Layout, Array | Blocks]:
     """The layout of (n, k) outcomes, as `build_layout`, and S as a `Design` with it holds it."""
+    singular = bool(within.singular)
     if within.blocks is None:
-        return build_layout(*shape, codes, dims, None, tight), within.unit
+        return build_layout(*shape, codes, dims, None, tight, singular), within.unit
     units = [rows for rows, _ in within.blocks]
-    layout = build_layout(*shape, codes, dims, units, tight)
+    layout = build_layout(*shape, codes, dims, units, tight, singular)
     matrices = [matrix for _, matrix in within.blocks]
     if is_traced(matrices):
         return layout, _traced_blocks(layout, units, matrices, shape)

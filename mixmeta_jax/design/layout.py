@@ -111,6 +111,7 @@ def build_layout(
     dims: Sequence[int],
     blocks: Sequence[np.ndarray] | None = None,
     tight: bool = False,
+    singular: bool = False,
 ) -> Layout:
     """Arrange units with k outcomes.
 
@@ -127,6 +128,9 @@ def build_layout(
     tight
         Whether to leave the axes of blocks and groups as long as they are: for many data sets of
         one shape, which share their compilation in any case.
+    singular
+        Whether S is singular somewhere, so that only with the innermost level a block is definite:
+        that level lies inside the blocks then, whatever their size.
     """
     length = int if tight else padded_length
     block = np.arange(n)
@@ -136,7 +140,10 @@ def build_layout(
     inside: list[int] = []
     absorbed: list[int] = []
     for level in reversed(range(len(codes))):
-        block, direct = _place(block, codes[level], k, dims[level], bool(absorbed))
+        if singular and level == len(codes) - 1:
+            block, direct = _merge(block, codes[level]), True
+        else:
+            block, direct = _place(block, codes[level], k, dims[level], bool(absorbed))
         (inside if direct else absorbed).append(level)
     buckets = tuple(
         _bucket(rows, n, codes, inside, absorbed) for rows in _rows_by_size(block, n, k, tight)

@@ -70,7 +70,9 @@ def _weights(block: Block) -> Array:
     """
     xp = namespace(block.x, block.S)
     seen = sum(abs(part).sum(0) for part in (block.x, *block.z)) > 0
-    precision = (1 / xp.einsum("ukuknb->uknb", block.S)).mean(1, keepdims=True)
+    S = xp.einsum("ukuknb->uknb", block.S)
+    # A row without error weighs as a typical one: any weights give the same likelihood.
+    precision = (1 / xp.where(S > 0, S, S.mean())).mean(1, keepdims=True)
     return precision * xp.where(seen.all(1, keepdims=True), 1.0, INCOMPLETE)
 
 

@@ -50,9 +50,7 @@ def together(ys, S, right, method, random, bscov, table):
     """The reasons of a batch."""
     model = many_model(np.stack(ys), S, right, random, table, bscov, None, None, None)
     if method == "fixed":
-        many = model.many
-        many = replace(many, design=many.design.without_levels())
-        model = replace(model, many=many)
+        model = replace(model, design=model.design.without_levels())
     _, status, reason = sound_members(model, method)
     assert ((status < 0) == (reason == "")).all()
     return reason
