@@ -15,18 +15,11 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # module is named by itself. FRONT_END stands for the modules beside the folders that are not named.
 FRONT_END = "fit, results, summary and their like"
 LAYERS = (
-    ("errors", "status", "control"),
-    ("model",),
+    ("arrays", "errors", "status", "control"),
+    ("covariance",),
     ("data",),
-    (
-        "model.units",
-        "model.sweep",
-        "model.shifts",
-        "model.information",
-        "model.likelihood",
-        "model.one_level",
-        "model.dense",
-    ),
+    ("design", "data.frame_design"),
+    ("likelihood",),
     ("estimation",),
     ("inference",),
     (FRONT_END,),
@@ -36,7 +29,16 @@ LAYERS = (
 STANDALONE = ("datasets",)
 
 # Frames and formulas stay at the edges: these have none.
-NUMERICAL = ("errors", "status", "control", "model", "data.design", "data.layout", "estimation")
+NUMERICAL = (
+    "arrays",
+    "errors",
+    "status",
+    "control",
+    "covariance",
+    "design",
+    "likelihood",
+    "estimation",
+)
 FRAMES = ("pandas", "formulaic", "narwhals")
 
 MAX_LINES = 400
@@ -133,6 +135,18 @@ def test_modules_are_short(module):
     assert len(FILES[module].read_text().splitlines()) <= MAX_LINES
 
 
+def test_only_what_traces_imports_jax_at_its_head():
+    """A small fit needs none of it: others import it where they use it."""
+    tracing = {"functional", "estimates", "bayes", "estimation.implicit"}
+    heads = {
+        module
+        for module, tree in TREES.items()
+        for node in tree.body
+        if any(name.partition(".")[0] in ("jax", "jaxlib") for name in imported(node))
+    }
+    assert heads == tracing
+
+
 def run(code, **environment):
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -164,6 +178,6 @@ def test_importing_starts_no_device():
 
 def test_importing_loads_only_what_a_fit_needs():
     heavy = {"matplotlib", "numpyro", "optax", "tqdm", "polars", "IPython", "scipy.stats"}
-    heavy |= {"scipy.optimize", "scipy.interpolate"}
+    heavy |= {"scipy.optimize", "scipy.interpolate", "jax", "jaxlib"}
     loaded = run("import sys, mixmeta_jax.fit; print(*sys.modules)").split()
     assert not heavy & set(loaded)
