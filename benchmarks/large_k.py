@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from mixmeta_jax.model import small
 from single_fits import SEED, multivariate
 
 import mixmeta_jax as mx
-from mixmeta_jax.model import small
 
 
 def measure(f: Callable[..., Any], *arguments: Any, repeats: int = 3) -> tuple[float, float]:

@@ -27,11 +27,11 @@ import pandas as pd
 
 import mixmeta_jax as mx
 from mixmeta_jax.control import Control
+from mixmeta_jax.covariance.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES
 from mixmeta_jax.design.design import Design, Tensors, arrange
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.newton import maximise
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
-from mixmeta_jax.covariance.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES
 from mixmeta_jax.likelihood.likelihood import centred, profile
 from mixmeta_jax.likelihood.sweep import downward, upward
 

@@ -16,7 +16,8 @@ from mixmeta_jax.checks import LIKELIHOOD_METHODS, check_method
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.batch import chunk_size, fit_batch
+from mixmeta_jax.estimation.batch import fit_batch
+from mixmeta_jax.estimation.chunks import chunk_size
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.moment_batch import fit_moment_batch
 from mixmeta_jax.inference.effects import predicted_outcomes

@@ -10,40 +10,24 @@ those that still have not converged are handed to `estimator.fit_design`.
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import register_trees
 from mixmeta_jax.control import Control
 from mixmeta_jax.design.design import Design
-from mixmeta_jax.design.tensors import of_members, shared_by_all
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.ascent import joined, nothing_known, taken
+from mixmeta_jax.estimation.chunks import Chunks
 from mixmeta_jax.estimation.estimator import SEVERAL_SIZE, fit_design
-from mixmeta_jax.estimation.executors import AtOnce, Compiled, by_numpy, shape_of
 from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, Pool, full_chunk, ready
-from mixmeta_jax.estimation.newton import JOINED, RUNNING, Problem, departure
+from mixmeta_jax.estimation.newton import JOINED, RUNNING, Problem
 from mixmeta_jax.estimation.restarts import FEW_PARAMETERS, is_rugged, may_restart, restarts
 from mixmeta_jax.estimation.search import ESCAPES, clearly_above
-from mixmeta_jax.estimation.start import (
-    natural_units,
-    starting_parameters,
-    starting_variances,
-)
-from mixmeta_jax.likelihood.information import is_exact
 from mixmeta_jax.status import Status
-
-CACHE_BYTES = 2**21
-"""What the whitened columns of a chunk may take: an evaluation holds several times as much."""
-
-MOST_PATHS, FEWEST_PATHS = 4096, 32
-"""Paths of a chunk, whatever fits: with fewer than these the calls cost more than the numbers."""
 
 IMPRECISE = 1e-9
 """Gradient above which a path has stopped at its rounding. Where random effects are many orders
@@ -96,21 +80,8 @@ def fit_batch(
     return run.found
 
 
-def chunk_size(design: Design, batch_size: int | None, B: int) -> int:
-    """Data sets in a chunk: ``batch_size``, or as many as fit a core's cache."""
-    if batch_size is not None:
-        return max(1, min(batch_size, B))
-    columns = 1 + design.p * design.k + sum(design.dims)
-    places = sum(bucket.rows.size for bucket in design.layout.buckets) * design.k
-    fitting = CACHE_BYTES // (8 * columns * places)
-    size = 1 << max(0, int(fitting).bit_length() - 1)
-    # Every core gets something to do.
-    share = -(-B // (os.cpu_count() or 1))
-    return int(max(min(size, MOST_PATHS, share), min(FEWEST_PATHS, B)))
-
-
 class _Run:
-    """The state of one call: results, executors and what all data sets share."""
+    """The state of one call: its data in chunks, and the results."""
 
     def __init__(
         self,
@@ -121,51 +92,18 @@ class _Run:
         batch_size: int | None,
         wanted: Collection[str],
     ):
+        self.data = Chunks(design, count, method, control, batch_size)
         self.design, self.method, self.control = design, method, control
-        self.size = chunk_size(design, batch_size, count)
         self.restricted = method == "reml"
         self.found = ManyEstimates.empty(design, wanted)
-        self.P = design.p * design.k
-        shared = shared_by_all(design)
-        self.exact = is_exact(shared, self.restricted)
-        shape = shape_of(design, method, self.size)
-        self.at_once = by_numpy(design, control, shape, count)
-        self.devices: list[Any] = [None]
-        self.shared: list[Any] = [shared]
-        self.workers = 1
-        if not self.at_once:
-            self.devices, self.shared = _on_devices(shared)
-            self.workers = max(len(self.devices), os.cpu_count() or 1)
-        self.shape = shape
-        self.turn = 0
         # Paths of each data set that are still to be followed, beside its first.
         self.open = np.zeros(design.n_sets, int)
-        self.lock = threading.Lock()
         own_choice = control.start is None and control.n_starts is None
         seen = design.mask.any(0) if design.mask.ndim == 3 else design.mask
-        small = seen.sum() <= SEVERAL_SIZE
         model = design.structures, design.dims
         # Single fits of such models are restarted inside too.
-        self.restarted = own_choice and small and bool(model[0]) and _always_restarted(*model)
-
-    def chunks(self, members: np.ndarray) -> Iterator[np.ndarray]:
-        """The members, a chunk at a time."""
-        for first in range(0, len(members), self.size):
-            yield members[first : first + self.size]
-
-    def executor(self, members: np.ndarray) -> AtOnce | Compiled:
-        """Who executes the numbers of some data sets; devices in turn."""
-        with self.lock:
-            self.turn += 1
-            where = self.turn % len(self.devices)
-        tensors = of_members(self.shared[where], self.design, members)
-        if self.at_once:
-            return AtOnce(tensors, self.shape)
-        return Compiled(tensors, self.devices[where])
-
-    def padded(self, part: np.ndarray) -> np.ndarray:
-        """Members filled up to the length of a chunk, where programs are to be shared."""
-        return part if self.at_once else np.resize(part, self.size)
+        always = bool(model[0]) and may_restart(*model) and is_rugged(*model)
+        self.restarted = own_choice and seen.sum() <= SEVERAL_SIZE and always
 
     # Nothing to iterate
 
@@ -173,12 +111,12 @@ class _Run:
         """Coefficients where there is nothing to iterate."""
 
         def one(part: np.ndarray) -> tuple[np.ndarray, Any]:
-            padded = self.padded(part)
+            padded = self.data.padded(part)
             theta = np.zeros((0, len(padded)))
-            return part, self.executor(padded).solution(theta, restricted=self.restricted)
+            return part, self.data.executor(padded).solution(theta, restricted=self.restricted)
 
-        with Pool(self.workers) as pool:
-            for part, (value, beta, V, Psi) in pool.map(one, self.chunks(members)):
+        with Pool(self.data.workers) as pool:
+            for part, (value, beta, V, Psi) in pool.map(one, self.data.chunks(members)):
                 keep = np.arange(len(part))
                 status = np.where(np.isfinite(value), Status.CONVERGED, Status.NOT_FINITE)
                 theta = np.zeros((0, len(value)))
@@ -227,13 +165,13 @@ class _Run:
         def first(ended: Job) -> None:
             again.extend(self._conclude(ended, tick, troubled, 0))
 
-        self._follow((self._begin(part) for part in self.chunks(members)), first)
+        self._follow((self._begin(part) for part in self.data.chunks(members)), first)
         for attempt in range(1, ESCAPES + 2):
             if not again:
                 break
             jobs, again = again, []
             whole = joined(jobs)
-            pieces = (whole.taken(part) for part in self.chunks(np.arange(len(whole.members))))
+            pieces = (whole.taken(part) for part in self.data.chunks(np.arange(len(whole.members))))
 
             def later(ended: Job, attempt: int = attempt, again: list[Job] = again) -> None:
                 again.extend(self._conclude(ended, tick, troubled, attempt))
@@ -247,38 +185,29 @@ class _Run:
 
     def _begin(self, part: np.ndarray) -> Callable[[], Job]:
         def make() -> Job:
-            scales, starts, units = self._starts(part)
+            scales, starts, units = self.data.starts(part)
             known = nothing_known(self.design.dims, len(part))
-            path = departure(starts[0], self.P, self.exact)
+            path = self.data.departure(starts[0])
             return Job(part, path, units, scales, starts, known)
 
         return make
-
-    def _starts(self, part: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
-        """Scales (d, b) of each level, starts (n_starts, n_θ, b), and units (n_θ, b)."""
-        b = len(part)
-        with np.errstate(all="ignore"):
-            scales = starting_variances(self.design.taken(part))
-            scales = tuple(np.broadcast_to(scale, (len(scale), b)) for scale in scales)
-            starts = starting_parameters(self.design.structures, scales)
-            return scales, starts, natural_units(starts)
 
     def _follow(self, makers: Iterable[Callable[[], Job]], sink: Callable[[Job], None]) -> None:
         """Run jobs to their ends, compacting what is left between rounds."""
         fresh = iter(makers)
         left: list[Job] = []
         flying: set[Future] = set()
-        with Pool(self.workers) as pool:
+        with Pool(self.data.workers) as pool:
             while True:
-                while len(flying) < 2 * self.workers:
-                    job = full_chunk(left, self.size)
+                while len(flying) < 2 * self.data.workers:
+                    job = full_chunk(left, self.data.size)
                     if job is not None:
-                        flying.add(pool.submit(self._round, ready(job), self.size // 4))
+                        flying.add(pool.submit(self._round, ready(job), self.data.size // 4))
                         continue
                     maker = next(fresh, None)
                     if maker is None:
                         break
-                    flying.add(pool.submit(self._round, maker, self.size // 4))
+                    flying.add(pool.submit(self._round, maker, self.data.size // 4))
                 if not flying:
                     if not left:
                         return
@@ -299,8 +228,8 @@ class _Run:
         job = maker()
         b = len(job.members)
         padded = job
-        if b < self.size and not self.at_once:
-            padded = job.taken(np.resize(np.arange(b), self.size))
+        if b < self.data.size and not self.data.at_once:
+            padded = job.taken(np.resize(np.arange(b), self.data.size))
             # Paths that only fill the chunk have ended before they begin.
             padded.path.phase[b:] = -1
         problem = Problem(
@@ -311,10 +240,10 @@ class _Run:
             self.control.gradient_tol,
             min(few, b // 2),
         )
-        ends = self.executor(padded.members).ascend(
+        ends = self.data.executor(padded.members).ascend(
             padded.path, problem, restricted=self.restricted, shift=False, without=True
         )
-        if b < self.size and not self.at_once:
+        if b < self.data.size and not self.data.at_once:
             ends = taken(ends, np.arange(b))
         return replace(job, path=ends.path, ends=ends)
 
@@ -355,7 +284,7 @@ class _Run:
             part = ended.taken(saddle)
             for side in (1.0, -1.0):
                 step = side * 0.1 * 2.0**attempt * verdict.ascent[:, saddle]
-                fresh = departure(path.theta[:, saddle] + step, self.P, self.exact)
+                fresh = self.data.departure(path.theta[:, saddle] + step)
                 unknown = nothing_known(self.design.dims, len(saddle))
                 jobs.append(Job(part.members, fresh, part.units, part.scales, None, unknown))
         if attempt == 0 and self.control.n_starts != 1:
@@ -393,7 +322,7 @@ class _Run:
         # Ends that are no maximum are none to join.
         maximum = (own.ends.verdict.status <= Status.BOUNDARY) & ~own.ends.verdict.rising
         known = tuple(np.where(maximum, P, np.nan) for P in own.ends.Psi)
-        fresh = departure(theta, self.P, self.exact)
+        fresh = self.data.departure(theta)
         return [Job(own.members, fresh, own.units, own.scales, None, known)]
 
     def _alone(self, member: int) -> None:
@@ -415,17 +344,3 @@ class _Run:
             estimate.gradient_norm,
         )
         found.status[member] = estimate.status
-
-
-def _always_restarted(structures: Sequence[Any], dims: Sequence[int]) -> bool:
-    return may_restart(structures, dims) and is_rugged(structures, dims)
-
-
-def _on_devices(shared: Any) -> tuple[list[Any], list[Any]]:
-    """The devices of this process, and what all data sets share on each of them."""
-    import jax
-
-    register_trees()
-    devices = jax.local_devices()
-    with jax.enable_x64(True):
-        return devices, [jax.device_put(shared, device) for device in devices]

@@ -35,7 +35,7 @@ from mixmeta_jax.estimation.estimator import SEVERAL_SIZE
 from mixmeta_jax.estimation.newton import Problem, evaluate
 from mixmeta_jax.estimation.restarts import worth_restarting
 from mixmeta_jax.estimation.search import Found, search
-from mixmeta_jax.likelihood.algebra import whitener
+from mixmeta_jax.likelihood.elimination import whitener
 from mixmeta_jax.likelihood.information import is_exact
 from mixmeta_jax.likelihood.likelihood import moves, prepared
 

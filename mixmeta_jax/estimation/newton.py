@@ -28,7 +28,8 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, mapped, namespace, once, tree, while_loop
 from mixmeta_jax.design.tensors import Tensors
-from mixmeta_jax.likelihood.algebra import matmul, transpose, vector, whitener
+from mixmeta_jax.likelihood.algebra import matmul, transpose, vector
+from mixmeta_jax.likelihood.elimination import whitener
 from mixmeta_jax.likelihood.engines import engine_for
 from mixmeta_jax.likelihood.information import is_exact
 

@@ -23,16 +23,14 @@ from mixmeta_jax.design.layout import EqualGroups
 from mixmeta_jax.design.tensors import Block
 from mixmeta_jax.likelihood.algebra import (
     BY_TERM,
-    UNROLL,
-    eliminate,
     gram,
     matmul,
     sum_blocks,
     sum_over,
     transpose,
     vector,
-    whitener,
 )
+from mixmeta_jax.likelihood.elimination import UNROLL, eliminate, whitener
 
 FEW_PREDICTORS = 4
 """Most predictors, of all levels and X, whose pairs `UnitColumns` writes out."""

@@ -15,7 +15,8 @@ from typing import Any
 
 from mixmeta_jax.arrays import Array, Ruled, constant, namespace, tree
 from mixmeta_jax.design.tensors import Tensors, masked
-from mixmeta_jax.likelihood.algebra import matmul, sum_over, transpose, vector, whitener
+from mixmeta_jax.likelihood.algebra import matmul, sum_over, transpose, vector
+from mixmeta_jax.likelihood.elimination import whitener
 from mixmeta_jax.likelihood.shifts import shifted
 from mixmeta_jax.likelihood.sweep import Upward, downward, upward
 

@@ -24,15 +24,8 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace, once, scan, tree
 from mixmeta_jax.design.tensors import Tensors
-from mixmeta_jax.likelihood.algebra import (
-    UNROLL,
-    eliminate,
-    matmul,
-    packing,
-    sum_over,
-    triangle,
-    whitener,
-)
+from mixmeta_jax.likelihood.algebra import matmul, packing, sum_over, triangle
+from mixmeta_jax.likelihood.elimination import UNROLL, eliminate, whitener
 from mixmeta_jax.likelihood.information import MOST_PRODUCTS, BlockSums
 
 PIECE = 8_192

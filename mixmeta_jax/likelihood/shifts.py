@@ -19,8 +19,9 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, constant, namespace
 from mixmeta_jax.design.tensors import Block, Tensors
-from mixmeta_jax.likelihood.algebra import matmul, transpose, whitener
+from mixmeta_jax.likelihood.algebra import matmul, transpose
 from mixmeta_jax.likelihood.columns import at_children, sum_by
+from mixmeta_jax.likelihood.elimination import whitener
 
 RIDGE = 1e-8
 """On the correlations of the random predictors within a group: coefficients along nearly collinear

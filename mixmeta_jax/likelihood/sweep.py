@@ -27,15 +27,8 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace, tree
 from mixmeta_jax.design.tensors import Block, Tensors
-from mixmeta_jax.likelihood.algebra import (
-    absorb,
-    gram,
-    matmul,
-    sum_blocks,
-    sum_over,
-    transpose,
-    vector,
-)
+from mixmeta_jax.likelihood.absorption import absorb
+from mixmeta_jax.likelihood.algebra import gram, matmul, sum_blocks, sum_over, transpose, vector
 from mixmeta_jax.likelihood.columns import State, columns_of, sum_by
 
 

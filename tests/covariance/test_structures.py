@@ -1,6 +1,5 @@
 """Covariance structures: θ → Ψ → θ, bounds, names, choice by name and by the user."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mixmeta_jax as mx
+from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.data.identified import interior, lacking, obvious, psi_and_slopes
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.covariance.catalogue import resolve_structures
 
 NAMES = ("unstr", "diag", "id", "cs", "hcs", "ar1", "har1")
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mixmeta_jax as mx
+from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.data.frame import build_frame
 from mixmeta_jax.data.rules import count_faults, model_faults, raise_first
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.many_checks import sound_members
 from mixmeta_jax.many_data import many_model
-from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.status import Status
 
 N, K = 8, 2

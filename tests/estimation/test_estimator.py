@@ -299,7 +299,7 @@ def test_a_restart_as_high_ends_a_fit_whose_gradient_has_not_vanished():
             path = replace(ends.path, **{n: v + 0 * ends.loglik for n, v in changes.items()})
             return replace(ends, path=path, loglik=ends.loglik + raised)
 
-        every = lambda status, Psi: status == status  # noqa: E731, PLR0124
+        every = lambda status, Psi: status == status  # noqa: E731
         P = design.p * design.k
         with np.errstate(all="ignore"):
             found = search(climb, starts[:, :, 0].T, more, every, 100, 1e-6, design.dims, P)

@@ -7,20 +7,15 @@ import pytest
 from jax.test_util import check_grads
 
 from mixmeta_jax.arrays import mapped
-from mixmeta_jax.likelihood.algebra import (
+from mixmeta_jax.likelihood.absorption import absorb
+from mixmeta_jax.likelihood.algebra import BY_TERM, SLICES, gram, matmul, sum_blocks, sum_over
+from mixmeta_jax.likelihood.elimination import (
     BY_COLUMN,
     BY_HALVES,
-    BY_TERM,
-    SLICES,
     SMALL_MATRIX,
     UNROLL,
-    absorb,
     back_substituted,
-    gram,
-    matmul,
     semidefinite_factor,
-    sum_blocks,
-    sum_over,
     whitener,
 )
 

@@ -1,0 +1,102 @@
+"""Random effects of groups integrated out of the products of their columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mixmeta_jax.arrays import Array, Ruled, namespace, tree
+from mixmeta_jax.likelihood.algebra import identity, matmul, transpose
+from mixmeta_jax.likelihood.elimination import back_substituted, semidefinite_factor, whitener
+
+
+@tree
+@dataclass(frozen=True)
+class Absorbed:
+    """What it takes to integrate random effects out; see `absorb`.
+
+    Attributes
+    ----------
+    K, T
+        (Ψ⁻¹ + D)⁻¹, the covariance of b given the data, and ZᵀΣ⁻¹Z, shape (d, d, G, B).
+    S, KF
+        ZᵀΣ⁻¹U and K F, shape (d, r, G, B).
+    along
+        (I + ΨD)⁻¹B, where its D is not null, shape (d, r, G, B).
+    logdet
+        log|Σ| − log|Σ₀|, shape (G, B).
+    """
+
+    K: Array
+    T: Array
+    S: Array
+    KF: Array
+    along: Array
+    logdet: Array
+
+
+@Ruled
+def absorb(Psi: Array, D: Array, F: Array, B: Array) -> Absorbed:
+    """Integrate the random effects b ~ N(0, Ψ) of each group out: Σ = Σ₀ + ZΨZᵀ.
+
+    No inverse of Ψ is taken: a singular Ψ, or Ψ = 0, is an ordinary value. Nor is T, S or (I +
+    ΨD)⁻¹B a difference of larger numbers where DΨ is large: with D = LLᵀ they are products with
+    (I + LᵀΨL)⁻¹.
+
+    Parameters
+    ----------
+    Psi
+        Covariance of the random effects, shape (d, d, B).
+    D, F
+        ZᵀΣ₀⁻¹Z and ZᵀΣ₀⁻¹U of every group, shape (d, d, G, B) and (d, r, G, B).
+    B
+        Coefficients along Z, constants, shape (d, r, G, B); r may be 0.
+    """
+    xp = namespace(Psi, D, F, B)
+    d = len(Psi)
+    Psi = Psi[:, :, None]
+    factor = semidefinite_factor(Psi)
+    R, logdet = whitener(identity(d) + matmul(transpose(factor), matmul(D, factor)))
+    root = matmul(R, transpose(factor))
+    D = xp.broadcast_to(D, (d, d, *F.shape[2:]))
+    wide = semidefinite_factor(xp.concatenate([D, transpose(F)]))
+    L, g = wide[:d], transpose(wide[d:])
+    R, _ = whitener(identity(d) + matmul(transpose(L), matmul(Psi, L)))
+    small = matmul(R, transpose(L))
+    along = B
+    if B.shape[1]:
+        along = back_substituted(L, matmul(transpose(R), matmul(small, B)))
+    return Absorbed(
+        matmul(transpose(root), root),
+        matmul(transpose(small), small),
+        matmul(transpose(small), matmul(R, g)),
+        matmul(transpose(root), matmul(root, F)),
+        along,
+        logdet,
+    )
+
+
+@absorb.defjvp
+def _absorb_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (Psi, D, F, B), (dPsi, dD, dF, _) = primals, tangents
+    xp = namespace(Psi, D, F, B)
+    rest = np.broadcast_shapes(D.shape[2:], F.shape[2:], B.shape[2:])
+    own = xp.broadcast_to(identity(len(Psi)), (*D.shape[:2], *rest))
+    r = B.shape[1]
+    wide = xp.concatenate([xp.broadcast_to(B, (*B.shape[:2], *rest)), own], 1)
+    at = absorb(Psi, D, F, wide)
+    J = transpose(at.along[:, r:])  # (I + DΨ)⁻¹, on what D is not null on
+    at = replace(at, along=at.along[:, :r])
+    dPsi = dPsi[:, :, None]
+    whole = identity(len(Psi)) - matmul(D, at.K)
+    dK = matmul(transpose(whole), matmul(dPsi, whole)) - matmul(at.K, matmul(dD, at.K))
+    dT = matmul(J, matmul(dD, transpose(J))) - matmul(at.T, matmul(dPsi, at.T))
+    dS = matmul(J, dF - matmul(dD, at.KF)) - matmul(at.T, matmul(dPsi, at.S))
+    dalong = xp.zeros_like(at.along)
+    if r:
+        dalong = -matmul(transpose(J), matmul(dPsi, matmul(at.T, B))) - matmul(
+            at.K, matmul(dD, at.along)
+        )
+    slope = (at.T * dPsi).sum((0, 1)) + (at.K * dD).sum((0, 1))
+    return at, Absorbed(dK, dT, dS, matmul(dK, F) + matmul(at.K, dF), dalong, slope)
