@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--method", default="reml", help="fixed, ml, reml (default), mm, vc; dl, he, hs, sj, pm, eb"
     )
+    add("--backend", default="auto", help="what executes the numbers: auto (default), numpy, jax")
     add(
         "--bscov",
         action="append",
@@ -149,6 +150,7 @@ def report(arguments: argparse.Namespace) -> str:
             rho=_one_or_all(arguments.rho),
             offset=_one_or_all(arguments.offset),
             subset=arguments.subset,
+            control={"backend": arguments.backend},
         )
         summary = fit.summary(conf_level=arguments.conf_level)
         printed = to_json(figures(fit, summary)) if arguments.json else str(summary)
@@ -243,9 +245,18 @@ def keep_compiled_programs() -> None:
     """Switch the persistent compilation cache of JAX on, in the folder that is set or our own."""
     # A program from the cache makes XLA complain, without need, about the machine's features.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import jax
-
-    if jax.config.values["jax_compilation_cache_dir"] is None:
+    # The programs are small: by default none would take long enough, or be large enough, to keep.
+    settings: dict[str, Any] = {
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    jax = sys.modules.get("jax")
+    given = (
+        os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        if jax is None
+        else (jax.config.values["jax_compilation_cache_dir"])
+    )
+    if not given:
         folder = _cache_folder()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -254,10 +265,13 @@ def keep_compiled_programs() -> None:
         if not os.access(folder, os.W_OK):
             # Every run then compiles for itself.
             return
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-    # The programs are small: by default none would take long enough, or be large enough, to keep.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        settings["jax_compilation_cache_dir"] = str(folder)
+    for name, value in settings.items():
+        if jax is None:
+            # JAX reads them when it is imported, if a fit needs it at all.
+            os.environ[name.upper()] = str(value)
+        else:
+            jax.config.update(name, value)
 
 
 def _cache_folder() -> Path:

@@ -205,18 +205,19 @@ def test_as_a_program_it_keeps_what_it_compiles(tmp_path):
     environment |= {"HOME": str(tmp_path)}
     runs = [
         subprocess.run(
-            [sys.executable, "-m", "mixmeta_jax", *SCHOOL, "--random", "~ 1 | district/study"],
+            [sys.executable, "-m", "mixmeta_jax", *SCHOOL, "--random", "~ 1 | district/study"]
+            + ["--backend", backend],
             cwd=ROOT,
             env=environment,
             check=True,
             capture_output=True,
             text=True,
         )
-        for _ in range(2)
+        for backend in ("jax", "jax", "auto")
     ]
-    assert runs[0].stdout == runs[1].stdout
+    assert runs[0].stdout == runs[1].stdout == runs[2].stdout
     assert "Level district, 11 groups" in runs[0].stdout
-    assert [run.stderr for run in runs] == ["", ""]
+    assert [run.stderr for run in runs] == ["", "", ""]
     assert [path for path in tmp_path.rglob("jax/*") if path.is_file()]
 
 

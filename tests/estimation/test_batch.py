@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
-from mixmeta_jax.estimation import batch
+from mixmeta_jax.estimation import batch, chunks
 from mixmeta_jax.estimation.ascent import nothing_known
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.executors import AtOnce
@@ -96,7 +96,7 @@ def test_a_saddle_that_is_never_left_goes_to_the_estimator_of_single_fits(monkey
         asked.append(fit_design(*args))
         return asked[-1]
 
-    monkeypatch.setattr(batch, "AtOnce", Rising)
+    monkeypatch.setattr(chunks, "AtOnce", Rising)
     monkeypatch.setattr(batch, "fit_design", estimator)
     fits = mx.fit_many(outcomes(3, 12), errors(12, 1), control={"backend": "numpy"})
     assert len(asked) == 3

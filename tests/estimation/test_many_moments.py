@@ -151,7 +151,7 @@ def test_every_data_set_is_counted_and_an_interrupt_keeps_what_is_done(monkeypat
     assert members.tolist() == [0, 1, *range(3, B)]
     ticks = []
     whole = moment_batch.fit_moment_batch(
-        model.many, np.arange(B), "mm", Control(), reason, batch_size=5, tick=ticks.append
+        model.design, np.arange(B), "mm", Control(), reason, batch_size=5, tick=ticks.append
     )
     assert ticks == [5, 5, 2]
     assert whole.status[2] == Status.NOT_IDENTIFIED
