@@ -141,6 +141,30 @@ def test_groups_with_blocks_are_drawn_whole(spanning):
     assert np.allclose(fits.Psi[2], again.Psi, rtol=1e-8, atol=SAME)
 
 
+def test_groups_with_blocks_and_missing_outcomes_are_drawn_as_they_are():
+    """What is missing stays so: a draw is the fit of its groups, in long data and by hand."""
+    rng = np.random.default_rng(7)
+    table = UNEVEN.assign(y1=UNEVEN.y, y2=np.cos(3.0 * UNEVEN.u) - 0.2 * UNEVEN.x)
+    table.loc[[3, 8, 14], "y2"] = np.nan
+    table.loc[[5, 19], "y1"] = np.nan
+    blocks = {}
+    for g, s in enumerate(SIZES):
+        root = rng.normal(size=(2 * s, 2 * s))
+        blocks[g] = 0.2 * np.eye(2 * s) + 0.02 * root @ root.T
+
+    def fitted(groups):
+        parts = [table[table.g == g].assign(g=slot) for slot, g in enumerate(groups)]
+        S = {slot: blocks[g] for slot, g in enumerate(groups)}
+        rows = pd.concat(parts).reset_index(drop=True)
+        return mx.mixmeta("y1 + y2 ~ 1", S, rows, random="~ 1 | g", bscov="diag")
+
+    fits = mx.bootstrap(fitted(range(8)), n=4, seed=1, kind="groups")
+    assert np.isfinite(fits.loglik).all()
+    for b in range(4):
+        drawn = np.random.default_rng([1, b]).integers(0, 8, 8)
+        refitted(fits.to_frame().iloc[b], fitted(drawn))
+
+
 def test_bootstraps(bcg):
     spread = np.sqrt(np.diag(bcg.vcov))
     for kind in ("parametric", "groups"):
