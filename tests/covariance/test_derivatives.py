@@ -79,7 +79,10 @@ def check(structure, theta, d=3):
     at, tolerance = by_jax(theta), EXACT
     if not all(np.isfinite(part).all() for part in at):
         assert structure.name in NEEDS_TIMES
-        at, tolerance = by_jax(theta + 1e-7 * (np.arange(len(theta)) == len(theta) - 1)[:, None]), LIMIT
+        at, tolerance = (
+            by_jax(theta + 1e-7 * (np.arange(len(theta)) == len(theta) - 1)[:, None]),
+            LIMIT,
+        )
     for ours, theirs in zip(found, at, strict=True):
         assert_close(ours, theirs, tolerance)
 
