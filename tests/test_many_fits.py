@@ -391,6 +391,18 @@ def watched(monkeypatch, before):
         monkeypatch.setattr(executor, "ascend", ascend_of(executor.ascend))
 
 
+def test_blocks_of_S_that_are_longer_than_are_taken_in_whole():
+    """Their level is absorbed, and nothing inside the blocks differs between data sets."""
+    g = np.repeat(np.arange(4), 12)
+    table = pd.DataFrame({"g": g, "x": np.sin(np.arange(48.0))})
+    S = {group: 0.2 * np.eye(12) + 0.1 for group in range(4)}
+    y = outcomes(3, 48, groups=g)
+    fits = mx.fit_many(y, S, "~ x", random="~ 1 | g", data=table)
+    for b in range(3):
+        alone = table.assign(y=y[b, :, 0])
+        agree(fits, b, mx.mixmeta("y ~ x", S=S, random="~ 1 | g", data=alone))
+
+
 def test_interrupted(monkeypatch):
     y, S = outcomes(60, 12)[:, :, 0], np.full(12, 0.3)
     calls = []
