@@ -342,6 +342,18 @@ def test_what_would_take_numpy_longer_than_a_compilation_is_compiled(spent, monk
         assert isinstance(executor(design, "reml", Control(), 4), kind)
 
 
+@pytest.mark.parametrize("name", ["three levels", "hcs of three"])
+def test_paths_one_by_one_end_where_they_do_together(name, monkeypatch):
+    """From `TOGETHER` numbers on NumPy follows one path of a data set after the other."""
+    together = by("numpy", name)
+    monkeypatch.setattr(executors, "TOGETHER", 0)
+    one_by_one = by("numpy", name)
+    assert one_by_one.n_iter == together.n_iter
+    assert one_by_one.status is together.status
+    assert_close(one_by_one.coef, together.coef, SAME)
+    assert_close(one_by_one.loglik, together.loglik, SAME)
+
+
 def test_the_times_of_few_shapes_are_remembered(monkeypatch):
     monkeypatch.setattr(executors, "MOST_SHAPES", 2)
     spent = Spent()
