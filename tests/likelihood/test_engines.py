@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mixmeta_jax.design.tensors import arrange, of_members, shared_by_all
-from mixmeta_jax.likelihood import packed
+from mixmeta_jax.likelihood import columns, packed
 from mixmeta_jax.likelihood.engines import ENGINES, Packed, Sweep
 from mixmeta_jax.likelihood.information import MOST_PRODUCTS, has_closed_expected, is_exact
 from mixmeta_jax.likelihood.likelihood import constant_terms, prepared, solution_at
@@ -136,6 +136,21 @@ def test_up_to_how_many_coefficients_the_expected_information_is_exact(p):
         assert_dense(found, design, theta, "reml")
         away = np.abs(found[3][..., 0] - dense.expected).max() / np.abs(dense.expected).max()
         assert bool(away < EXACT) is exact
+
+
+@pytest.mark.parametrize("kind", ["bivariate, two levels", "three levels", "blocks of S"])
+@pytest.mark.parametrize("changes", [{"INDICATORS": 0}, {"FEW_PREDICTORS": 0}], ids=str)
+def test_the_forms_of_columns_and_of_sums_by_group_are_one(kind, changes, monkeypatch):
+    """On each side of the sizes from which another form is faster."""
+    design = random_design(**KINDS[kind])
+    theta, many = theta_of(design), several(design, ())
+    arguments = [(theta, arrange(design), True), (theta_of(design, 3), arrange(many), False)]
+    expected = [at_once(Sweep(), t, data, True, shift) for t, data, shift in arguments]
+    for name, value in changes.items():
+        monkeypatch.setattr(columns, name, value)
+    found = [at_once(Sweep(), t, data, True, shift) for t, data, shift in arguments]
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert_close(ours, theirs, SAME)
 
 
 # Several data sets at once
