@@ -1,4 +1,4 @@
-"""Every tolerance of the comparisons with other programs and with print, named once."""
+"""Every tolerance of the comparisons with other programs, with print and among our own ways."""
 
 import math
 
@@ -34,6 +34,28 @@ is left is for the condition of S, 1e5 in the smoking data."""
 
 CRITERION = 2 * LOGLIK
 """AIC and BIC are -2 log-likelihood and integers."""
+
+DENSE = 1e-9
+"""Relative to the largest entry: dense inverses leave 1e-11 of a condition below 1e4."""
+
+SUMS = 1e-11
+"""Relative to the largest entry: the same sums, in another order or by another executor."""
+
+BACKENDS = 1e-10
+"""Relative to the largest entry: both executors go on until the gradient is rounding."""
+
+MAXIMUM = 1e-9
+"""Log-likelihoods of two paths to one maximum, relative to 1 + their size."""
+
+SAME_COEF = 1e-6
+"""Relative: at such a maximum, whose log-likelihood is flat to second order, 1e-9 is its square."""
+
+MAPS = 1e-12
+"""Relative to the largest entry, of derivatives of θ to Psi: squares, products and sines."""
+
+LIMIT = 1e-5
+"""The same at a step of 1e-7 from a correlation of zero, where third derivatives are finite but
+those that JAX takes of a power at zero are not."""
 
 
 def agrees_with_print(value: float, printed: str) -> bool:

@@ -8,13 +8,7 @@ import mixmeta_jax as mx
 from mixmeta_jax.covariance.catalogue import NEEDS_TIMES, STRUCTURES
 from mixmeta_jax.covariance.structure import Structure
 from tests.covariance.test_structures import instance
-
-EXACT = 1e-12
-"""Relative to the largest entry: squares, products and sines of numbers of size one."""
-
-LIMIT = 1e-5
-"""Relative: at a step of 1e-7 from a correlation of zero, where the third derivatives are finite
-but those that JAX takes of a power at zero are not."""
+from tests.tolerances import LIMIT, MAPS
 
 ANGLES = ("ar1", "har1", "car1", "hcs", "hcar1")
 """Structures whose last parameter is the angle of a correlation."""
@@ -51,7 +45,7 @@ def points(name, d=3):
 POINTS = [(name, case) for name in CLOSED for case in points(name)]
 
 
-def assert_close(found, expected, tolerance=EXACT):
+def assert_close(found, expected, tolerance=MAPS):
     expected = np.asarray(expected)
     assert found.shape == expected.shape
     assert isinstance(found, np.ndarray)
@@ -76,7 +70,7 @@ def check(structure, theta, d=3):
         structure.slopes(theta, d),
         structure.curvature(theta, d, rise),
     )
-    at, tolerance = by_jax(theta), EXACT
+    at, tolerance = by_jax(theta), MAPS
     if not all(np.isfinite(part).all() for part in at):
         assert structure.name in NEEDS_TIMES
         at, tolerance = (

@@ -19,12 +19,7 @@ from mixmeta_jax.estimation.programs import PROGRAMS, Programs
 from mixmeta_jax.estimation.start import starting_parameters, starting_variances
 from mixmeta_jax.likelihood.engines import Packed, engine_for
 from mixmeta_jax.likelihood.likelihood import prepared
-
-SAME = 1e-10
-"""Relative to the largest entry: both go on until the gradient is nothing but rounding."""
-
-MAXIMUM = 1e-9
-"""Log-likelihoods of two paths to one maximum, relative to 1 + their size."""
+from tests.tolerances import BACKENDS, MAXIMUM, SAME_COEF
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -142,11 +137,11 @@ def test_one_fit(name):
     at_once, compiled = by("numpy", name), by("jax", name)
     assert at_once.status is compiled.status
     assert at_once.status.converged
-    assert_close(at_once.coef, compiled.coef, SAME)
-    assert_close(at_once.vcov, compiled.vcov, SAME)
-    assert_close(at_once.loglik, compiled.loglik, SAME)
+    assert_close(at_once.coef, compiled.coef, BACKENDS)
+    assert_close(at_once.vcov, compiled.vcov, BACKENDS)
+    assert_close(at_once.loglik, compiled.loglik, BACKENDS)
     for ours, theirs in zip(at_once.Psi_by_level, compiled.Psi_by_level, strict=True):
-        assert_close(ours, theirs, SAME, ERROR)
+        assert_close(ours, theirs, BACKENDS, ERROR)
     if name == "packed":
         data, _ = prepared(executor(at_once.design, "reml", Control(backend="numpy")).tensors)
         assert isinstance(engine_for(data, 1), Packed)
@@ -172,7 +167,7 @@ def test_many_fits_end_where_each_does(name):
         assert_close(
             1 + abs(fit.loglik) + fits.loglik[b] - fit.loglik, 1 + abs(fit.loglik), MAXIMUM
         )
-        assert_close(fits.coef[b], fit.coef, 1e-6)
+        assert_close(fits.coef[b], fit.coef, SAME_COEF)
 
 
 @pytest.mark.parametrize("name", ["unstr, diag", "har1 of three, missing", "fixed effects"])
@@ -182,12 +177,12 @@ def test_many_fits(name):
         mx.fit_many(**arguments, control={"backend": backend}) for backend in ("numpy", "jax")
     )
     assert (at_once.status == compiled.status).all()
-    assert_close(at_once.coef, compiled.coef, SAME)
-    assert_close(at_once.vcov, compiled.vcov, SAME)
-    assert_close(at_once.loglik, compiled.loglik, SAME)
+    assert_close(at_once.coef, compiled.coef, BACKENDS)
+    assert_close(at_once.vcov, compiled.vcov, BACKENDS)
+    assert_close(at_once.loglik, compiled.loglik, BACKENDS)
     if name != "fixed effects":
         for ours, theirs in zip(matrices(at_once.Psi), matrices(compiled.Psi), strict=True):
-            assert_close(ours, theirs, SAME, ERROR)
+            assert_close(ours, theirs, BACKENDS, ERROR)
 
 
 @pytest.mark.parametrize("name", MANY)
@@ -198,7 +193,7 @@ def test_the_differentiable_estimate_ends_there_too(name):
     assert mx.Status(int(found.status)) is fit.status
     size = 1 + abs(fit.loglik)
     assert float(found.loglik) == pytest.approx(fit.loglik, rel=0, abs=MAXIMUM * size)
-    assert_close(found.beta, fit.coef, 1e-6)
+    assert_close(found.beta, fit.coef, SAME_COEF)
 
 
 # Who executes
@@ -330,7 +325,7 @@ def test_what_numpy_has_spent_long_enough_on_is_compiled(spent):
     PROGRAMS.clear()
     again = mx.mixmeta(**arguments)
     assert PROGRAMS.compiled == before + 1
-    assert_close(again.coef, fit.coef, SAME)
+    assert_close(again.coef, fit.coef, BACKENDS)
 
 
 def test_what_would_take_numpy_longer_than_a_compilation_is_compiled(spent, monkeypatch):
@@ -350,8 +345,8 @@ def test_paths_one_by_one_end_where_they_do_together(name, monkeypatch):
     one_by_one = by("numpy", name)
     assert one_by_one.n_iter == together.n_iter
     assert one_by_one.status is together.status
-    assert_close(one_by_one.coef, together.coef, SAME)
-    assert_close(one_by_one.loglik, together.loglik, SAME)
+    assert_close(one_by_one.coef, together.coef, BACKENDS)
+    assert_close(one_by_one.loglik, together.loglik, BACKENDS)
 
 
 def test_the_times_of_few_shapes_are_remembered(monkeypatch):
@@ -420,4 +415,4 @@ def test_inference_by_either_is_the_same(monkeypatch):
     found = again.blup().to_numpy(), np.asarray(again.heterogeneity.Q)
     assert PROGRAMS.compiled > before
     for ours, theirs in zip(found, expected, strict=True):
-        assert_close(ours, theirs, SAME)
+        assert_close(ours, theirs, BACKENDS)
