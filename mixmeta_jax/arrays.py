@@ -214,6 +214,7 @@ class Ruled:
         if self._traced is None:
             import jax
 
+            register_trees()
             self._traced = jax.custom_jvp(self._function)
             self._traced.defjvp(self._rule, symbolic_zeros=self._symbolic)
         return self._traced(*args)

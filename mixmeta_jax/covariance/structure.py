@@ -33,6 +33,9 @@ NULL_VARIANCE = 1e-9
 SINGULAR = 1e-7
 """Least eigenvalue of a correlation matrix that counts as singular."""
 
+LEAVES = "_leaves"
+"""Where a structure that JAX put together keeps the names of its arrays."""
+
 NEAREST_STEPS = 30
 """Steps towards the parameters of a given Ψ, for a structure that does not know its inverse."""
 
@@ -211,9 +214,13 @@ def _nearest(structure: Structure, Psi: Array) -> Array:
 
 
 def _flatten(structure: Structure) -> tuple[tuple, tuple]:
-    arrays = {k: v for k, v in vars(structure).items() if isinstance(v, np.ndarray) or is_jax(v)}
-    static = tuple((k, v) for k, v in vars(structure).items() if k not in arrays)
-    return tuple(arrays.values()), (tuple(arrays), static)
+    held = dict(vars(structure))
+    # What JAX put together may hold other things in the places of arrays.
+    names = held.pop(LEAVES, None)
+    if names is None:
+        names = tuple(k for k, v in held.items() if isinstance(v, np.ndarray) or is_jax(v))
+    static = tuple((k, v) for k, v in held.items() if k not in names)
+    return tuple(held[name] for name in names), (names, static)
 
 
 def _unflatten(cls: type[Structure], aux: tuple, leaves: Sequence[Any]) -> Structure:
@@ -221,6 +228,7 @@ def _unflatten(cls: type[Structure], aux: tuple, leaves: Sequence[Any]) -> Struc
     structure = object.__new__(cls)
     vars(structure).update(dict(static))
     vars(structure).update(zip(names, leaves, strict=True))
+    vars(structure)[LEAVES] = names
     return structure
 
 

@@ -112,7 +112,9 @@ def over_mesh(function: Callable) -> Callable:
     def run(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
         static = bound.kwargs
-        traced = {name: v for name, v in bound.arguments.items() if name not in static}
+        given = {name: v for name, v in bound.arguments.items() if name in signature.parameters}
+        positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        traced = {n: v for n, v in given.items() if signature.parameters[n].kind is positional}
         whole = traced["tensors"]
         if whole.mesh is None:
             return function(*args, **kwargs)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from mixmeta_jax.estimation.ascent import (
     taken_problem,
     values_at,
 )
+from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.newton import Path, Problem
 from mixmeta_jax.estimation.programs import PROGRAMS
 
@@ -52,6 +54,13 @@ MOST_SHAPES = 1_000
 """Shapes whose times are remembered."""
 
 
+@contextmanager
+def _numpy() -> Iterator[None]:
+    # What overflows or is singular is told by the numbers that come out.
+    with np.errstate(all="ignore"), one_thread():
+        yield
+
+
 class AtOnce:
     """NumPy's execution, on the tensors of a design."""
 
@@ -63,8 +72,7 @@ class AtOnce:
         """See `ascent.ascend`."""
         began = time.perf_counter()
         settings = {**static, "report": _print if verbose else None}
-        # What overflows or is singular is told by the numbers that come out.
-        with np.errstate(all="ignore"):
+        with _numpy():
             if self._one_by_one and not isinstance(start, Path):
                 paths = range(start.shape[1])
                 parts = [(start[:, [b]], taken_problem(problem, [b])) for b in paths]
@@ -85,12 +93,12 @@ class AtOnce:
 
     def values_at(self, starts: np.ndarray, restricted: bool) -> np.ndarray:
         """See `ascent.values_at`."""
-        with np.errstate(all="ignore"):
+        with _numpy():
             return values_at(starts, self.tensors, restricted=restricted)
 
     def solution(self, theta: np.ndarray, restricted: bool) -> Any:
         """See `ascent.solution`."""
-        with np.errstate(all="ignore"):
+        with _numpy():
             return solution(theta, self.tensors, restricted=restricted)
 
 
@@ -239,7 +247,7 @@ def executed(function: Callable, design: Design, *args: Any, **static: Any) -> A
     """``function(*args, **static)`` of a design: one pass over its data, at once or compiled."""
     leaves = (design.y, design.X, design.mask, *design.Z)
     if seconds_of_evaluation(design, 1) <= COMPILING and not any(map(is_jax, leaves)):
-        with np.errstate(all="ignore"):
+        with _numpy():
             return function(*args, **static)
     with _precision():
         return PROGRAMS(function, *args, **static)

@@ -266,7 +266,9 @@ def _step(path: Path, data: Tensors, problem: Problem, restricted: bool) -> Path
         # Quadratic convergence: one more step after the gradient has vanished.
         arrived |= (path.norm <= tolerance) & ~first
     arrived |= (norm <= tolerance) & (stalled >= STALLED)
-    out = (n_iter >= problem.max_iter) | (damping > 1e12)
+    # What stalls next to the maximum, above a tolerance that rounding does not allow, ends too.
+    lost = close & (stalled >= 5 * STALLED)
+    out = (n_iter >= problem.max_iter) | (damping > 1e12) | lost
     phase = xp.where(arrived, ARRIVED, xp.where(out, GIVEN_UP, RUNNING))
     phase = xp.where(first & ~accepted, NOWHERE, phase)
     return Path(

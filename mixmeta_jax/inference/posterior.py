@@ -203,7 +203,7 @@ def _spread(
     if random is not None and state is not None:
         total = total + matmul(matmul(random, state.zz), transpose(random))
         if state.zx is not None and fixed is not None:
-            mixed = matmul(matmul(random, state.zx), transpose(fixed))
+            mixed = matmul(matmul(random, state.zx), transpose(half))
             total = total + mixed + transpose(mixed)
     return total
 

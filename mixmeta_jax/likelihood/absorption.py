@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from mixmeta_jax.arrays import Array, Ruled, namespace, tree
-from mixmeta_jax.likelihood.algebra import identity, matmul, transpose
+from mixmeta_jax.likelihood.algebra import gram, identity, matmul, transpose
 from mixmeta_jax.likelihood.elimination import back_substituted, semidefinite_factor, whitener
 
 
@@ -22,6 +23,8 @@ class Absorbed:
         (Ψ⁻¹ + D)⁻¹, the covariance of b given the data, and ZᵀΣ⁻¹Z, shape (d, d, G, B).
     S, KF
         ZᵀΣ⁻¹U and K F, shape (d, r, G, B).
+    half
+        A root of K times F: what the effects explain is its square; see `explained`.
     along
         (I + ΨD)⁻¹B, where its D is not null, shape (d, r, G, B).
     logdet
@@ -32,6 +35,7 @@ class Absorbed:
     T: Array
     S: Array
     KF: Array
+    half: Array
     along: Array
     logdet: Array
 
@@ -67,11 +71,13 @@ def absorb(Psi: Array, D: Array, F: Array, B: Array) -> Absorbed:
     along = B
     if B.shape[1]:
         along = back_substituted(L, matmul(transpose(R), matmul(small, B)))
+    half = matmul(root, F)
     return Absorbed(
         matmul(transpose(root), root),
         matmul(transpose(small), small),
         matmul(transpose(small), matmul(R, g)),
-        matmul(transpose(root), matmul(root, F)),
+        matmul(transpose(root), half),
+        half,
         along,
         logdet,
     )
@@ -99,4 +105,37 @@ def _absorb_jvp(primals: tuple, tangents: tuple) -> tuple:
             at.K, matmul(dD, at.along)
         )
     slope = (at.T * dPsi).sum((0, 1)) + (at.K * dD).sum((0, 1))
-    return at, Absorbed(dK, dT, dS, matmul(dK, F) + matmul(at.K, dF), dalong, slope)
+    dKF = matmul(dK, F) + matmul(at.K, dF)
+    return at, Absorbed(dK, dT, dS, dKF, xp.zeros_like(at.half), dalong, slope)
+
+
+@Ruled
+def explained(F: Array, KF: Array, half: Array) -> Array:
+    """FᵀKF summed over the groups, shape (r, r, B), from F, K F and `Absorbed.half`.
+
+    As a square: K may be large along a direction in which F is small, so that K F cancels. The root
+    of K has no derivative where it is singular; that of the product is the rule's.
+    """
+    rows = transpose(half)
+    return gram(rows, rows)
+
+
+@explained.defjvp
+def _explained_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (F, KF, half), (dF, dKF, _) = primals, tangents
+    slope = gram(transpose(dF), transpose(KF)) + gram(transpose(F), transpose(dKF))
+    return explained(F, KF, half), slope
+
+
+@Ruled
+def explained_by_group(F: Array, KF: Array, half: Array, n: Any) -> Array:
+    """The first n rows of FᵀKF of every group, shape (n, r, G, B); n is that of an empty array."""
+    return matmul(transpose(half[:, : len(n)]), half)
+
+
+@explained_by_group.defjvp
+def _explained_by_group_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (F, KF, half, n), (dF, dKF, _, _) = primals, tangents
+    first = len(n)
+    slope = matmul(transpose(dF[:, :first]), KF) + matmul(transpose(F[:, :first]), dKF)
+    return explained_by_group(F, KF, half, n), slope

@@ -63,7 +63,7 @@ def matmul(A: Array, B: Array) -> Array:
         return xp.einsum("ip...,pj...->ij...", A, B)
     if p > FUSED:
         # XLA would compute the factors again for every entry of the product.
-        A, B = once((A, B), A)
+        A, B = once(A, A), once(B, B)
     terms = [A[:, q, None] * B[None, q, :] for q in range(p)]
     return sum(terms[1:], start=terms[0])
 
@@ -147,7 +147,8 @@ def gram(left: Array, right: Array) -> Array:
         return (left.reshape(r, -1) @ right.reshape(t, -1).T)[:, :, None]
     if xp is np:
         A, D = (
-            np.moveaxis(each, -1, 0).reshape(each.shape[3], len(each), -1) for each in (left, right)
+            np.moveaxis(each, -1, 0).reshape(each.shape[3], len(each), math.prod(each.shape[1:3]))
+            for each in (left, right)
         )
         return np.moveaxis(A @ np.swapaxes(D, 1, 2), 0, -1)
     if r * t > FEW_PAIRS:

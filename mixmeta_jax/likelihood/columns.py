@@ -53,8 +53,9 @@ class State:
         Weight in the residual of the columns of each absorbed level that is visible: −b, finest
         first, shape (dz, G, B).
     zz, zx
-        Covariance of these weights given the data, (dz, dz, G, B), and with −β, (dz, P, G, B).
-        ``zx`` is None where β counts as known.
+        Covariance of these weights given the data, (dz, dz, G, B), and with −β, (dz, P, G, B), of
+        which ``zx`` holds the product with a root of V from the right: Cov = zx · root. None where
+        β counts as known.
     """
 
     c: Array
@@ -89,7 +90,7 @@ class Whitened:
         """ZᵀΣ⁻¹[Z, X, y] of every group, shape (dz, r, G, B)."""
         parts = (self.z, self.x, self.y)
         products = [by_group(matmul(self.z, transpose(part))) for part in parts]
-        return namespace(self.R).concatenate(products, 1)
+        return _joined(*products, axis=1)
 
     def root(self) -> Array:
         """[X, y]ᵀΣ⁻¹[X, y] of all blocks, shape (P + 1, P + 1, B)."""
@@ -113,7 +114,7 @@ class Whitened:
             residual = residual + vector(transpose(self.z), state.c)
             own = matmul(state.zz, self.z)
             if state.zx is not None:
-                own = own + 2 * matmul(state.zx, self.x)
+                own = own + 2 * matmul(state.zx, half)
             explained = matmul(transpose(self.z), own)
             if state.zx is not None:
                 explained = 0.5 * (explained + transpose(explained))
@@ -207,8 +208,8 @@ class UnitColumns:
             for a, z in enumerate(self.z):
                 for b, other in enumerate(self.z):
                     inner = inner + (z[:, None] * other[None]) * zz[a, b]
-            if state.zx is not None:
-                zx = _by_predictor(state.zx, k)
+            if state.zx is not None and root is not None:
+                zx = _by_predictor(matmul(state.zx, root[:, :, None]), k)
                 for a, z in enumerate(self.z):
                     for b, x in enumerate(self.x):
                         own = (z[:, None] * x[None]) * zx[a, b]
@@ -294,10 +295,12 @@ def _spread(R: Array, predictors: Array) -> Array:
     return made.reshape(c * k, s, *made.shape[3:])
 
 
-def _joined(x: Array, y: Array) -> Array:
-    xp = namespace(x, y)
-    rest = np.broadcast_shapes(x.shape[1:], y.shape[1:])
-    return xp.concatenate([xp.broadcast_to(part, (len(part), *rest)) for part in (x, y)])
+def _joined(*parts: Array, axis: int = 0) -> Array:
+    """Stacks of rows or columns one after the other; data sets that some share are repeated."""
+    xp = namespace(*parts)
+    rest = np.broadcast_shapes(*(part.shape[2:] for part in parts))
+    wide = [xp.broadcast_to(part, (*part.shape[:2], *rest)) for part in parts]
+    return xp.concatenate(wide, axis)
 
 
 def flat(A: Array) -> Array:

@@ -198,7 +198,8 @@ def _predictor_gradient(
         # Σ_block⁻¹[Z, X] times the covariance of the visible effects with β̂.
         along = matmul(transpose(columns.x), solution.V[:, :, None])
         if state is not None:
-            along = along + matmul(transpose(columns.z), state.zx)
+            to_beta = matmul(state.zx, root[:, :, None])
+            along = along + matmul(transpose(columns.z), to_beta)
         projected = matmul(transpose(columns.R), along).reshape(n_b, k, p, k, N, 1)
         gradient = outer - namespace(projected).einsum("uoaonb->auonb", projected)
     return gradient if block.x.shape[2] == k else gradient.sum(2, keepdims=True)

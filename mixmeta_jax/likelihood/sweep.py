@@ -27,7 +27,7 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace, tree
 from mixmeta_jax.design.tensors import Block, Tensors
-from mixmeta_jax.likelihood.absorption import absorb
+from mixmeta_jax.likelihood.absorption import absorb, explained, explained_by_group
 from mixmeta_jax.likelihood.algebra import gram, matmul, sum_blocks, sum_over, transpose, vector
 from mixmeta_jax.likelihood.columns import State, columns_of, sum_by
 
@@ -165,15 +165,11 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors, whole: bool = False) -> Upw
     levels = []
     M = _sum(crossed) if crossed else None
     for a, level in enumerate(tensors.absorbed):
-        d = len(Psi[level])
-        D, F, shift = M[:d, :d], M[:d, d:], tensors.shift(a)
-        at, logdets = _absorbed(Psi[level], D, F, shift)
+        at, logdets, change, M = _absorbed(Psi[level], M, tensors.shift(a))
         levels.append(at)
         logdet = logdet + sum_over(logdets, 0)
-        n_z = len(M) - d  # columns of the levels further out
-        root = root + _passed_on(at, F, shift, n_z)
-        if n_z:
-            M = M[d:, d:] + _passed_to_groups(at, F, shift, n_z)
+        root = root + change
+        if M is not None:
             M = sum_by(tensors.parents[a], M, tensors.n_groups[a + 1])
     root, logdet = tensors.total((root, logdet))
     return Upward(
@@ -189,37 +185,40 @@ def _sum(parts: Sequence[Array]) -> Any:
     return sum(parts[1:], start=parts[0])
 
 
-def _absorbed(Psi: Array, D: Array, F: Array, shift: Array | None) -> tuple[AbsorbedLevel, Array]:
-    """The level, and log|Σ| − log|Σ₀| of its groups, from ZᵀΣ₀⁻¹[Z, U − Z·shift]."""
+def _absorbed(
+    Psi: Array, M: Array, shift: Array | None
+) -> tuple[AbsorbedLevel, Array, Array, Array | None]:
+    """A level absorbed, from ZᵀΣ₀⁻¹[Z, U − Z·shift] and those of the levels further out.
+
+    Returns
+    -------
+    AbsorbedLevel
+        The level.
+    logdet
+        log|Σ| − log|Σ₀| of its groups.
+    root
+        What its effects change in [X, y]ᵀΣ⁻¹[X, y], shape (P + 1, P + 1, B).
+    groups
+        [outer Z]ᵀΣ⁻¹[outer Z, X, y] of every group, shape (dz, r, G, B); None where there are none.
+    """
+    d = len(Psi)
+    n_z = len(M) - d  # columns of the levels further out
+    D, F = M[:d, :d], M[:d, d:]
     at = absorb(Psi, D, F, F[:, :0] if shift is None else shift)
+    root = -explained(F[:, n_z:], at.KF[:, n_z:], at.half[:, n_z:])
+    groups = None
+    if n_z:
+        groups = M[d:, d:] - explained_by_group(F, at.KF, at.half, np.zeros(n_z))
     S, along = at.S, -at.KF
     if shift is not None:
+        # UᵀΣ⁻¹U = U₀ᵀΣ⁻¹U₀ + BᵀS + S₀ᵀB with S = S₀ + TB, U₀ the columns less their part along Z.
         S, along = S + matmul(at.T, shift), along + at.along
-    return AbsorbedLevel(D, at.K, at.T, S, along), at.logdet
-
-
-def _passed_on(at: AbsorbedLevel, F: Array, shift: Array | None, n_z: int) -> Array:
-    """What the effects of a level change in [X, y]ᵀΣ⁻¹[X, y], shape (P + 1, P + 1, B)."""
-
-    def rows(values: Array) -> Array:
-        return transpose(values[:, n_z:])
-
-    if shift is None:
-        return gram(rows(F), rows(at.along))
-    # UᵀΣ⁻¹U = U₀ᵀΣ⁻¹U₀ + BᵀS + S₀ᵀB with S₀ = S − TB, U₀ the columns less their part along Z.
-    before = rows(at.S - matmul(at.T, shift))
-    less = -gram(rows(F), rows(matmul(at.K, F)))
-    return less + gram(before, rows(shift)) + gram(rows(shift), rows(at.S))
-
-
-def _passed_to_groups(at: AbsorbedLevel, F: Array, shift: Array | None, n_z: int) -> Array:
-    """The same for [outer Z]ᵀΣ⁻¹[outer Z, X, y] of every group, shape (dz, r, G, B)."""
-    rows = transpose(F[:, :n_z])
-    if shift is None:
-        return matmul(rows, at.along)
-    less = -matmul(rows, matmul(at.K, F))
-    before = transpose((at.S - matmul(at.T, shift))[:, :n_z])
-    return less + matmul(before, shift) + matmul(transpose(shift[:, :n_z]), at.S)
+        before, own, after = (transpose(part[:, n_z:]) for part in (at.S, shift, S))
+        root = root + gram(before, own) + gram(own, after)
+        if groups is not None:
+            outer = transpose(at.S[:, :n_z]), transpose(shift[:, :n_z])
+            groups = groups + matmul(outer[0], shift) + matmul(outer[1], S)
+    return AbsorbedLevel(D, at.K, at.T, S, along), at.logdet, root, groups
 
 
 def downward(up: Upward, tensors: Tensors, beta: Array, root: Array | None) -> Downward:
@@ -290,7 +289,7 @@ def _hand_down(
         half, own = matmul(S_x, back), matmul(to_x, back)
         T = T - matmul(half, transpose(half))
         K = K + matmul(own, transpose(own))
-        zx = matmul(own, root[:, :, None])  # covariance with −β: along_x V
+        zx = own  # the covariance with −β is along_x V
     if state is None:
         return s, T, State(b, K, zx)
     s, b = s + vector(S_z, state.c), b + vector(to_z, state.c)
@@ -298,12 +297,12 @@ def _hand_down(
     cross = matmul(to_z, state.zz)
     K = K + matmul(cross, transpose(to_z))
     if state.zx is not None and zx is not None:
-        mixed = matmul(matmul(S_z, state.zx), transpose(S_x))
+        mixed = matmul(matmul(S_z, state.zx), transpose(half))
         T = T - mixed - transpose(mixed)
         mixed = matmul(to_z, state.zx)
-        both = matmul(mixed, transpose(to_x))
+        both = matmul(mixed, transpose(own))
         K = K + both + transpose(both)
-        cross = cross + matmul(to_x, transpose(state.zx))
+        cross = cross + matmul(own, transpose(state.zx))
         zx = xp.concatenate([zx + mixed, state.zx])
     zz = xp.concatenate(
         [
