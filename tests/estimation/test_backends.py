@@ -13,6 +13,7 @@ import pytest
 import mixmeta_jax as mx
 from mixmeta_jax.control import Control
 from mixmeta_jax.covariance.catalogue import STRUCTURES
+from mixmeta_jax.design import sharding
 from mixmeta_jax.estimation import executors, programs
 from mixmeta_jax.estimation.executors import AtOnce, Compiled, Spent, executor, shape_of
 from mixmeta_jax.estimation.programs import PROGRAMS, Programs
@@ -290,6 +291,18 @@ print("done")
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.stdout.strip() == "done", ended.stderr
+
+
+@pytest.mark.parametrize("mesh", [False, True])
+def test_data_stay_in_double_precision(mesh, monkeypatch):
+    """Whatever the default of JAX is, where they are put on a device before the programs run."""
+    monkeypatch.setattr(sharding, "FEW", 0)
+    design = mx.mixmeta(**model("three levels")).design
+    wanted = {"mesh": jax.make_mesh((1,), ("groups",))} if mesh else {"backend": "jax"}
+    with jax.enable_x64(False):
+        found = executor(design, "reml", Control(**wanted))
+    numbers = [a for a in jax.tree.leaves(found.tensors) if np.issubdtype(a.dtype, np.floating)]
+    assert numbers and all(a.dtype == np.float64 for a in numbers)
 
 
 # A shape that is fitted again and again

@@ -16,7 +16,6 @@ from mixmeta_jax.estimation.search import ROUNDING, best_path
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from tests.designs import random_design
 
-
 REACHED = 5e-16
 """What the gradient of the designs here comes down to; the executors differ in its last digit."""
 
