@@ -21,6 +21,7 @@ from mixmeta_jax.data.frame import build_frame
 from mixmeta_jax.data.frame_design import design_from_frame
 from mixmeta_jax.data.rules import count_faults, model_faults, raise_first
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fitted_model import FittedModel
 from mixmeta_jax.moment_fit import fit_moments
@@ -320,15 +321,24 @@ def mixmeta(
         row, study, column or level.
     """
     arguments = dict(locals())
-    settings = as_control(control)
-    frame = build_frame(formula, S, data, random, rho, offset, subset, na_action)
+    # The checks take products and factors of matrices too: see `estimation.blas`.
+    with one_thread():
+        return _fitted(arguments)
+
+
+def _fitted(arguments: dict[str, Any]) -> Fit:
+    """The fit, from the arguments of `mixmeta`."""
+    method = arguments["method"]
+    settings = as_control(arguments["control"])
+    read = ("formula", "S", "data", "random", "rho", "offset", "subset", "na_action")
+    frame = build_frame(*(arguments[name] for name in read))
     check_method(method, frame.k)
     seen = np.isfinite(frame.y)[None]
     raise_first(count_faults(method, seen, frame.p))
     names = [level.name for level in frame.levels]
     dims = [frame.k * level.Z.shape[1] for level in frame.levels]
-    given = by_position(Psi_fix, frame, "Psi_fix")
-    structures = resolve_structures(bscov, given, names, dims)
+    given = by_position(arguments["Psi_fix"], frame, "Psi_fix")
+    structures = resolve_structures(arguments["bscov"], given, names, dims)
     settings = replace(settings, start=by_position(settings.start, frame, "control: start"))
     fitted = structures if method != "fixed" else ()
     raise_first(model_faults(method, frame.model(fitted), frame.within, seen))

@@ -1,9 +1,10 @@
 """One thread for the matrix products of NumPy, while it executes a fit.
 
-What NumPy executes takes milliseconds, in hundreds of products of moderate size. A BLAS that divides
-each of them among threads wins little, and on a busy machine waits for the slowest of its threads in
-every one: a fit of 0.4 s was seen to take 13. OpenBLAS, which the wheels of NumPy bring along, says
-how many threads it uses and can be told; where there is another BLAS nothing is changed.
+What NumPy executes takes milliseconds, in hundreds of products of moderate size. A BLAS that
+divides each of them among threads wins little, and on a busy machine waits for the slowest of its
+threads in every one: a fit of 0.4 s was seen to take 13. OpenBLAS, which the wheels of NumPy and
+SciPy bring along, says how many threads it uses and can be told; where there is another BLAS
+nothing is changed.
 """
 
 from __future__ import annotations
@@ -16,46 +17,45 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from scipy import linalg
 
-NAMES = (
-    "scipy_openblas_{}_num_threads64_",
-    "openblas_{}_num_threads64_",
-    "openblas_{}_num_threads",
+NAMES = tuple(
+    f"{prefix}openblas_{{}}_num_threads{suffix}"
+    for prefix in ("scipy_", "")
+    for suffix in ("64_", "")
 )
 """What OpenBLAS calls its functions, in NumPy's wheels and elsewhere."""
 
 _lock = threading.Lock()
-_inside, _before = 0, 0
+_inside = 0
+_before: tuple[int, ...] = ()
 
 
 @cache
-def _functions() -> tuple[Any, Any] | None:
-    """The functions that get and set the number of threads; None where there are none."""
-    try:
-        library = ctypes.CDLL(np.linalg._umath_linalg.__file__)  # type: ignore[attr-defined]
-    except (AttributeError, OSError):
-        return None
-    for name in NAMES:
+def _functions() -> tuple[tuple[Any, Any], ...]:
+    """What gets and what sets the number of threads, in the libraries of NumPy and of SciPy."""
+    found = []
+    for module in (np.linalg._umath_linalg, linalg._fblas):  # type: ignore[attr-defined]
         try:
-            return getattr(library, name.format("get")), getattr(library, name.format("set"))
-        except AttributeError:
+            library = ctypes.CDLL(module.__file__)
+        except OSError:
             continue
-    return None
+        for name in NAMES:
+            get, put = (getattr(library, name.format(verb), None) for verb in ("get", "set"))
+            if get is not None and put is not None:
+                found.append((get, put))
+                break
+    return tuple(found)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Matrix products on one thread inside; on as many as before after the last one has left."""
+    """Matrix products on one thread inside; on as many as before when the last one has left."""
     global _inside, _before
-    functions = _functions()
-    if functions is None:
-        yield
-        return
-    get, put = functions
     with _lock:
         if _inside == 0:
-            _before = get()
-            put(1)
+            _before = tuple(get() for get, _ in _functions())
+            _put((1,) * len(_before))
         _inside += 1
     try:
         yield
@@ -63,4 +63,9 @@ def one_thread() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
-                put(_before)
+                _put(_before)
+
+
+def _put(threads: tuple[int, ...]) -> None:
+    for (_, put), count in zip(_functions(), threads, strict=True):
+        put(count)

@@ -13,7 +13,7 @@ from mixmeta_jax.arrays import register_trees
 from mixmeta_jax.control import Control
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import of_members, shared_by_all
-from mixmeta_jax.estimation.executors import AtOnce, Compiled, by_numpy, shape_of
+from mixmeta_jax.estimation.executors import AtOnce, Compiled, by_numpy, saved_share, shape_of
 from mixmeta_jax.estimation.newton import Path, departure
 from mixmeta_jax.estimation.start import (
     natural_units,
@@ -70,6 +70,7 @@ class Chunks:
         if not self.at_once:
             self._devices, self._shared = _on_devices(shared)
             self.workers = max(len(self._devices), os.cpu_count() or 1)
+        self._saved = saved_share(design)
         self._turn = 0
         self._lock = threading.Lock()
 
@@ -85,7 +86,7 @@ class Chunks:
             where = self._turn % len(self._devices)
         tensors = of_members(self._shared[where], self.design, members)
         if self.at_once:
-            return AtOnce(tensors, self._shape)
+            return AtOnce(tensors, self._shape, self._saved)
         return Compiled(tensors, self._devices[where])
 
     def padded(self, part: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Who executes the numbers of a fit: NumPy at once, or a compiled program.
 
 A new program takes seconds to trace and compile, however small the fit; NumPy starts at once and is
-some ten times slower on small arrays, and as fast on large products. So a design goes to NumPy
-unless that alone would take as long as a compilation, and a shape that is fitted again and again
-is compiled when NumPy has spent that time on it: never more than twice the time of the better
+several times slower on small arrays, and as fast in products of matrices. So a design goes to NumPy
+unless a program would save more than its compilation takes, and a shape that is fitted again and
+again is compiled when it would have saved that: never much more than twice the time of the better
 choice.
 """
 
@@ -43,9 +43,12 @@ COMPILING = 2.0
 EVALUATIONS = 12
 """Evaluations of a path, about."""
 
-CALLS, PER_NUMBER, PER_PRODUCT = 5e-4, 4e-9, 2e-10
-"""Seconds of NumPy per evaluation whatever the data; per number of the arrays that hold the columns,
-for all that is done with it; and per multiplication in products of matrices."""
+CALLS, PER_NUMBER, PER_PRODUCT = 1e-3, 1.2e-8, 1e-10
+"""Seconds of NumPy per evaluation: whatever the data; per number of the arrays that hold the
+columns, for all that is done with it; and per multiplication in products of matrices."""
+
+SAVED = 0.75
+"""Part of the first two that a program saves; products of matrices take it as long."""
 
 TOGETHER = 8_000
 """Numbers in the columns of X up to which NumPy follows several paths of one data set together."""
@@ -64,9 +67,10 @@ def _numpy() -> Iterator[None]:
 class AtOnce:
     """NumPy's execution, on the tensors of a design."""
 
-    def __init__(self, tensors: Tensors, shape: Any = None) -> None:
+    def __init__(self, tensors: Tensors, shape: Any = None, saved: float = 0.0) -> None:
         self.tensors = tensors
         self._shape = shape
+        self._saved = saved
 
     def ascend(self, start: Any, problem: Problem, verbose: bool = False, **static: Any) -> Ends:
         """See `ascent.ascend`."""
@@ -79,7 +83,7 @@ class AtOnce:
                 ends = joined([ascend(a, self.tensors, p, **settings) for a, p in parts])
             else:
                 ends = ascend(start, self.tensors, problem, **settings)
-        SPENT.add(self._shape, time.perf_counter() - began)
+        SPENT.add(self._shape, self._saved * (time.perf_counter() - began))
         return ends
 
     @property
@@ -221,7 +225,7 @@ def executor(design: Design, method: str, control: Control, paths: int = 1) -> A
     """
     shape = shape_of(design, method, paths)
     if by_numpy(design, control, shape, paths):
-        return AtOnce(arrange(design), shape)
+        return AtOnce(arrange(design), shape, saved_share(design))
     return Compiled(placed(design, control.mesh))
 
 
@@ -239,22 +243,24 @@ def by_numpy(design: Design, control: Control, shape: Any, paths: int) -> bool:
         return True
     if control.backend == "jax" or control.mesh is not None or opened or any(map(is_jax, leaves)):
         return False
-    seconds = EVALUATIONS * seconds_of_evaluation(design, paths)
-    return max(seconds, SPENT.on(shape) + 0.5 * seconds) <= COMPILING
+    saved = EVALUATIONS * seconds_of_evaluation(design, paths)[1]
+    return max(saved, SPENT.on(shape) + 0.5 * saved) <= COMPILING
 
 
 def executed(function: Callable, design: Design, *args: Any, **static: Any) -> Any:
     """``function(*args, **static)`` of a design: one pass over its data, at once or compiled."""
     leaves = (design.y, design.X, design.mask, *design.Z)
-    if seconds_of_evaluation(design, 1) <= COMPILING and not any(map(is_jax, leaves)):
+    if seconds_of_evaluation(design, design.n_sets)[1] <= COMPILING and not any(
+        map(is_jax, leaves)
+    ):
         with _numpy():
             return function(*args, **static)
     with _precision():
         return PROGRAMS(function, *args, **static)
 
 
-def seconds_of_evaluation(design: Design, paths: int) -> float:
-    """About how long NumPy takes for the likelihood and its derivatives."""
+def seconds_of_evaluation(design: Design, paths: int) -> tuple[float, float]:
+    """About how long NumPy takes for the likelihood and its derivatives, and what of it a program saves."""
     k, P = design.k, design.p * design.k
     n_theta, widths = sum(design.n_parameters), sum(design.dims)
     numbers = products = 0.0
@@ -262,9 +268,16 @@ def seconds_of_evaluation(design: Design, paths: int) -> float:
         n_b, N = bucket.rows.shape
         s = n_b * k
         numbers += N * s * (s + P + widths + n_theta)
-        products += N * s * (s**2 + P**2 + n_theta**2)
+        products += N * s * (s**2 + P**2 * (1 + 2 * len(design.layout.absorbed)))
     products += n_theta * sum(d**4 for d in design.dims) + n_theta**3
-    return CALLS + paths * (PER_NUMBER * numbers + PER_PRODUCT * products)
+    few = CALLS + paths * PER_NUMBER * numbers
+    return few + paths * PER_PRODUCT * products, SAVED * few
+
+
+def saved_share(design: Design) -> float:
+    """Part of the time of NumPy that a program would save."""
+    whole, saved = seconds_of_evaluation(design, 1)
+    return saved / whole
 
 
 def shape_of(design: Design, method: str, paths: int) -> Any:
