@@ -29,7 +29,7 @@ SEVERAL_SIZE = 2_000
 """Observations up to which every start is followed; beyond, the one of the highest likelihood, or
 one of its own near the maximum."""
 
-SEVERAL_PRODUCTS = 5_000_000
+SEVERAL_PRODUCTS = 2_000_000
 """Observations times the square of the coefficients up to which every start is followed."""
 
 MANY_PARAMETERS = 100

@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from mixmeta_jax.estimation.ascent import (
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.newton import Path, Problem
 from mixmeta_jax.estimation.programs import PROGRAMS
+from mixmeta_jax.status import Status
 
 COMPILING = 2.0
 """Seconds that a compilation takes, about: a second for one level, five for three."""
@@ -78,13 +80,21 @@ class AtOnce:
         settings = {**static, "report": _print if verbose else None}
         with _numpy():
             if self._one_by_one and not isinstance(start, Path):
-                paths = range(start.shape[1])
-                parts = [(start[:, [b]], taken_problem(problem, [b])) for b in paths]
-                ends = joined([ascend(a, self.tensors, p, **settings) for a, p in parts])
+                ends = self._ascend_each(start, problem, settings)
             else:
                 ends = ascend(start, self.tensors, problem, **settings)
         SPENT.add(self._shape, self._saved * (time.perf_counter() - began))
         return ends
+
+    def _ascend_each(self, start: np.ndarray, problem: Problem, settings: dict) -> Ends:
+        """One path after the other; those that come to the end of the first stop there."""
+        ends: list[Ends] = []
+        for b in range(start.shape[1]):
+            own = taken_problem(problem, [b])
+            if ends and ends[0].verdict.status[0] <= Status.BOUNDARY:
+                own = replace(own, known=ends[0].Psi)
+            ends.append(ascend(start[:, [b]], self.tensors, own, **settings))
+        return joined(ends)
 
     @property
     def _one_by_one(self) -> bool:
@@ -226,7 +236,8 @@ def executor(design: Design, method: str, control: Control, paths: int = 1) -> A
     shape = shape_of(design, method, paths)
     if by_numpy(design, control, shape, paths):
         return AtOnce(arrange(design), shape, saved_share(design))
-    return Compiled(placed(design, control.mesh))
+    with _precision():
+        return Compiled(placed(design, control.mesh))
 
 
 def by_numpy(design: Design, control: Control, shape: Any, paths: int) -> bool:

@@ -29,6 +29,9 @@ FEW_PAIRS = 64
 FUSED = 5
 """Most terms of a product whose factors XLA may compute again for every entry of it."""
 
+SMALL_GRAM = 4_000
+"""Multiplications of a Gram matrix up to which NumPy's loop is faster than a product."""
+
 SMALL_PRODUCT = 300
 """Multiplications of a product up to which NumPy's loop is faster than one product each."""
 
@@ -144,13 +147,16 @@ def gram(left: Array, right: Array) -> Array:
     r, B = left.shape[0], left.shape[3]
     t, C = right.shape[0], right.shape[3]
     if B == C == 1:
-        return (left.reshape(r, -1) @ right.reshape(t, -1).T)[:, :, None]
+        length = math.prod(left.shape[1:3])
+        return (left.reshape(r, length) @ right.reshape(t, length).T)[:, :, None]
     if xp is np:
+        if r * right.size * max(1, B // C) <= SMALL_GRAM:
+            return np.einsum("rsnb,tsnb->rtb", left, right)
         A, D = (
-            np.moveaxis(each, -1, 0).reshape(each.shape[3], len(each), math.prod(each.shape[1:3]))
+            each.transpose(3, 0, 1, 2).reshape(each.shape[3], len(each), math.prod(each.shape[1:3]))
             for each in (left, right)
         )
-        return np.moveaxis(A @ np.swapaxes(D, 1, 2), 0, -1)
+        return (A @ D.transpose(0, 2, 1)).transpose(1, 2, 0)
     if r * t > FEW_PAIRS:
         B = max(B, C)
         left, right = (xp.broadcast_to(each, (*each.shape[:3], B)) for each in (left, right))

@@ -97,23 +97,25 @@ class Whitened:
         joined = _joined(self.x, self.y)
         return gram(joined, joined)
 
+    def turned(self, root: Array | None) -> Array | None:
+        """The columns of X times a root of V, shape (P, s, N, B); None without a root."""
+        return None if root is None else matmul(root[:, :, None], self.x)
+
     def projected(
-        self, beta: Array, root: Array | None, state: State | None
+        self, beta: Array, root: Array | None, half: Array | None, state: State | None
     ) -> tuple[Array, Array]:
         """e = Py and the diagonal blocks of P, shape (s, N, B) and (s, s, N, B).
 
-        ``root`` has V = rootᵀ root, None where β counts as known; ``state`` is that of the parents.
+        ``root`` has V = rootᵀ root, None where β counts as known, and ``half`` is `turned` by it;
+        ``state`` is that of the parents.
         """
         residual = self.y[0] - vector(transpose(self.x), beta[:, None])
         W = matmul(transpose(self.R), self.R)
-        inner = None
-        if root is not None:
-            half = matmul(root[:, :, None], self.x)  # (P, s, N, B)
-            inner = matmul(transpose(half), half)
+        inner = None if half is None else matmul(transpose(half), half)
         if state is not None:
             residual = residual + vector(transpose(self.z), state.c)
             own = matmul(state.zz, self.z)
-            if state.zx is not None:
+            if state.zx is not None and half is not None:
                 own = own + 2 * matmul(state.zx, half)
             explained = matmul(transpose(self.z), own)
             if state.zx is not None:
@@ -188,8 +190,11 @@ class UnitColumns:
         corner = sum_blocks((self.y[:, None] * Wy).sum(0, keepdims=True))
         return xp.concatenate([*rows, xp.concatenate([transpose(last), corner], 1)])
 
+    def turned(self, root: Array | None) -> None:
+        """Not needed: the products of few predictors are written out."""
+
     def projected(
-        self, beta: Array, root: Array | None, state: State | None
+        self, beta: Array, root: Array | None, half: Array | None, state: State | None
     ) -> tuple[Array, Array]:
         k = len(self.y)
         weights = beta.reshape(len(self.x), k, 1, -1)

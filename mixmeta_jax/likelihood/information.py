@@ -192,7 +192,8 @@ def block_sums(
     """The sums of a design that `has_closed_expected`."""
     total: list[Any] = []
     few = _few_products(tensors.dims[0], len(root))
-    for block, own, e in zip(tensors.blocks, up.columns, down.residuals, strict=True):
+    parts = zip(tensors.blocks, up.columns, down.residuals, down.halves, strict=True)
+    for block, own, e, half in parts:
         xp = namespace(own.R, e)
         z, k = block.z[0], block.y.shape[1]
         Z = _whitened_effects(own.R, block)  # (s, d, N, B)
@@ -202,7 +203,7 @@ def block_sums(
         scores = scores.reshape(d, *scores.shape[2:])  # (d, N, B)
         w = matmul(transpose(Z), Z)[lower, upper][:, None]
         rows = [(scores[lower] * scores[upper])[:, None], w]
-        h = matmul(root[:, :, None], matmul(own.x, Z))  # (P, d, N, B)
+        h = matmul(own.turned(root) if half is None else half, Z)  # (P, d, N, B)
         if restricted:
             rows.append(matmul(transpose(h), h)[lower, upper][:, None])
         widest = np.broadcast_shapes(*(row.shape[1:] for row in rows))
@@ -216,12 +217,12 @@ def block_sums(
     total = tensors.total(tuple(total))
     P, n_w = len(root), len(triangle(d)[0])
     B = total[0].shape[2]
-    parts = total[0].reshape(-1, n_w, n_w, B)
+    packed = total[0].reshape(-1, n_w, n_w, B)
     return BlockSums(
-        parts[0],
+        packed[0],
         total[1].reshape(P, d, d, B),
-        parts[1],
-        parts[2] if restricted else None,
+        packed[1],
+        packed[2] if restricted else None,
         total[2].reshape(P, d, P, d, B) if len(total) > 2 else None,
     )
 

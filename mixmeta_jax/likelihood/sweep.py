@@ -96,6 +96,8 @@ class Downward:
         Per bucket: e = Py, shape (s, N, B).
     precisions
         Per bucket: the blocks of P, shape (s, s, N, B).
+    halves
+        Per bucket: `columns.Whitened.turned`.
     states
         Per absorbed level, finest first: what its groups hand to their children.
     """
@@ -105,6 +107,7 @@ class Downward:
     scores: tuple[Array, ...]
     residuals: tuple[Array, ...]
     precisions: tuple[Array, ...]
+    halves: tuple[Array | None, ...]
     states: tuple[State, ...]
 
 
@@ -250,10 +253,12 @@ def downward(up: Upward, tensors: Tensors, beta: Array, root: Array | None) -> D
         products[tensors.absorbed[a]] = gram(s[:, None], s[:, None])
         scores.append(s)
         states.append(state)
-    residuals, precisions = [], []
+    residuals, precisions, halves = [], [], []
     for block, own in zip(tensors.blocks, up.columns, strict=True):
         above = None if state is None else state.at(block.parent)
-        e, P = own.projected(beta, root, above)
+        half = own.turned(root)
+        e, P = own.projected(beta, root, half, above)
+        halves.append(half)
         residuals.append(e)
         precisions.append(P)
         for z, same, index in zip(block.z[:n_inside], block.same, tensors.inside, strict=True):
@@ -267,6 +272,7 @@ def downward(up: Upward, tensors: Tensors, beta: Array, root: Array | None) -> D
         tuple(reversed(scores)),
         tuple(residuals),
         tuple(precisions),
+        tuple(halves),
         tuple(reversed(states)),
     )
 
