@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from mixmeta_jax.model import small
 from single_fits import SEED, multivariate
 
 import mixmeta_jax as mx
+from mixmeta_jax.likelihood import elimination
 
 
 def measure(f: Callable[..., Any], *arguments: Any, repeats: int = 3) -> tuple[float, float]:
@@ -60,10 +60,10 @@ def operations() -> None:
             ways: list[tuple[Callable[..., Any], tuple[Any, ...], bool]] = [
                 (by_term, (A, A), True),
                 (by_routine, (A, A), True),
-                (small._whitener_unrolled, (A,), s <= 8),
-                (small._whitener_by_column, (A,), True),
-                (small._whitener_by_halves, (A,), s > small.BY_COLUMN),
-                (small._whitener_by_lapack, (A,), True),
+                (elimination._whitener_unrolled, (A,), s <= 8),
+                (elimination._whitener_by_column, (A,), True),
+                (elimination._whitener_by_halves, (A,), s > elimination.BY_COLUMN),
+                (elimination._whitener_by_lapack, (A,), True),
             ]
             cells = []
             for f, arguments, runs in ways:

@@ -2,10 +2,10 @@
 
 Designs of one to three levels, all structures, random slopes, missing outcomes, blocks of S, ML and
 REML, with random effects of 1e-8 to 1e8 times the errors in variance, come in shape classes, so
-that the designs of one class share their compilations. Each default fit is compared with the best
-of ten random starts, and judged by its gradient and, at a bound, by the conditions of Karush, Kuhn
-and Tucker in Psi itself. Results are kept line by line, and a run goes on where the last one
-stopped.
+that the designs of one class share their programs where they are compiled. Each default fit is
+compared with the best of ten random starts, and judged by its gradient and, at a bound, by the
+conditions of Karush, Kuhn and Tucker in Psi itself. Results are kept line by line, and a run goes
+on where the last one stopped.
 
     python benchmarks/random_designs.py [--designs 1000] [--out random_designs.jsonl]
 """
@@ -14,25 +14,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 import mixmeta_jax as mx
 from mixmeta_jax.control import Control
 from mixmeta_jax.covariance.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES
-from mixmeta_jax.design.design import Design, Tensors, arrange
+from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.tensors import Tensors, arrange
 from mixmeta_jax.estimation.estimator import fit_design
-from mixmeta_jax.estimation.newton import maximise
+from mixmeta_jax.estimation.executors import executed, executor
+from mixmeta_jax.estimation.newton import Problem
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
-from mixmeta_jax.likelihood.likelihood import centred, profile
+from mixmeta_jax.likelihood.likelihood import prepared, profile
 from mixmeta_jax.likelihood.sweep import downward, upward
 
 SEED = 20261128
@@ -46,7 +45,7 @@ FREE_VARIANCES = ("unstr", "diag", "hcs", "har1", "hcar1", "cor")
 
 @dataclasses.dataclass(frozen=True)
 class ShapeClass:
-    """What the designs of a class have in common: all that decides a compilation."""
+    """What the designs of a class have in common: all that decides a program."""
 
     k: int
     q: tuple[int, ...]
@@ -181,39 +180,37 @@ def best_of_random_starts(
 ) -> tuple[float, np.ndarray]:
     """Highest log-likelihood from random starts, and the evaluations of each path."""
     rng = np.random.default_rng(seed)
-    own = starting_parameters(design.structures, starting_variances(design))
-    units = natural_units(own)
-    tensors = arrange(design)
+    scales = tuple(starting_variances(design))
+    own = starting_parameters(design.structures, scales)[:, :, 0]
+    n_starts, n_theta = own.shape
+    units = natural_units(own[:, :, None])
+    run = executor(design, method, control, n_starts)
+    problem = Problem(
+        np.broadcast_to(units, (n_theta, n_starts)),
+        tuple(np.broadcast_to(scale, (len(scale), n_starts)) for scale in scales),
+        None,
+        control.max_iter,
+        control.gradient_tol,
+        0,
+    )
     values, steps = [], []
-    # As many at a time as a default fit follows: the same program.
+    # As many at a time as a default fit follows: where it is compiled, the same program.
     while len(values) < RANDOM_STARTS:
-        spread = 10 ** rng.uniform(-1.5, 1, (len(own), 1))
-        starts = rng.normal(size=own.shape) * units * spread
-        end = jax.device_get(
-            maximise(
-                starts,
-                tensors,
-                units,
-                control.max_iter,
-                control.gradient_tol,
-                method=method,
-                exact=True,
-                verbose=False,
-            )
-        )
-        found = end.path.at.value + end.constant
-        values += [v if np.isfinite(v) else -np.inf for v in found.tolist()]
-        steps += end.path.n_iter.tolist()
+        spread = 10 ** rng.uniform(-1.5, 1, (n_starts, 1))
+        starts = rng.normal(size=own.shape) * units[:, 0] * spread
+        ends = run.ascend(np.ascontiguousarray(starts.T), problem, restricted=method == "reml")
+        values += [v if np.isfinite(v) else -np.inf for v in ends.loglik.tolist()]
+        steps += ends.path.n_iter.tolist()
     return max(values), np.array(steps)
 
 
-@functools.partial(jax.jit, static_argnames="method")
-def _rises(Psi: tuple[Any, ...], tensors: Tensors, *, method: str) -> tuple[Any, ...]:
-    data, _ = centred(tensors)
+def _products_and_traces(
+    Psi: tuple[Any, ...], tensors: Tensors, *, restricted: bool
+) -> tuple[Any, ...]:
+    data, _ = prepared(tensors)
     up = upward(Psi, data)
     solution = profile(up)
-    Omega = solution.V if method == "reml" else jnp.zeros_like(solution.V)
-    down = downward(up, data, solution.beta, Omega)
+    down = downward(up, data, solution.beta, solution.root if restricted else None)
     return down.products, down.traces
 
 
@@ -227,11 +224,14 @@ def outward_slope(design: Design, Psi: tuple[np.ndarray, ...], method: str) -> f
     worst = -np.inf
     if all(structure.name != "unstr" for structure in design.structures):
         return worst
-    rises = zip(*_rises(Psi, arrange(design), method=method), strict=True)
-    for structure, (up, down) in zip(design.structures, rises, strict=True):
+    stacked = tuple(P[:, :, None] for P in Psi)
+    restricted = method == "reml"
+    both = executed(_products_and_traces, design, stacked, arrange(design), restricted=restricted)
+    for structure, products, traces in zip(design.structures, *both, strict=True):
         if structure.name == "unstr":
+            up, down = products[:, :, 0], traces[:, :, 0]
             unit = 1 / np.sqrt(np.diag(down))
-            slope = (np.asarray(up) - np.asarray(down)) * np.outer(unit, unit)
+            slope = (up - down) * np.outer(unit, unit)
             worst = max(worst, float(np.linalg.eigvalsh(slope)[-1]))
     return worst
 
@@ -243,9 +243,8 @@ def examine(index: int, number: int) -> dict[str, Any]:
     start = time.perf_counter()
     fit = fit_design(design, shape.method, control)
     seconds = time.perf_counter() - start
-    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-        best, steps = best_of_random_starts(design, shape.method, [SEED, index, number, 1], control)
-        slope = outward_slope(design, fit.Psi, shape.method)
+    best, steps = best_of_random_starts(design, shape.method, [SEED, index, number, 1], control)
+    slope = outward_slope(design, fit.Psi, shape.method)
     return {
         "class": index,
         "number": number,

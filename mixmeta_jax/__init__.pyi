@@ -6,7 +6,7 @@ from mixmeta_jax.bayes import log_density as log_density
 from mixmeta_jax.control import Control as Control
 from mixmeta_jax.data.correlation import ar1_blocks as ar1_blocks
 from mixmeta_jax.data.correlation import cs_blocks as cs_blocks
-from mixmeta_jax.data.design import Design as Design
+from mixmeta_jax.design.design import Design as Design
 from mixmeta_jax.data.dose_response import greenland_longnecker as greenland_longnecker
 from mixmeta_jax.data.dose_response import hamling as hamling
 from mixmeta_jax.data.matrices import inputcov as inputcov
@@ -32,23 +32,23 @@ from mixmeta_jax.functional import make_design as make_design
 from mixmeta_jax.likelihood_ratio import lr_test as lr_test
 from mixmeta_jax.many_fits import ManyFits as ManyFits
 from mixmeta_jax.many_fits import fit_many as fit_many
-from mixmeta_jax.model.autoregressive import AR1 as AR1
-from mixmeta_jax.model.autoregressive import ContinuousAR1 as ContinuousAR1
-from mixmeta_jax.model.autoregressive import HeterogeneousAR1 as HeterogeneousAR1
-from mixmeta_jax.model.autoregressive import (
+from mixmeta_jax.covariance.autoregressive import AR1 as AR1
+from mixmeta_jax.covariance.autoregressive import ContinuousAR1 as ContinuousAR1
+from mixmeta_jax.covariance.autoregressive import HeterogeneousAR1 as HeterogeneousAR1
+from mixmeta_jax.covariance.autoregressive import (
     HeterogeneousContinuousAR1 as HeterogeneousContinuousAR1,
 )
-from mixmeta_jax.model.given import Correlation as Correlation
-from mixmeta_jax.model.given import Fixed as Fixed
-from mixmeta_jax.model.given import Proportional as Proportional
-from mixmeta_jax.model.structure import Structure as Structure
-from mixmeta_jax.model.structures import CompoundSymmetry as CompoundSymmetry
-from mixmeta_jax.model.structures import Diagonal as Diagonal
-from mixmeta_jax.model.structures import (
+from mixmeta_jax.covariance.given import Correlation as Correlation
+from mixmeta_jax.covariance.given import Fixed as Fixed
+from mixmeta_jax.covariance.given import Proportional as Proportional
+from mixmeta_jax.covariance.structure import Structure as Structure
+from mixmeta_jax.covariance.structures import CompoundSymmetry as CompoundSymmetry
+from mixmeta_jax.covariance.structures import Diagonal as Diagonal
+from mixmeta_jax.covariance.structures import (
     HeterogeneousCompoundSymmetry as HeterogeneousCompoundSymmetry,
 )
-from mixmeta_jax.model.structures import Identity as Identity
-from mixmeta_jax.model.structures import Unstructured as Unstructured
+from mixmeta_jax.covariance.structures import Identity as Identity
+from mixmeta_jax.covariance.structures import Unstructured as Unstructured
 from mixmeta_jax.performance import simulation_study as simulation_study
 from mixmeta_jax.simulation import mixmeta_sim as mixmeta_sim
 from mixmeta_jax.status import Status as Status

@@ -198,7 +198,7 @@ class Ruled:
 
     def __init__(self, function: Callable) -> None:
         self._function = function
-        self._rule: Callable | None = None
+        self._rule: Any = None
         self._symbolic = False
         self._traced: Callable | None = None
         functools.update_wrapper(self, function)

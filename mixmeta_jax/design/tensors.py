@@ -157,7 +157,8 @@ def arrange(design: Design, equal: bool = False) -> Tensors:
     _refuse_slopes("groups", design.groups, np.integer, "labels")
     _refuse_slopes("mask", design.mask, np.bool_, "what is observed")
     layout = design.layout
-    counts, parents = layout.n_groups, layout.parents
+    counts = layout.n_groups
+    parents: Any = layout.parents
     above: Any = [bucket.parent for bucket in layout.buckets]
     if equal:
         parents = tuple(map(in_order, parents, counts[1:]))

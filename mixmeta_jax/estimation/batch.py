@@ -29,7 +29,7 @@ from mixmeta_jax.estimation.restarts import FEW_PARAMETERS, is_rugged, may_resta
 from mixmeta_jax.estimation.search import ESCAPES, clearly_above
 from mixmeta_jax.status import Status
 
-IMPRECISE = 1e-9
+IMPRECISE = 2e-10
 """Gradient above which a path has stopped at its rounding. Where random effects are many orders
 larger than errors the estimator of single fits, whose data are `shifted`, rounds less."""
 

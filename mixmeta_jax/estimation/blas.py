@@ -35,7 +35,7 @@ _before: tuple[int, ...] = ()
 def _functions() -> tuple[tuple[Any, Any], ...]:
     """What gets and what sets the number of threads, in the libraries of NumPy and of SciPy."""
     found = []
-    for module in (np.linalg._umath_linalg, linalg._fblas):  # type: ignore[attr-defined]
+    for module in (np.linalg._umath_linalg, linalg._fblas):
         try:
             library = ctypes.CDLL(module.__file__)
         except OSError:

@@ -101,8 +101,8 @@ class Chunks:
         """Scales (d, b) of each level, starts (n_starts, n_θ, b), and units (n_θ, b)."""
         b = len(part)
         with np.errstate(all="ignore"):
-            scales = starting_variances(self.design.taken(part))
-            scales = tuple(np.broadcast_to(scale, (len(scale), b)) for scale in scales)
+            found = starting_variances(self.design.taken(part))
+            scales = tuple(np.broadcast_to(scale, (len(scale), b)) for scale in found)
             starts = starting_parameters(self.design.structures, scales)
             return scales, starts, natural_units(starts)
 

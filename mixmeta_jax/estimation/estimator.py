@@ -29,8 +29,8 @@ SEVERAL_SIZE = 2_000
 """Observations up to which every start is followed; beyond, the one of the highest likelihood, or
 one of its own near the maximum."""
 
-SEVERAL_PRODUCTS = 2_000_000
-"""Observations times the square of the coefficients up to which every start is followed."""
+SEVERAL_PRODUCTS = 100_000
+"""Multiplications in the products of the predictors up to which every start is followed."""
 
 MANY_PARAMETERS = 100
 """Parameters up to which every start is followed, in one order of Λ, until it ends."""
@@ -132,8 +132,9 @@ class _Search:
     @property
     def follows_all(self) -> bool:
         """Whether every start is followed."""
-        few = self.n_obs * (self.design.p * self.design.k) ** 2 <= SEVERAL_PRODUCTS
-        return few and self.n_obs <= SEVERAL_SIZE and len(self.units) <= MANY_PARAMETERS
+        products = self.n_obs * self.design.p**2 * self.design.k
+        few = products <= SEVERAL_PRODUCTS and len(self.units) <= MANY_PARAMETERS
+        return few and self.n_obs <= SEVERAL_SIZE
 
     @property
     def further(self) -> np.ndarray | None:

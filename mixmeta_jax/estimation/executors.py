@@ -271,7 +271,7 @@ def executed(function: Callable, design: Design, *args: Any, **static: Any) -> A
 
 
 def seconds_of_evaluation(design: Design, paths: int) -> tuple[float, float]:
-    """About how long NumPy takes for the likelihood and its derivatives, and what of it a program saves."""
+    """About how long NumPy takes for an evaluation, and what of that a program saves."""
     k, P = design.k, design.p * design.k
     n_theta, widths = sum(design.n_parameters), sum(design.dims)
     numbers = products = 0.0

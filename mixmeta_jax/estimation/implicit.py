@@ -132,7 +132,7 @@ def _optimum_jvp(
     found = _optimum(leaves, given, structure, restricted)
     moving = [moves(dleaf) for dleaf in dleaves]
 
-    def gradient(theta: Array, own: list[Any]) -> tuple[Array, Array]:
+    def gradient(theta: Array, own: list[Any]) -> tuple[Array, Array | None]:
         values = iter(own)
         full = [next(values) if m else leaf for leaf, m in zip(leaves, moving, strict=True)]
         data, _ = prepared(jax.tree.unflatten(structure, full))

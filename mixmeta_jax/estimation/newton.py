@@ -223,10 +223,10 @@ def _chosen(which: Array, new: Any, old: Any) -> Any:
 
 def _at_known(path: Path, data: Tensors, problem: Problem) -> Array:
     """Which paths are next to a maximum that is known, with little left to rise."""
-    xp = namespace(path.theta)
+    xp, known = namespace(path.theta), problem.known or ()
     away = [
         xp.abs((P - K) / xp.sqrt(scale[:, None] * scale)).max((0, 1))
-        for P, K, scale in zip(data.Psi(path.theta), problem.known, problem.scales, strict=True)
+        for P, K, scale in zip(data.Psi(path.theta), known, problem.scales, strict=True)
     ]
     furthest = functools.reduce(xp.maximum, away)  # NaN where nothing is known
     return (furthest < JOINS) & (path.norm < JOINS_NORM)

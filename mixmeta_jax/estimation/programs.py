@@ -53,7 +53,8 @@ class Programs:
         register_trees()
         leaves, tree = jax.tree_util.tree_flatten(args)
         shapes = tuple(map(_described, leaves))
-        precision = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
+        settings = jax.config.values
+        precision = settings["jax_enable_x64"], settings["jax_default_matmul_precision"]
         return function, tuple(sorted(static.items())), tree, shapes, precision
 
     def holds(self, function: Callable, args: tuple, static: dict[str, Any]) -> bool:

@@ -80,7 +80,8 @@ def restarts(structures: Sequence[Structure], scales: Sequence[Array], paths: in
 
     Every level takes one of its structure's own starts at variances of the given scale, shape (d,
     B), of which some are drawn to be small, and random signs, which turn correlations around. The
-    draws do not depend on the data. Scales of numpy give numpy's arrays, those of JAX may be traced.
+    draws do not depend on the data. Scales of numpy give numpy's arrays, those of JAX may be
+    traced.
     """
     xp = namespace(*scales)
     rng = np.random.default_rng(0)

@@ -324,8 +324,13 @@ def sum_by(parent: Any, values: Array, n_groups: int) -> Array:
         if N * n_groups <= INDICATORS:
             member = 1.0 * (np.arange(n_groups)[:, None] == parent)
             return (member @ values.reshape(i * j, N, B)).reshape(i, j, n_groups, B)
+        # In the order of the groups, of which some may be empty.
+        counts = np.bincount(parent, minlength=n_groups)
+        held = counts > 0
+        first = (np.cumsum(counts) - counts)[held]
+        order = np.argsort(parent, kind="stable")
         total = np.zeros((i, j, n_groups, B))
-        np.add.at(total, (slice(None), slice(None), parent), values)
+        total[:, :, held] = np.add.reduceat(values[:, :, order], first, axis=2)
         return total
     zeros = xp.zeros((*values.shape[:2], n_groups, *values.shape[3:]), values.dtype)
     return zeros.at[:, :, parent].add(values, mode="promise_in_bounds")

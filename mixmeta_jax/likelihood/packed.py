@@ -8,9 +8,9 @@ are sums over units of products of the entries of
     w_i = z_i² W_i,    s_i = z_i e_i,    G_i = z_i² W_i X_i V X_iᵀ W_i    and    x_i.
 
 Symmetric matrices are packed, one row of length N per entry and the units last, so that these sums
-are one matrix product of w with the rest; where predictors are many, so are those of the first pass.
-Long data go by in pieces: beside the data, memory holds
-one triangular factor per unit, and a piece stays in the cache.
+are one matrix product of w with the rest; where predictors are many, so are those of the first
+pass. Long data go by in pieces: beside the data, memory holds one triangular factor per unit, and a
+piece stays in the cache.
 """
 
 from __future__ import annotations

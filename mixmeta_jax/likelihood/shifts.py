@@ -98,7 +98,7 @@ def _regression(
         if not by_outcome:
             products = products.sum(2, keepdims=True)
         sums.append(_to_groups(tensors, a, products, block))
-    total = sum(sums[1:], start=sums[0])
+    total: Array = sum(sums[1:], start=sums[0])
     xp, q = namespace(total), len(z[0])
     size = xp.sqrt(xp.einsum("qqkgb->qkgb", total[:, :q]))[:, None]
     size = xp.where(size > 0, size, 1.0)

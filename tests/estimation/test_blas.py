@@ -15,7 +15,7 @@ from mixmeta_jax.estimation.executors import AtOnce
 def threads(monkeypatch):
     """Stand-ins for the functions of a BLAS of seven threads: a list whose last entry counts."""
     told = [7]
-    monkeypatch.setattr(blas, "_functions", lambda: (lambda: told[-1], told.append))
+    monkeypatch.setattr(blas, "_functions", lambda: ((lambda: told[-1], told.append),))
     return told
 
 
@@ -50,7 +50,7 @@ def test_side_by_side(threads):
 
 
 def test_where_there_is_no_openblas(monkeypatch):
-    monkeypatch.setattr(blas, "_functions", lambda: None)
+    monkeypatch.setattr(blas, "_functions", tuple)
     with one_thread():
         np.testing.assert_array_equal(np.eye(2) @ np.eye(2), np.eye(2))
 
