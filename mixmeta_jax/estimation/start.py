@@ -16,6 +16,9 @@ SMALL = 0.03
 COLLINEAR = 1e-10
 """Part of a predictor's length, left over by the others, below which it adds nothing to them."""
 
+RIDGE = 1e-14
+"""Part of the trace of the products of many predictors that keeps them definite."""
+
 FEW_PREDICTORS = 8
 """Predictors up to which they are taken out of the outcomes one by one."""
 
@@ -92,9 +95,11 @@ def heterogeneity(y: Array, mask: Array, variances: Array, X: Array) -> Array:
                 columns[b] = columns[b] - unit * (unit * columns[b]).sum(2)[..., None]
             left = left - unit * (unit * left).sum(2)[..., None]
     else:
-        columns = xp.swapaxes(X[:, None] * root[:, :, None], 2, 3)  # (B, k, n, p)
-        Q = xp.linalg.qr(columns)[0]
-        left = left - (Q @ (xp.swapaxes(Q, 2, 3) @ left[..., None]))[..., 0]
+        columns = X[:, None] * root[:, :, None]  # (B, k, p, n)
+        products = columns @ xp.swapaxes(columns, 2, 3)
+        ridge = RIDGE * xp.einsum("bkpp->bk", products)[..., None, None] * np.eye(p)
+        beta = xp.linalg.solve(products + ridge, columns @ left[..., None])
+        left = left - (xp.swapaxes(beta, 2, 3) @ columns)[:, :, 0]
     n, total = seen.sum(2), w.sum(2)
     spread = total - (w**2).sum(2) / xp.where(total > 0, total, 1.0)
     excess = (left**2).sum(2) - xp.maximum(n - p, 0)

@@ -130,14 +130,13 @@ def prior_covariance(left: Block, right: Block, Psi: Sequence[Array | None]) -> 
         if P is None:
             continue
         q = len(z)
-        P = P.reshape(q, k, q, k, *P.shape[2:])
-        for a in range(q):
-            for b in range(q):
-                term = z[a][:, :, None, None] * P[a, :, b][None, :, None, :, None]
-                term = term * w[b][None, None]
-                if same is not None:
-                    term = term * same[:, None, :, None]
-                total = total + term.reshape(s, s, *term.shape[4:])
+        P = P.reshape(q, 1, k, q, 1, k, 1, *P.shape[2:])
+        # Ψ times the predictors of the rows, then times those of the columns, (u, o, v, l).
+        half = sum_over(z[:, :, :, None, None, None] * P, 0)  # (n_b, k, q, 1, k, N, B)
+        term = sum_over(half * w[None, None], 2)
+        if same is not None:
+            term = term * same[:, None, :, None]
+        total = total + term.reshape(s, s, *term.shape[4:])
     return total
 
 
@@ -215,9 +214,11 @@ def _absorbed(
     S, along = at.S, -at.KF
     if shift is not None:
         # UᵀΣ⁻¹U = U₀ᵀΣ⁻¹U₀ + BᵀS + S₀ᵀB with S = S₀ + TB, U₀ the columns less their part along Z.
-        S, along = S + matmul(at.T, shift), along + at.along
-        before, own, after = (transpose(part[:, n_z:]) for part in (at.S, shift, S))
-        root = root + gram(before, own) + gram(own, after)
+        moved = matmul(at.T, shift)
+        S, along = S + moved, along + at.along
+        halfway = at.S + 0.5 * moved
+        both = gram(transpose(halfway[:, n_z:]), transpose(shift[:, n_z:]))
+        root = root + both + transpose(both)
         if groups is not None:
             outer = transpose(at.S[:, :n_z]), transpose(shift[:, :n_z])
             groups = groups + matmul(outer[0], shift) + matmul(outer[1], S)
@@ -323,33 +324,30 @@ def _by_effect(z: Array, same: Array | None, e: Array, P: Array) -> tuple[Array,
     """Σ_j Z_jᵀe eᵀZ_j and Σ_j Z_jᵀ P Z_j over the groups of an inside level, (d, d, B)."""
     q, n_b = z.shape[:2]
     k = len(e) // n_b
-    if n_b == 1:
-        # One group a block: Zᵀe of all blocks at once, and entries of P times two predictors.
-        scores = z[:, 0] * e[None]
+    if same is None:
+        # One group a block: Zᵀe of all blocks at once.
+        scores = sum_over(z * e.reshape(1, n_b, k, *e.shape[1:]), 1)
         scores = scores.reshape(q * k, 1, *scores.shape[2:])
-        traces = [
-            [sum_blocks(z[a, 0][:, None] * P * z[b, 0][None]) for b in range(q)] for a in range(q)
-        ]
-        return gram(scores, scores), _joined_blocks(traces)
-    both = []
-    for Q in (e[:, None] * e[None], P):
-        Q = Q.reshape(n_b, k, n_b, k, *Q.shape[2:])
-        if same is not None:
-            Q = Q * same[:, None, :, None]
-        rows = []
-        for a in range(q):
-            left = sum_over(z[a][:, :, None, None] * Q, 0)
-            rows.append([sum_blocks(sum_over(left * z[b][None], 1)) for b in range(q)])
-        both.append(_joined_blocks(rows))
-    return both[0], both[1]
+        return gram(scores, scores), _between(z, same, P)
+    return _between(z, same, e[:, None] * e[None]), _between(z, same, P)
 
 
-def _joined_blocks(rows: list[list[Array]]) -> Array:
-    """A matrix of matrices (k, k, B) as one, shape (q·k, q·k, B)."""
-    xp = namespace(rows[0][0])
-    if len(rows) == 1:
-        return rows[0][0]
-    return xp.concatenate([xp.concatenate(row, 1) for row in rows])
+def _between(z: Array, same: Array | None, Q: Array) -> Array:
+    """Σ_j Z_jᵀ Q Z_j over the groups of an inside level, (d, d, B), for Q of shape (s, s, N, B)."""
+    q, n_b = z.shape[:2]
+    k = len(Q) // n_b
+    Q = Q.reshape(n_b, k, n_b, k, *Q.shape[2:])
+    if same is not None:
+        Q = Q * same[:, None, :, None]
+    xp = namespace(z, Q)
+    rest = np.broadcast_shapes(z.shape[3:], Q.shape[4:])
+    left = sum_over(z[:, :, :, None, None] * Q[None], 1)  # (q, k, n_b, k, N, B)
+    if q == 1:
+        made = sum_over(left[0] * z[0][None], 1)  # (k, k, N, B)
+        return sum_blocks(xp.broadcast_to(made, (k, k, *rest)))
+    left = xp.swapaxes(xp.broadcast_to(left, (q, k, n_b, k, *rest)), 1, 2)  # (q, v, o, l, N, B)
+    right = xp.broadcast_to(z, (q, n_b, k, *rest))
+    return xp.einsum("avolnb,cvlnb->aoclb", left, right).reshape(q * k, q * k, -1)
 
 
 def effects_along(z: Array, same: Array | None, e: Array, slope: Array) -> Array:
@@ -359,20 +357,18 @@ def effects_along(z: Array, same: Array | None, e: Array, slope: Array) -> Array
     """
     xp = namespace(z, e, slope)
     q, n_b = z.shape[:2]
-    k, rest = len(e) // n_b, e.shape[1:]
+    k, (N, B) = len(e) // n_b, e.shape[1:]
     n = slope.shape[2]
-    scores = z * e.reshape(1, n_b, k, *rest)  # by place, (q, n_b, k, N, B)
-    if n_b == 1:
-        weights = weighted(slope, scores.reshape(q * k, *rest))
-        weights = weights.reshape(q, k, n, *weights.shape[2:])
-        return sum_over(z[:, 0][:, :, None] * weights, 0)
-    rows = []
-    for u in range(n_b):
-        member = scores if same is None else scores * same[u][None, :, None]
-        weights = weighted(slope, sum_over(member, 1).reshape(q * k, *rest))
-        weights = weights.reshape(q, k, n, *weights.shape[2:])
-        rows.append(sum_over(z[:, u][:, :, None] * weights, 0))
-    made = xp.stack(rows)
+    scores = z * e.reshape(1, n_b, k, N, B)  # by place, (q, n_b, k, N, B)
+    if same is None:
+        weights = weighted(slope, sum_over(scores, 1).reshape(q * k, N, B))
+        weights = weights.reshape(q, 1, k, n, N, -1)
+    else:
+        # Of the group of every place, u.
+        member = xp.einsum("qvknb,uvnb->qkunb", scores, 1.0 * same + xp.zeros((1, 1, N, B)))
+        weights = weighted(slope, member.reshape(q * k, n_b * N, B))
+        weights = xp.moveaxis(weights.reshape(q, k, n, n_b, N, -1), 3, 1)
+    made = sum_over(z[:, :, :, None] * weights, 0)
     return made.reshape(n_b * k, *made.shape[2:])
 
 
