@@ -262,6 +262,11 @@ def _coarse_size(size: int) -> int:
     return 3 * power // 4 if power > 2 and size <= 3 * power // 4 else power
 
 
+def family_length(p: int) -> int:
+    """Number of predictors to which p are padded, for programs to be shared."""
+    return _coarse_size(p) if p > 0 else 0
+
+
 def _close_length(n: int) -> int:
     """Eighths of powers of two, exact up to 8: never more than a quarter too long."""
     step = max(1, (1 << (int(n) - 1).bit_length()) // 8)

@@ -19,7 +19,7 @@ from typing import Any
 from mixmeta_jax.arrays import register_trees
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.shares import split
-from mixmeta_jax.design.tensors import Tensors, arrange
+from mixmeta_jax.design.tensors import Tensors, arrange, filled_up
 from mixmeta_jax.errors import InputError
 
 AXIS = "groups"
@@ -56,7 +56,7 @@ def placed(design: Design, mesh: Any) -> Tensors:
 
     register_trees()
     if mesh is None:
-        tensors = arrange(design)
+        tensors = filled_up(arrange(design))
         # Once, rather than by every program that reads them; but few numbers cost a program less.
         few = sum(leaf.size for leaf in jax.tree.leaves(tensors)) < FEW
         return tensors if few else jax.device_put(tensors)
@@ -71,7 +71,7 @@ def placed(design: Design, mesh: Any) -> Tensors:
     shares = split(design, len(devices))
     pieces = []
     for d in here:
-        tensors = arrange(shares[d])
+        tensors = filled_up(arrange(shares[d]))
         local = jax.device_put((tensors.blocks, tensors.parents), devices[d])
         pieces.append(local)
     blocks, parents = jax.tree.map(functools.partial(_joined, ours), *pieces)

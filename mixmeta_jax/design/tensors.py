@@ -15,7 +15,7 @@ import numpy as np
 from mixmeta_jax.arrays import Array, namespace, tree
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design, parameters_by_level
-from mixmeta_jax.design.layout import in_order
+from mixmeta_jax.design.layout import family_length, in_order
 from mixmeta_jax.errors import InputError
 
 
@@ -72,6 +72,9 @@ class Tensors:
     mesh
         Devices among which the outer groups are divided, each holding its own blocks and groups
         (`design.sharding`); None for one device. ``n_obs`` and ``structures`` are those of all.
+    absent
+        1 for predictors that are there only to fill their number up, shape (p,); None where none
+        is. Their columns are null, and their coefficients have the variance 1.
     shifts
         Per absorbed level: what was taken out of the columns [outer Z, X, y] along its Z, shape
         (d, r, G, B); empty where nothing was (`likelihood.shifts`).
@@ -85,6 +88,7 @@ class Tensors:
     absorbed: tuple[int, ...] = field(metadata={"static": True})
     n_groups: tuple[int, ...] = field(metadata={"static": True})
     mesh: Any = field(default=None, metadata={"static": True})
+    absent: Array | None = None
     shifts: tuple[Array, ...] = ()
 
     @property
@@ -96,6 +100,21 @@ class Tensors:
     def n_coefficients(self) -> int:
         """Number of coefficients P = p·k."""
         return self.blocks[0].x.shape[0] * self.k
+
+    @property
+    def n_fixed(self) -> Any:
+        """Number of coefficients, without those that only fill their number up."""
+        if self.absent is None:
+            return self.n_coefficients
+        return self.n_coefficients - self.k * self.absent.sum()
+
+    def with_absent(self, products: Array, copies: int) -> Array:
+        """Products of predictors, (p·copies, p·copies, ...), made regular for those absent."""
+        if self.absent is None:
+            return products
+        xp = namespace(products, self.absent)
+        diagonal = xp.repeat(self.absent, copies)[:, None] * np.eye(len(self.absent) * copies)
+        return products + diagonal.reshape(*diagonal.shape, *(1,) * (products.ndim - 2))
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -182,6 +201,20 @@ def arrange(design: Design, equal: bool = False) -> Tensors:
         layout.absorbed,
         counts,
     )
+
+
+def filled_up(tensors: Tensors) -> Tensors:
+    """The data with null predictors up to a number from a short list; see `Tensors.absent`."""
+    p = len(tensors.blocks[0].x)
+    width = family_length(p)
+    absent = 1.0 * (np.arange(width) >= p)
+
+    def wide(x: Array) -> Array:
+        null = np.zeros((width - p, *x.shape[1:]))
+        return namespace(x).concatenate([x, null]) if width > p else x
+
+    blocks = tuple(replace(block, x=wide(block.x)) for block in tensors.blocks)
+    return replace(tensors, blocks=blocks, absent=absent)
 
 
 def shared_by_all(design: Design) -> Tensors:

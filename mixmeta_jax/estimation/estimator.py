@@ -286,5 +286,6 @@ def _to_predictors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients and covariance from the orthonormal basis to the user's predictors."""
     T = design.basis if design.k == 1 else np.kron(design.basis, np.eye(design.k))
-    vcov = T @ V @ T.T
-    return T @ beta, 0.5 * (vcov + vcov.T)
+    P = len(T)  # what follows fills their number up: see `Tensors.absent`
+    vcov = T @ V[:P, :P] @ T.T
+    return T @ beta[:P], 0.5 * (vcov + vcov.T)

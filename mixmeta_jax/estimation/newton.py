@@ -31,7 +31,6 @@ from mixmeta_jax.design.tensors import Tensors
 from mixmeta_jax.likelihood.algebra import matmul, transpose, vector
 from mixmeta_jax.likelihood.elimination import whitener
 from mixmeta_jax.likelihood.engines import engine_for
-from mixmeta_jax.likelihood.information import is_exact
 
 RUNNING, ARRIVED, GIVEN_UP, NOWHERE, JOINED = range(5)
 """Phases of a path; NOWHERE: the likelihood was not finite where it began; JOINED: it has come to
@@ -158,10 +157,8 @@ def evaluate(theta: Array, data: Tensors, restricted: bool) -> Evaluation:
     own = np.eye(len(theta))[:, :, None] * xp.abs(curvature)
     average = at.average
     information = average if at.expected is None else 2 * average - at.expected
-    return once(
-        Evaluation(at.value, gradient, information - curvature, average + own, at.beta, at.root),
-        theta,
-    )
+    guide = average + own
+    return Evaluation(at.value, gradient, information - curvature, guide, at.beta, at.root)
 
 
 def departure(theta: Array, n_coefficients: int, exact: bool) -> Path:
@@ -235,7 +232,7 @@ def _at_known(path: Path, data: Tensors, problem: Problem) -> Array:
 def _step(path: Path, data: Tensors, problem: Problem, restricted: bool) -> Path:
     xp = namespace(path.theta)
     units, tolerance = problem.units, problem.gradient_tol
-    new = evaluate(path.trial, data, restricted)
+    new = once(evaluate(path.trial, data, restricted), path.trial)
     first = path.n_iter == 0
     gain = new.value - path.at.value
     rounding = EPSILON * (1 + xp.abs(path.at.value))
@@ -331,8 +328,3 @@ def _newton_step(
 def covariance_of(at: Evaluation) -> Array:
     """V of the coefficients, shape (P, P, B)."""
     return matmul(transpose(at.root), at.root)
-
-
-def leads_exactly(data: Tensors, restricted: bool) -> bool:
-    """Whether the information that leads the steps is the observed one."""
-    return is_exact(data, restricted)

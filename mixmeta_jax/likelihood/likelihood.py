@@ -111,14 +111,14 @@ def _predictor_products(tensors: Tensors) -> Array:
         rows = xp.moveaxis(b.x, (2, 4), (0, 1)).reshape(width, B, p, -1)
         total = total + rows @ xp.swapaxes(rows, 2, 3)
     total = namespace(total).moveaxis(total, (0, 1), (2, 3))
-    return tensors.total(total)
+    return tensors.with_absent(tensors.total(total), 1)
 
 
 def constant_terms(tensors: Tensors, restricted: bool) -> Array:
     """The terms of the log-likelihood that do not depend on Ψ, shape (B,)."""
     if not restricted:
         return -0.5 * tensors.n_obs * LOG_2PI
-    left = tensors.n_obs - tensors.n_coefficients
+    left = tensors.n_obs - tensors.n_fixed
     return 0.5 * (log_det_XX(masked(tensors)) - left * LOG_2PI)
 
 

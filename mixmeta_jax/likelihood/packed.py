@@ -107,6 +107,7 @@ def two_passes(
     made, factors = _sum_over(first, N // length, None, Psi)
     A, b, logdet = tensors.total(made)
     A = A[:, :, packing(k)].transpose(0, 2, 1, 3).reshape(p * k, p * k)
+    A = tensors.with_absent(A, k)
     R, logdet_A = (part[..., 0] for part in whitener(A[:, :, None]))
     beta, V = R.T @ (R @ b.ravel()), R.T @ R
 

@@ -174,9 +174,8 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors, whole: bool = False) -> Upw
         if M is not None:
             M = sum_by(tensors.parents[a], M, tensors.n_groups[a + 1])
     root, logdet = tensors.total((root, logdet))
-    return Upward(
-        tuple(columns), tuple(levels), root[:-1, :-1], root[:-1, -1], root[-1, -1], logdet
-    )
+    A = tensors.with_absent(root[:-1, :-1], tensors.k)
+    return Upward(tuple(columns), tuple(levels), A, root[:-1, -1], root[-1, -1], logdet)
 
 
 def _by_group(tensors: Tensors, block: Block) -> Any:

@@ -435,3 +435,48 @@ def test_inference_by_either_is_the_same(monkeypatch):
     assert PROGRAMS.compiled > before
     for ours, theirs in zip(found, expected, strict=True):
         assert_close(ours, theirs, BACKENDS)
+
+
+def predictors(n, p, seed=0):
+    """n studies with p coefficients."""
+    rng = np.random.default_rng(seed)
+    x = pd.DataFrame(rng.normal(size=(n, p - 1)), columns=[f"x{a}" for a in range(1, p)])
+    data = x.assign(y=rng.normal(size=n), v=rng.uniform(0.1, 1, n))
+    return {"formula": f"y ~ {' + '.join(x.columns)}", "S": "v", "data": data}
+
+
+def test_numbers_of_predictors_and_studies_share_a_program():
+    """Seven and eight coefficients, 600 to 640 studies: one program."""
+    before = PROGRAMS.compiled
+    for seed, (n, p) in enumerate([(600, 7), (640, 8), (615, 7), (630, 8)]):
+        arguments = predictors(n, p, seed)
+        compiled = mx.mixmeta(**arguments, control={"backend": "jax"})
+        assert PROGRAMS.compiled <= before + 1
+        at_once = mx.mixmeta(**arguments, control={"backend": "numpy"})
+        for figure in ("coef", "vcov", "loglik"):
+            assert_close(getattr(compiled, figure), getattr(at_once, figure), BACKENDS)
+
+
+@pytest.mark.parametrize("random", [None, "~ 1 | g"])
+@pytest.mark.parametrize("method", ["ml", "reml", "fixed"])
+def test_predictors_that_fill_the_number_up_change_nothing(random, method):
+    """Five predictors, of which programs make six; two outcomes, one of them missing once."""
+    arguments = predictors(40, 5)
+    rng = np.random.default_rng(3)
+    data = arguments["data"].assign(y1=rng.normal(size=40), g=np.arange(40) // 4)
+    data.loc[3, "y1"] = np.nan
+    formula = arguments["formula"].replace("y ~", "y + y1 ~")
+    fits = [
+        mx.mixmeta(
+            formula,
+            S=np.full((40, 2), 0.3),
+            rho=0.2,
+            data=data,
+            random=random,
+            method=method,
+            control={"backend": backend},
+        )
+        for backend in ("numpy", "jax")
+    ]
+    for figure in ("coef", "vcov", "loglik"):
+        assert_close(getattr(fits[0], figure), getattr(fits[1], figure), BACKENDS)
