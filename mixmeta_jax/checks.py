@@ -1,4 +1,4 @@
-"""Whether the data can carry the model, judged before anything is estimated."""
+"""The method and the labels of given matrices, checked before anything is estimated."""
 
 from __future__ import annotations
 

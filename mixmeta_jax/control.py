@@ -37,8 +37,9 @@ class Control:
         a ``jax.sharding.Mesh``, whatever its axes; None for one device. With several processes
         (``jax.distributed``) each makes the same call. See ``notebooks/many_devices.md``.
     backend
-        What executes the numbers: "numpy" at once, "jax" compiled; "auto" chooses by the size of
-        the problem and by what has been compiled already. The estimates are the same to 1e-10.
+        What executes the search for the maximum: "numpy" at once, "jax" compiled; "auto" chooses by
+        the size of the problem and by what has been spent on its shape. The estimates are the same
+        to 1e-10.
     """
 
     max_iter: int = 100

@@ -81,7 +81,8 @@ def estimate(
         "reml", "ml" or "fixed".
     control
         `Control`, or a dict of its fields; ``start`` maps levels, outer first, to their Ψ where
-        there are several; ``verbose`` and ``mesh`` are not read.
+        there are several; ``verbose``, ``mesh`` and
+        ``backend`` are not read.
 
     Returns
     -------

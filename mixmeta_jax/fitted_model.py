@@ -30,7 +30,7 @@ class FittedModel:
     Attributes
     ----------
     frame, design
-        The data, with names and as tensors.
+        The data, with names and as arrays, a row per unit.
     estimate
         β̂, its covariance, Ψ̂ and how they were reached, as arrays.
     method

@@ -70,7 +70,9 @@ def sound_members(model: ManyModel, method: str) -> tuple[np.ndarray, np.ndarray
             index = np.flatnonzero(fault.which & (status[part] < 0))
             status[first + index] = fault.status
             one = len(fault.which) == 1
-            reason[first + index] = [fault.sentence(0 if one else b) for b in index.tolist()]
+            words = [fault.sentence(0 if one else b) for b in index.tolist()]
+            # As a single fit would say it.
+            reason[first + index] = [str(InputError(text)) for text in words]
     return np.flatnonzero(status < 0), status, reason
 
 

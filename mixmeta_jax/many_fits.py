@@ -155,9 +155,10 @@ def fit_many(
 ) -> ManyFits:
     """Fit one model to many data sets of the same shape.
 
-    All data sets share the predictors and the groups. They are fitted side by side, over all cores
-    and devices; each has its own status, and none disturbs another: a data set with an infinite
-    value, without outcomes, or whose observed rows do not identify the model gets NaN and a status.
+    All data sets share the predictors and the groups. They are fitted side by side, large work over
+    all cores and devices; each has its own status, and none disturbs another: a data set with an
+    infinite value, without outcomes, or whose observed rows do not identify the model gets NaN and
+    a status.
     Moment estimators take the data sets side by side too, a chunk at a time on one core; where one
     does not identify the model, its ``reason`` is what `mixmeta` would say. Interrupted by Ctrl-C,
     the call returns what is done, with a warning; the rest has the status INTERRUPTED.

@@ -89,7 +89,7 @@ def simulate_fitted(
 
 
 def error_factors(within: WithinStudy) -> Errors:
-    """The factors of S, as `model.simulation.draws` takes them."""
+    """The factors of S, as `design.draws` takes them."""
     if within.unit is not None:
         return [(np.arange(len(within.unit))[:, None], semidefinite_root(within.unit))]
     return [(units[None], semidefinite_root(S)[None]) for units, S in within.blocks or ()]

@@ -23,7 +23,7 @@ LAYERS = (
     ("estimation",),
     ("inference",),
     (FRONT_END,),
-    ("plots", "__main__", ""),
+    ("__main__", ""),
 )
 # Outside the rows: may be imported by the edges only, and imports nothing but errors.
 STANDALONE = ("datasets",)

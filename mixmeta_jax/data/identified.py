@@ -13,7 +13,7 @@ a few groups are asked first; and where counts leave no doubt (`obvious`), nothi
 
 from __future__ import annotations
 
-import sys
+import importlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -25,9 +25,6 @@ from mixmeta_jax.covariance.structure import Structure
 FREE = 1e-10
 """Share of its own square that the fixed effects and other parameters must leave of a Σ_a: below,
 it is rounding."""
-
-STEP = 1e-4
-"""Of θ, in its own size, for differences of Ψ."""
 
 FIRST_GROUPS = 20
 """Outer groups, beside four per coefficient, that are asked first."""
@@ -213,19 +210,10 @@ def interior(structure: Structure, z: np.ndarray, k: int) -> np.ndarray:
 
 
 def psi_and_slopes(structure: Structure, theta: np.ndarray, d: int) -> tuple[np.ndarray, ...]:
-    """Ψ, shape (d, d), and ∂Ψ/∂θ, shape (d, d, n_θ).
-
-    TODO: by central differences, until structures have derivatives in numpy.
-    """
-    jax = sys.modules.get("jax")
+    """Ψ, shape (d, d), and ∂Ψ/∂θ, shape (d, d, n_θ)."""
+    # A structure of one's own is differentiated by JAX.
+    jax = None if structure.closed else importlib.import_module("jax")
     with nullcontext() if jax is None else jax.enable_x64(True):
-        psi: Any = structure.psi
-        Psi = np.asarray(psi(theta, d))
-        slopes = np.zeros((d, d, len(theta)))
-        for a, value in enumerate(theta):
-            step = STEP * max(abs(value), 0.1 * np.abs(theta).max())
-            up, down = theta.copy(), theta.copy()
-            up[a] += step
-            down[a] -= step
-            slopes[:, :, a] = (np.asarray(psi(up, d)) - np.asarray(psi(down, d))) / (2 * step)
-    return Psi, slopes
+        own = theta if jax is None else jax.numpy.asarray(theta)
+        slopes = structure.slopes(own[:, None], d)[..., 0]
+        return np.asarray(structure.psi(own, d)), np.asarray(slopes)

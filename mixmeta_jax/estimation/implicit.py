@@ -176,7 +176,7 @@ def _observed(gradient: Callable[[Array], Array], theta: Array) -> Array:
 def solve(H: Array, units: Array, v: Array) -> Array:
     """H⁻¹v for the observed information; parameters without information are held (0 there).
 
-    NaN where H has a negative curvature, be it so slight (above `convergence.ASCENT`) that the
+    NaN where H has a negative curvature, be it so slight (above `verdict.ASCENT`) that the
     verdict takes it for none: there is no optimum to differentiate.
     """
     natural = H * jnp.outer(units, units)

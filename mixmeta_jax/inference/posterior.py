@@ -1,7 +1,7 @@
 """Random effects given the data: BLUPs of effects and outcomes, with both of their covariances.
 
 For the levels 1…ℓ, ĝ = Z ΨZᵀ Σ⁻¹ r is predicted with the full marginal Σ. What the outer levels and
-the coefficients leave uncertain, Ω, comes down the tree (``model.sweep``); inside a block
+the coefficients leave uncertain, Ω, comes down the tree (``likelihood.sweep``); inside a block
 
     g = U v + G₀ W (r − U_o v),   Cov = (U − G₀WU_o) Ω (U − G₀WU_o)ᵀ + G − G₀WG₀ᵀ,
 

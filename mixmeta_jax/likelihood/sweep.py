@@ -2,7 +2,7 @@
 
 Upward, every block is whitened by the Cholesky factor of its S + ZΨZᵀ, and the products of its
 columns [Z of the absorbed levels, X, y] are passed to its group; each absorbed level then
-integrates its random effects out of them (`algebra.absorb`) and passes the rest on. At the root
+integrates its random effects out of them (`absorption.absorb`) and passes the rest on. At the root
 stand XᵀΣ⁻¹X, XᵀΣ⁻¹y and yᵀΣ⁻¹y. Nothing of size n_i × n_i is formed, Ψ is never inverted, and no
 group holds more than its own Z times the coefficients: what is quadratic in these is summed over
 all groups at once.
