@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
+import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 _classes: list[Callable[[], None]] = []
 _registered = False
+_lock = threading.RLock()
 
 
 def namespace(*arrays: Any) -> ModuleType:
@@ -39,14 +41,15 @@ def namespace(*arrays: Any) -> ModuleType:
 
 def is_jax(value: Any) -> bool:
     """Whether a value is an array of JAX, traced or not."""
-    jax = sys.modules.get("jax")
-    return jax is not None and isinstance(value, jax.Array)
+    # While another thread imports JAX, the module is there without its names: and without arrays.
+    kind = getattr(sys.modules.get("jax"), "Array", None)
+    return kind is not None and isinstance(value, kind)
 
 
 def is_traced(value: Any) -> bool:
     """Whether a value stands for an array inside a transformation of JAX."""
-    jax = sys.modules.get("jax")
-    return jax is not None and isinstance(value, jax.core.Tracer)
+    kind = getattr(getattr(sys.modules.get("jax"), "core", None), "Tracer", None)
+    return kind is not None and isinstance(value, kind)
 
 
 # Trees
@@ -87,9 +90,10 @@ def _announce(register: Callable[[], None]) -> None:
 def register_trees() -> None:
     """Make the classes above trees of JAX; every module of ours that imports JAX asks for it."""
     global _registered
-    _registered = True
-    while _classes:
-        _classes.pop()()
+    with _lock:
+        _registered = True
+        while _classes:
+            _classes.pop()()
 
 
 def mapped(function: Callable, first: Any, *rest: Any) -> Any:

@@ -11,8 +11,8 @@ import numpy as np
 
 def is_traced(values: Any) -> bool:
     """Whether an array, or one in a list or mapping of them, is traced."""
-    jax = sys.modules.get("jax")
-    return jax is not None and _holds(values, jax.core.Tracer)
+    kind = getattr(getattr(sys.modules.get("jax"), "core", None), "Tracer", None)
+    return kind is not None and _holds(values, kind)
 
 
 def _holds(values: Any, kind: type) -> bool:
@@ -30,9 +30,3 @@ def _holds(values: Any, kind: type) -> bool:
 def namespace(*values: Any) -> Any:
     """``jax.numpy`` where one of the values is traced, numpy otherwise."""
     return sys.modules["jax"].numpy if any(map(is_traced, values)) else np
-
-
-def is_jax_array(values: Any) -> bool:
-    """Whether the value is an array of JAX, traced or not."""
-    jax = sys.modules.get("jax")
-    return jax is not None and isinstance(values, jax.Array)

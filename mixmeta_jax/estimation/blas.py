@@ -10,6 +10,7 @@ nothing is changed.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,19 @@ NAMES = tuple(
 _lock = threading.Lock()
 _inside = 0
 _before: tuple[int, ...] = ()
+
+
+def _forget() -> None:
+    """In a forked process no other thread is inside."""
+    global _lock, _inside
+    _lock = threading.Lock()
+    if _inside:
+        _inside = 0
+        _put(_before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 @cache

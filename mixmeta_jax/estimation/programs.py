@@ -30,7 +30,10 @@ MAPS = Path("/proc/self/maps")
 
 
 class Programs:
-    """Compiled programs by function, constants, and the shapes and devices of the arguments."""
+    """Compiled programs by function, constants, and the shapes and devices of the arguments.
+
+    All are made and run in double precision: see `executors`.
+    """
 
     def __init__(self, most: int = MOST_PROGRAMS) -> None:
         self.most = most
@@ -53,9 +56,7 @@ class Programs:
         register_trees()
         leaves, tree = jax.tree_util.tree_flatten(args)
         shapes = tuple(map(_described, leaves))
-        settings = jax.config.values
-        precision = settings["jax_enable_x64"], settings["jax_default_matmul_precision"]
-        return function, tuple(sorted(static.items())), tree, shapes, precision
+        return function, tuple(sorted(static.items())), tree, shapes
 
     def holds(self, function: Callable, args: tuple, static: dict[str, Any]) -> bool:
         """Whether the program for these arguments is there."""
@@ -93,6 +94,8 @@ class Programs:
 
 
 def _described(leaf: Any) -> tuple:
+    if type(leaf) is np.ndarray:
+        return leaf.shape, leaf.dtype.num
     if is_jax(leaf):
         return leaf.shape, leaf.dtype, leaf.sharding
     array = np.asarray(leaf)

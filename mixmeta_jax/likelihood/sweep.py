@@ -361,12 +361,13 @@ def effects_along(z: Array, same: Array | None, e: Array, slope: Array) -> Array
     scores = z * e.reshape(1, n_b, k, N, B)  # by place, (q, n_b, k, N, B)
     if same is None:
         weights = weighted(slope, sum_over(scores, 1).reshape(q * k, N, B))
-        weights = weights.reshape(q, 1, k, n, N, -1)
+        weights = weights.reshape(q, 1, k, n, N, weights.shape[-1])
     else:
         # Of the group of every place, u.
         member = xp.einsum("qvknb,uvnb->qkunb", scores, 1.0 * same + xp.zeros((1, 1, N, B)))
         weights = weighted(slope, member.reshape(q * k, n_b * N, B))
-        weights = xp.moveaxis(weights.reshape(q, k, n, n_b, N, -1), 3, 1)
+        weights = weights.reshape(q, k, n, n_b, N, weights.shape[-1])
+        weights = xp.moveaxis(weights, 3, 1)
     made = sum_over(z[:, :, :, None] * weights, 0)
     return made.reshape(n_b * k, *made.shape[2:])
 
