@@ -151,7 +151,7 @@ def build_layout(
     counts = [length(int(codes[level].max()) + 1) for level in absorbed]
     parents = []
     for level, outer, count in zip(absorbed, absorbed[1:], counts, strict=False):
-        parent = np.zeros(count, np.int32)
+        parent = np.full(count, codes[outer].max(), np.int32)
         parent[codes[level]] = codes[outer]
         parents.append(parent)
     return Layout(buckets, tuple(parents), tuple(inside), tuple(absorbed), tuple(counts))
@@ -282,7 +282,9 @@ def _bucket(
 ) -> Bucket:
     parent = None
     if absorbed:
-        parent = np.append(codes[absorbed[0]], 0)[rows[0]].astype(np.int32)
+        group = codes[absorbed[0]]
+        # Blocks that only pad stand in the last group, which keeps what is in order so.
+        parent = np.append(group, group.max())[rows[0]].astype(np.int32)
     if len(rows) == 1:  # a unit shares every group with itself
         return Bucket(rows, parent, (None,) * len(inside))
     same = []

@@ -66,6 +66,7 @@ def ascend(
     shift: bool = True,
     without: bool = False,
     report: Callable[[Path], None] | None = None,
+    ready: tuple[Tensors, Array] | None = None,
 ) -> Ends:
     """Climb from θ of shape (n_θ, B), or on from where paths stand, and judge the ends.
 
@@ -85,8 +86,10 @@ def ascend(
         Whether the likelihoods without variances are wanted.
     report
         Called with the paths after every step.
+    ready
+        What `likelihood.prepared` makes of the tensors, where it is there already.
     """
-    data, centre = prepared(tensors, shift)
+    data, centre = prepared(tensors, shift) if ready is None else ready
     if not isinstance(start, Path):
         start = departure(start, data.n_coefficients, is_exact(data, restricted))
     path = climb(start, data, problem, restricted, report)
@@ -140,9 +143,15 @@ def ascend_each(start: Array, tensors: Tensors, problem: Problem, **static: Any)
     return jax.vmap(one, -1, -1)(start, problem.units, problem.scales)
 
 
-def values_at(starts: Array, tensors: Tensors, *, restricted: bool) -> Array:
+def values_at(
+    starts: Array,
+    tensors: Tensors,
+    *,
+    restricted: bool,
+    ready: tuple[Tensors, Array] | None = None,
+) -> Array:
     """Log-likelihood at each start less a constant, (n_starts,), for starts (n_starts, n_θ, 1)."""
-    data, _ = prepared(tensors)
+    data, _ = prepared(tensors) if ready is None else ready
     return namespace(starts).stack([_value(theta, data, restricted)[0] for theta in starts])
 
 

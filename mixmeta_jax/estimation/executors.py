@@ -37,6 +37,7 @@ from mixmeta_jax.estimation.ascent import (
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.newton import Path, Problem
 from mixmeta_jax.estimation.programs import PROGRAMS
+from mixmeta_jax.likelihood.likelihood import prepared
 from mixmeta_jax.status import Status
 
 COMPILING = 2.0
@@ -73,12 +74,15 @@ class AtOnce:
         self.tensors = tensors
         self._shape = shape
         self._saved = saved
+        self._ready: dict[bool, tuple[Tensors, Any]] = {}
 
     def ascend(self, start: Any, problem: Problem, verbose: bool = False, **static: Any) -> Ends:
         """See `ascent.ascend`."""
         began = time.perf_counter()
-        settings = {**static, "report": _print if verbose else None}
+        report = _print if verbose else None
         with _numpy():
+            ready = self._prepared(static.get("shift", True))
+            settings = {**static, "report": report, "ready": ready}
             if self._one_by_one and not isinstance(start, Path):
                 ends = self._ascend_each(start, problem, settings)
             else:
@@ -108,7 +112,14 @@ class AtOnce:
     def values_at(self, starts: np.ndarray, restricted: bool) -> np.ndarray:
         """See `ascent.values_at`."""
         with _numpy():
-            return values_at(starts, self.tensors, restricted=restricted)
+            ready = self._prepared(True)
+            return values_at(starts, self.tensors, restricted=restricted, ready=ready)
+
+    def _prepared(self, shift: bool) -> tuple[Tensors, Any]:
+        """See `likelihood.prepared`; once for all ways to go on with the tensors."""
+        if shift not in self._ready:
+            self._ready[shift] = prepared(self.tensors, shift)
+        return self._ready[shift]
 
     def solution(self, theta: np.ndarray, restricted: bool) -> Any:
         """See `ascent.solution`."""

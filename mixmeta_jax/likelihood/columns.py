@@ -325,12 +325,15 @@ def sum_by(parent: Any, values: Array, n_groups: int) -> Array:
             member = 1.0 * (np.arange(n_groups)[:, None] == parent)
             return (member @ values.reshape(i * j, N, B)).reshape(i, j, n_groups, B)
         # In the order of the groups, of which some may be empty.
+        if (parent[1:] < parent[:-1]).any():
+            values = values[:, :, np.argsort(parent, kind="stable")]
         counts = np.bincount(parent, minlength=n_groups)
         held = counts > 0
-        first = (np.cumsum(counts) - counts)[held]
-        order = np.argsort(parent, kind="stable")
+        sums = np.add.reduceat(values, (np.cumsum(counts) - counts)[held], axis=2)
+        if held.all():
+            return sums
         total = np.zeros((i, j, n_groups, B))
-        total[:, :, held] = np.add.reduceat(values[:, :, order], first, axis=2)
+        total[:, :, held] = sums
         return total
     zeros = xp.zeros((*values.shape[:2], n_groups, *values.shape[3:]), values.dtype)
     return zeros.at[:, :, parent].add(values, mode="promise_in_bounds")

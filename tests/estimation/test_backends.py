@@ -65,6 +65,13 @@ CASES = {
         "bscov": {"h": mx.HeterogeneousContinuousAR1(times=(0.0, 1.5)), "u": "fixed"},
         "Psi_fix": {"u": 0.3 * PAIR},
     },
+    "fixed in blocks": {
+        "k": 2,
+        "random": "~ 1 | g/h",
+        "bscov": {"g": "unstr", "h": "fixed"},
+        "Psi_fix": {"h": 0.3 * PAIR},
+        "missing": 0.1,
+    },
     # Fits that are restarted wherever they end.
     "hcs of three": {"k": 3, "n": 12, "bscov": "hcs"},
     "har1 of three, missing": {"k": 3, "n": 12, "bscov": "har1", "missing": 0.1, "method": "ml"},
@@ -255,6 +262,23 @@ class ClosedBand(Band):
         return np.array([[trace + np.sin(theta[1]) * along, both], [both, last]])
 
 
+class ClosedWithoutStarts(ClosedBand):
+    """Derivatives in closed form, but starting values found from Ψ, by `Structure.starts`."""
+
+    name = "closed band without starts"
+    starts = mx.Structure.starts
+
+
+@pytest.mark.parametrize("by_groups", [False, True])
+def test_starts_need_not_be_closed(by_groups):
+    arguments = {**model("hcs of three", B=3 if by_groups else None)}
+    fit_one = mx.fit_many if by_groups else mx.mixmeta
+    numpy = {"backend": "numpy"}
+    own = fit_one(**{**arguments, "bscov": ClosedWithoutStarts()}, control=numpy)
+    expected = fit_one(**{**arguments, "bscov": ClosedBand()}, control=numpy)
+    assert_close(own.loglik, expected.loglik, MAXIMUM)
+
+
 def test_a_structure_of_ones_own():
     arguments = {**model("hcs of three"), "bscov": Band()}
     many = {**model("hcs of three", B=3), "bscov": Band()}
@@ -294,6 +318,45 @@ str(fit.summary()), fit.predict(), fit.blup(), fit.qtest()
 school = mx.load_dataset("school")
 mx.mixmeta("effect ~ 1", S="var", random="~ 1 | district/study", data=school).summary()
 assert "jax" not in sys.modules
+print("done")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout.strip() == "done", ended.stderr
+
+
+def test_fits_in_threads_while_jax_is_imported():
+    code = """
+import sys
+import threading
+import mixmeta_jax as mx
+bcg = mx.load_dataset("bcg")
+expected = mx.mixmeta("logor ~ ablat", S="logorvar", data=bcg).coef.to_numpy()
+assert "jax" not in sys.modules
+loaded = threading.Event()
+ends, faults = [], []
+
+def load():
+    import jax
+    loaded.set()
+
+def fits():
+    try:
+        while True:
+            last = loaded.is_set()
+            fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=bcg)
+            ends.append(abs(fit.coef.to_numpy() - expected).max())
+            if last:
+                return
+    except Exception as fault:
+        faults.append(repr(fault))
+
+threads = [threading.Thread(target=fits) for _ in range(2)] + [threading.Thread(target=load)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not faults, faults[0]
+assert max(ends) < 1e-12, max(ends)
 print("done")
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
