@@ -12,6 +12,7 @@ from mixmeta_jax.covariance.catalogue import STRUCTURES
 from mixmeta_jax.estimation.start import (
     COLLINEAR,
     FEW_PREDICTORS,
+    RIDGE,
     heterogeneity,
     natural_units,
     starting_parameters,
@@ -54,17 +55,18 @@ def test_heterogeneity_is_that_of_dersimonian_and_laird():
 @pytest.mark.parametrize("p", [2, FEW_PREDICTORS + 1])
 @pytest.mark.parametrize(("part", "taken"), [(0.5, False), (2.0, True)])
 def test_what_others_leave_of_a_predictor_counts_from_a_part_on(part, taken, p):
-    """On each side of `COLLINEAR`, where predictors are taken out one by one."""
+    """On each side of `COLLINEAR`, where predictors are taken out one by one, or of the ridge."""
     n = 60
     angle = 2 * np.pi * np.arange(n) / n
     waves = [np.cos(a * angle) for a in range(1, p)]  # orthogonal, and to the constant
     X = np.column_stack([np.ones(n), *waves])
-    X[:, -1] = 1 + part * COLLINEAR * np.sqrt(2) * waves[-1]
+    limit = COLLINEAR
+    if p > FEW_PREDICTORS:  # a ridge on the products takes over little by little
+        limit, part = np.sqrt(RIDGE * p), part**8
+    X[:, -1] = 1 + part * limit * np.sqrt(2) * waves[-1]
     y, ones = 100 * waves[-1][:, None], np.ones((1, n, 1))
     (found,) = heterogeneity(y[None], ones > 0, ones, X[None])[:, 0]
     alone = 100**2 * n / 2 / (n - 1)
-    if p > FEW_PREDICTORS:
-        taken = True  # by a factorisation, whose columns are orthogonal whatever they leave
     assert found == pytest.approx(0.05 if taken else alone, rel=0.1)
 
 
