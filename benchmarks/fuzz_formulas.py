@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import InputError
-from mixmeta_jax.data.frame import build_frame
 from mixmeta_jax.errors import MOST
+from mixmeta_jax.table.frame import build_frame
 
 SLOW = 10.0
 WORDS = {

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 import mixmeta_jax as mx
-import mixmeta_jax.fit as fit_module
+import mixmeta_jax.fits.fit as fit_module
 
 SEED = 20261124
 

@@ -19,8 +19,8 @@ import numpy as np
 
 import mixmeta_jax as mx
 from mixmeta_jax.control import BACKENDS
-from mixmeta_jax.data import model_matrix
 from mixmeta_jax.estimation import estimator
+from mixmeta_jax.formulas import model_matrix
 
 FORMULAS = ("logor", "logor ~ ablat", "logor ~ ablat + year", "logor ~ ablat + alloc")
 

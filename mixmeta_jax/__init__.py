@@ -14,21 +14,21 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "mixmeta_jax.bayes": ("Priors", "covariances", "log_density"),
+    "mixmeta_jax.functional.bayes": ("Priors", "covariances", "log_density"),
     "mixmeta_jax.control": ("Control",),
-    "mixmeta_jax.data.correlation": ("ar1_blocks", "cs_blocks"),
+    "mixmeta_jax.prepare.correlation": ("ar1_blocks", "cs_blocks"),
     "mixmeta_jax.design.design": ("Design",),
-    "mixmeta_jax.data.dose_response": ("greenland_longnecker", "hamling"),
-    "mixmeta_jax.data.matrices": ("inputcov", "vech", "xpnd"),
-    "mixmeta_jax.data.network": ("long_contrasts", "network_contrasts"),
-    "mixmeta_jax.data.transforms": ("register_transform",),
+    "mixmeta_jax.prepare.dose_response": ("greenland_longnecker", "hamling"),
+    "mixmeta_jax.table.matrices": ("inputcov", "vech", "xpnd"),
+    "mixmeta_jax.prepare.network": ("long_contrasts", "network_contrasts"),
+    "mixmeta_jax.formulas.transforms": ("register_transform",),
     "mixmeta_jax.datasets": ("describe_dataset", "list_datasets", "load_dataset"),
-    "mixmeta_jax.estimates": ("Estimate", "blups", "cochran_q", "estimate", "predict"),
-    "mixmeta_jax.fit": ("Fit", "mixmeta"),
+    "mixmeta_jax.functional.estimates": ("Estimate", "blups", "cochran_q", "estimate", "predict"),
+    "mixmeta_jax.fits.fit": ("Fit", "mixmeta"),
     "mixmeta_jax.errors": ("InputError", "MixmetaError", "PrecisionError"),
-    "mixmeta_jax.functional": ("log_likelihood", "make_design"),
-    "mixmeta_jax.likelihood_ratio": ("lr_test",),
-    "mixmeta_jax.many_fits": ("ManyFits", "fit_many"),
+    "mixmeta_jax.functional.model": ("log_likelihood", "make_design"),
+    "mixmeta_jax.fits.likelihood_ratio": ("lr_test",),
+    "mixmeta_jax.many.many_fits": ("ManyFits", "fit_many"),
     "mixmeta_jax.covariance.autoregressive": (
         "AR1",
         "ContinuousAR1",
@@ -44,11 +44,11 @@ _HOMES = {
         "Identity",
         "Unstructured",
     ),
-    "mixmeta_jax.simulation": ("mixmeta_sim",),
-    "mixmeta_jax.performance": ("join_studies", "simulation_study"),
+    "mixmeta_jax.fits.simulation": ("mixmeta_sim",),
+    "mixmeta_jax.many.performance": ("join_studies", "simulation_study"),
     "mixmeta_jax.status": ("Status",),
-    "mixmeta_jax.studies": ("bootstrap", "cumulative", "leave_one_out", "permutation_test"),
-    "mixmeta_jax.two_stage": ("curves", "pool"),
+    "mixmeta_jax.many.studies": ("bootstrap", "cumulative", "leave_one_out", "permutation_test"),
+    "mixmeta_jax.two_stage.pooling": ("curves", "pool"),
 }
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

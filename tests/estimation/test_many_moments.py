@@ -12,9 +12,9 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation import moment_batch, multivariate
 from mixmeta_jax.estimation.moment_data import OUT_OF_RANGE
 from mixmeta_jax.estimation.moments import moment_estimate, moment_estimates
-from mixmeta_jax.many_checks import sound_members
-from mixmeta_jax.many_data import many_model
-from mixmeta_jax.many_fits import DEFAULT_RETURNS
+from mixmeta_jax.many.many_checks import sound_members
+from mixmeta_jax.many.many_data import many_model
+from mixmeta_jax.many.many_fits import DEFAULT_RETURNS
 from mixmeta_jax.status import Status
 
 SAME = 1e-10

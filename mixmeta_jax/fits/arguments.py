@@ -1,0 +1,70 @@
+"""The method and the labels of given matrices, checked before anything is estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.table.frame import ModelFrame
+
+LIKELIHOOD_METHODS = ("fixed", "ml", "reml")
+METHODS = (*LIKELIHOOD_METHODS, "mm", "vc")
+UNIVARIATE_METHODS = ("dl", "he", "hs", "sj", "pm", "eb")
+
+
+def check_method(method: str, k: int) -> None:
+    """Raise `InputError` for an unknown method, or one that does not exist for k outcomes."""
+    listed = ", ".join(f"'{name}'" for name in METHODS)
+    extra = ", ".join(f"'{name}'" for name in UNIVARIATE_METHODS)
+    if method in UNIVARIATE_METHODS and k > 1:
+        raise InputError(
+            f"method='{method}' is for one outcome, but the model has {k}: choose one of {listed}."
+        )
+    if method not in METHODS + UNIVARIATE_METHODS:
+        raise InputError(
+            f"method={method!r} is not known: choose one of {listed}, or for one outcome {extra}."
+        )
+
+
+def by_position(matrices: Any, frame: ModelFrame, what: str) -> Any:
+    """A matrix, or {level: matrix}, whose labels (if any) are brought into the order of the model.
+
+    Parameters
+    ----------
+    matrices
+        ``Psi_fix`` or ``control.start``: labelled frames, or anything else, which is returned.
+    frame
+        The model frame, for the names of the random effects.
+    what
+        Name of the argument, for the sentence.
+
+    Raises
+    ------
+    InputError
+        If a frame has labels, and they are not the names of the random effects of its level.
+    """
+    names = {level.name: frame.random_names(i) for i, level in enumerate(frame.levels)}
+    if isinstance(matrices, Mapping):
+        return {
+            level: _in_order(matrix, names.get(level, []), f"{what} of level '{level}'")
+            for level, matrix in matrices.items()
+        }
+    if not isinstance(matrices, pd.DataFrame):
+        return matrices
+    # One matrix without a level is that of the level with as many random effects.
+    fitting = [effects for effects in names.values() if len(effects) == len(matrices)]
+    return _in_order(matrices, (fitting or list(names.values()))[0], what)
+
+
+def _in_order(matrix: Any, names: Sequence[str], what: str) -> Any:
+    if not isinstance(matrix, pd.DataFrame) or isinstance(matrix.index, pd.RangeIndex):
+        return matrix
+    if sorted(matrix.index) != sorted(names) or sorted(matrix.columns) != sorted(names):
+        raise InputError(
+            f"{what} has the labels {', '.join(map(repr, matrix.index))}, but the random effects "
+            f"are {', '.join(map(repr, names))}: name its rows and columns so, or give an array."
+        )
+    return matrix.loc[list(names), list(names)].to_numpy()

@@ -1,0 +1,190 @@
+"""Likelihood-ratio tests between nested fits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixmeta_jax.covariance.structure import Structure
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits.fit import Fit
+from mixmeta_jax.inference.comparison import likelihood_ratio
+from mixmeta_jax.report.results import LikelihoodRatioTest
+from mixmeta_jax.status import Status
+
+ONE_VARIANCE = ("id", "cs", "ar1", "car1", "prop")
+"""Structures with one variance for all random effects; others have one each."""
+
+LOGLIK_SLACK = 1e-6
+"""By how much the wider of two fits may fall short through rounding."""
+
+
+def lr_test(smaller: Fit, larger: Fit) -> LikelihoodRatioTest:
+    """Test a fit against a wider one within which it is nested.
+
+    Parameters
+    ----------
+    smaller, larger
+        Fits to the same outcomes with the same error covariances, both by "ml" (a "fixed" fit
+        counts as one with no random effects) or, with the same fixed effects, both by "reml". Which
+        covariance structure is a special case of which is for the caller to know.
+
+    Returns
+    -------
+    LikelihoodRatioTest
+        With the χ² p-value and, where the larger model has exactly one variance that the smaller
+        sets to zero, that of the χ² mixture.
+
+    Raises
+    ------
+    InputError
+        Where the two log-likelihoods cannot be compared, with the reason.
+    """
+    _check_likelihoods(smaller, larger)
+    _check_same_data(smaller, larger)
+    _check_fixed_effects(smaller, larger)
+    n_bounds = _variances_at_bound(smaller, larger)
+    counts = smaller.df.total, larger.df.total
+    if counts[1] <= counts[0]:
+        raise InputError(
+            f"The larger fit has {counts[1]} parameters and the smaller {counts[0]}: nested models "
+            "differ by at least one; give the smaller fit first, or compare their AIC."
+        )
+    if larger.loglik < smaller.loglik - LOGLIK_SLACK:
+        raise InputError(
+            f"The larger fit has the lower log-likelihood ({larger.loglik:.6g} against "
+            f"{smaller.loglik:.6g}): the models are not nested, or one fit missed its maximum."
+        )
+    statistic, pvalue, mixture = likelihood_ratio(
+        smaller.loglik, larger.loglik, counts[1] - counts[0], n_bounds
+    )
+    return LikelihoodRatioTest(
+        statistic,
+        counts[1] - counts[0],
+        pvalue,
+        mixture,
+        (smaller.loglik, larger.loglik),
+        counts,
+    )
+
+
+def _check_likelihoods(smaller: Fit, larger: Fit) -> None:
+    for name, fit in (("smaller", smaller), ("larger", larger)):
+        if not isinstance(fit, Fit):
+            raise InputError(f"lr_test compares two fits, but the {name} one is {fit!r}.")
+        if not np.isfinite(fit.loglik):
+            raise InputError(
+                f"The {name} fit is by method='{fit.method}', which has no likelihood: refit "
+                "with 'ml' or 'reml'."
+            )
+        if fit.status in (Status.MAX_ITER, Status.NOT_FINITE):
+            raise InputError(f"The {name} fit did not converge. {fit.status.sentence}")
+    if (smaller.method == "reml") != (larger.method == "reml"):
+        raise InputError(
+            f"The fits are by '{smaller.method}' and '{larger.method}': restricted and ordinary "
+            "likelihoods measure different things; refit both by one method."
+        )
+
+
+def _check_same_data(smaller: Fit, larger: Fit) -> None:
+    y, other = smaller.design.y, larger.design.y
+    if y.shape != other.shape or not np.array_equal(y, other, equal_nan=True):
+        raise InputError(
+            "The fits are to different outcomes (rows, missing values or offset differ): "
+            "likelihoods compare models of the same data."
+        )
+    if not _same_errors(smaller, larger):
+        raise InputError(
+            "The fits have different error covariances S: likelihoods compare models of the same "
+            "data."
+        )
+
+
+def _same_errors(smaller: Fit, larger: Fit) -> bool:
+    first, second = smaller.frame.within, larger.frame.within
+    if first.unit is not None and second.unit is not None:
+        return np.array_equal(first.unit, second.unit)
+    if first.blocks is None or second.blocks is None:
+        return False
+    return len(first.blocks) == len(second.blocks) and all(
+        np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])
+        for a, b in zip(first.blocks, second.blocks, strict=True)
+    )
+
+
+def _check_fixed_effects(smaller: Fit, larger: Fit) -> None:
+    small, large = smaller.design.X, larger.design.X
+    if not _spans(large, small):
+        raise InputError(
+            "The fixed effects of the smaller fit are not among those of the larger: the models "
+            "are not nested; compare their AIC."
+        )
+    if smaller.method == "reml" and not _spans(small, large):
+        raise InputError(
+            "The fits are by REML and their fixed effects differ: the restricted likelihood is "
+            "that of different residual contrasts for each; refit both with method='ml'."
+        )
+
+
+def _spans(wide: np.ndarray, columns: np.ndarray) -> bool:
+    """Whether every column is a combination of those of ``wide``."""
+    solution = np.linalg.lstsq(wide, columns, rcond=None)[0]
+    return np.allclose(wide @ solution, columns, rtol=1e-8, atol=1e-8 * np.abs(columns).max())
+
+
+def _variances_at_bound(smaller: Fit, larger: Fit) -> int:
+    """How many variances the larger model estimates that are zero in the smaller."""
+    unmatched = set(range(smaller.n_levels))
+    count = 0
+    for level in range(larger.n_levels):
+        structure, d = larger.design.structures[level], larger.design.dims[level]
+        twin = _same_groups(smaller, larger, level)
+        if twin is None:
+            count += _bounds_of_none(structure, d)
+            continue
+        unmatched.discard(twin)
+        count += _added_variances(smaller, twin, larger, level)
+    if unmatched:
+        name = smaller.frame.levels[min(unmatched)].name
+        raise InputError(
+            f"The smaller fit has random effects at level '{name}' and the larger has none there: "
+            "the models are not nested; compare their AIC."
+        )
+    return count
+
+
+def _same_groups(smaller: Fit, larger: Fit, level: int) -> int | None:
+    """The level of the smaller fit with the same groups of units, whatever it is called."""
+    codes = larger.frame.levels[level].codes
+    for candidate in range(smaller.n_levels):
+        if np.array_equal(smaller.frame.levels[candidate].codes, codes):
+            return candidate
+    return None
+
+
+def _added_variances(smaller: Fit, twin: int, larger: Fit, level: int) -> int:
+    structure, d = larger.design.structures[level], larger.design.dims[level]
+    before, d_before = smaller.design.structures[twin], smaller.design.dims[twin]
+    if not _spans(larger.design.Z[level], smaller.design.Z[twin]):
+        raise InputError(
+            f"The random effects of the smaller fit at level '{smaller.frame.levels[twin].name}' "
+            "are not among those of the larger: the models are not nested; compare their AIC."
+        )
+    if before.name == "fixed":
+        return 0 if np.any(smaller.Psi_by_level[twin]) else _bounds_of_none(structure, d)
+    return _n_variances(structure, d) - _n_variances(before, d_before) if d > d_before else 0
+
+
+def _bounds_of_none(structure: Structure, d: int) -> int:
+    """How many bounds meet where all effects of a level vanish.
+
+    A correlation beside one variance loses its meaning there: the mixture for one bound does not
+    hold, and it counts as a bound of its own.
+    """
+    variances = _n_variances(structure, d)
+    return structure.n_parameters(d) if variances == 1 else variances
+
+
+def _n_variances(structure: Structure, d: int) -> int:
+    if structure.name == "fixed":
+        return 0
+    return 1 if structure.name in ONE_VARIANCE else d

@@ -1,0 +1,132 @@
+"""Simulated outcomes: `mixmeta_sim`, and those of a fit for the studies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.draws import draws, semidefinite_root
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.table.array_frame import array_frame, judged_within
+from mixmeta_jax.table.within_study import WithinStudy
+
+Errors = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+def mixmeta_sim(
+    y: Any,
+    S: Any,
+    Psi: Any,
+    random: Any = None,
+    data: Any = None,
+    nsim: int = 1,
+    seed: int = 0,
+    rho: Any = None,
+    first: int = 0,
+) -> np.ndarray:
+    """Simulate outcomes from the model with known expectations and covariances.
+
+    Data set b is drawn from a stream of its own, Philox with the key (seed, b): a study can be cut
+    into parts by ``first`` and joined, with the same draws bit for bit.
+
+    Parameters
+    ----------
+    y
+        Expected outcomes, shape (n,) or (n, k); NaN where the simulated outcome shall be missing.
+    S, rho
+        Error covariances in any form of `mixmeta`.
+    Psi
+        Covariance of the random effects, or one per level as a list, outer first, or {level:
+        matrix}; positive semidefinite; None for no random effects.
+    random, data
+        Grouping and random predictors, as in `mixmeta`.
+    nsim
+        Number of data sets.
+    seed
+        Whole number from 0.
+    first
+        Number of the first data set.
+
+    Returns
+    -------
+    ndarray
+        Shape (nsim, n, k).
+
+    Raises
+    ------
+    InputError
+        For shapes that do not fit, or a Psi that is not positive semidefinite.
+    """
+    _check_counts(nsim, seed, first)
+    frame = array_frame(y, S, None, random, data, rho)
+    levels, mean = frame.levels, frame.y
+    names = [level.name for level in levels]
+    matrices = _matrices(Psi, names, [frame.k * level.Z.shape[1] for level in levels])
+    groups = np.stack([level.codes for level in levels], axis=1)
+    Z = [level.Z for level in levels] if matrices else []
+    errors = error_factors(judged_within(frame, ~np.isnan(mean)))
+    return mean + draws(first, nsim, seed, groups, Z, matrices, errors, mean.shape)
+
+
+def simulate_fitted(
+    design: Design,
+    within: WithinStudy,
+    mean: np.ndarray,
+    Psi: Sequence[np.ndarray],
+    nsim: int,
+    seed: int,
+    first: int = 0,
+) -> np.ndarray:
+    """Outcomes of a fitted design around their mean, NaN where its own are: (nsim, n, k)."""
+    _check_counts(nsim, seed, first)
+    mean = np.where(design.mask, mean, np.nan)
+    errors = error_factors(within)
+    shape = (design.n, design.k)
+    return mean + draws(first, nsim, seed, design.groups, design.Z, Psi, errors, shape)
+
+
+def error_factors(within: WithinStudy) -> Errors:
+    """The factors of S, as `design.draws` takes them."""
+    if within.unit is not None:
+        return [(np.arange(len(within.unit))[:, None], semidefinite_root(within.unit))]
+    return [(units[None], semidefinite_root(S)[None]) for units, S in within.blocks or ()]
+
+
+def _check_counts(nsim: Any, seed: Any, first: Any) -> None:
+    for name, value, least in (("nsim", nsim, 1), ("seed", seed, 0), ("first", first, 0)):
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or value < least:
+            raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+
+
+def _matrices(Psi: Any, names: list[str], dims: list[int]) -> list[np.ndarray]:
+    if Psi is None:
+        return []
+    if isinstance(Psi, Mapping):
+        if set(Psi) != set(names):
+            raise InputError(
+                f"Psi must give a matrix for each level ({', '.join(names)}); it has "
+                f"{', '.join(map(str, Psi))}."
+            )
+        given = [Psi[name] for name in names]
+    elif isinstance(Psi, (list, tuple)) and len(names) > 1:
+        given = list(Psi)
+    else:
+        given = [Psi]
+    if len(given) != len(names):
+        raise InputError(
+            f"Psi has {len(given)} matrices for {len(names)} level(s), {', '.join(names)}: give "
+            "one per level, outer first, or a mapping by level."
+        )
+    matrices = []
+    for matrix, name, d in zip(given, names, dims, strict=True):
+        P = np.atleast_2d(np.asarray(matrix, float))
+        if P.shape != (d, d) or not np.isfinite(P).all() or not np.allclose(P, P.T):
+            raise InputError(f"Psi of level '{name}' must be a finite symmetric {d} × {d} matrix.")
+        if np.linalg.eigvalsh(P)[0] < -1e-10 * np.abs(P).max():
+            raise InputError(f"Psi of level '{name}' is not positive semidefinite.")
+        matrices.append(P)
+    return matrices

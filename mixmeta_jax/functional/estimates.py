@@ -1,0 +1,266 @@
+"""Differentiable estimates: fits, BLUPs, predictions and heterogeneity as pure functions.
+
+Every function takes a design, whose arrays may be traced, and composes with ``jit``, ``vmap``,
+``grad``, ``jacfwd``, ``jacrev`` and ``hessian``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from mixmeta_jax.arrays import tree
+from mixmeta_jax.control import Control, as_control
+from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.tensors import arrange
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.estimator import SEVERAL_SIZE, given_start
+from mixmeta_jax.estimation.implicit import Search, optimum
+from mixmeta_jax.estimation.restarts import may_restart, restarts
+from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
+from mixmeta_jax.functional.model import METHODS, require_float64
+from mixmeta_jax.inference.effects import random_part
+from mixmeta_jax.likelihood.likelihood import prepared, profile, solution_at
+from mixmeta_jax.likelihood.sweep import upward
+from mixmeta_jax.status import Status
+
+
+@tree
+@dataclass(frozen=True)
+class Estimate:
+    """What `estimate` returns: a pytree of JAX arrays.
+
+    Attributes
+    ----------
+    beta, vcov
+        Coefficients, shape (p·k,), predictor-major, and their covariance, shape (p·k, p·k).
+    theta, Psi
+        Parameters of all levels, outer first, and Ψ of each level, shape (d, d).
+    loglik
+        Log-likelihood, restricted under REML.
+    status
+        Code of a `Status`: ``mx.Status(int(estimate.status))``.
+    n_iter, gradient_norm
+        Evaluations of the likelihood; scale-free norm of the gradient.
+    k
+        Number of outcomes.
+    """
+
+    beta: Array
+    vcov: Array
+    theta: Array
+    Psi: tuple[Array, ...]
+    loglik: Array
+    status: Array
+    n_iter: Array
+    gradient_norm: Array
+    k: int = field(metadata={"static": True})
+
+
+def estimate(
+    design: Design, method: str = "reml", control: Control | Mapping[str, Any] | None = None
+) -> Estimate:
+    """Fit a model as a function that JAX can differentiate.
+
+    The numbers are those of `mixmeta`. Their derivatives follow from the implicit function
+    theorem at the optimum, forward and reverse, to second order: in ``y``, ``X``, ``S``, ``Z`` and
+    whatever these are computed from (an offset, a correlation, a first-stage setting). ∂/∂S is
+    symmetric: the two entries of a covariance take half of its derivative each.
+
+    Parameters
+    ----------
+    design
+        From `make_design`.
+    method
+        "reml", "ml" or "fixed".
+    control
+        `Control`, or a dict of its fields; ``start`` maps levels, outer first, to their Ψ where
+        there are several; ``verbose``, ``mesh`` and
+        ``backend`` are not read.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    PrecisionError
+        Where float64 is off.
+    InputError
+        For an unknown method, a ``start`` that does not fit the levels, or ``groups`` or a ``mask``
+        of floating-point numbers, as where a derivative in them is asked for.
+
+    Notes
+    -----
+    The search is that of `mixmeta`, traced: its starts, the way off saddles, and the restarts from
+    random points where a fit may have missed a higher maximum. Where the iterations run out
+    `mixmeta` goes on with Λ in another order; this function reports MAX_ITER as it stands.
+
+    At a boundary (``status`` BOUNDARY: a zero variance) the derivative is that of the constrained
+    optimum: the null variance stays null. Where the likelihood is flat in some parameters
+    (NOT_IDENTIFIED), they are held; β̂, Ψ̂ and the rest are right as far as the data identify them.
+    Where a fit has not converged the derivatives are those at the point it reached, or NaN. They
+    are NaN too where the likelihood curves upwards at the optimum by so little, below 1e-5 of the
+    information, that the status lets it pass as flat.
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> def pooled(y):
+    ...     return mx.estimate(mx.make_design(y, S=bcg.logorvar)).beta[0]
+    >>> with jax.enable_x64(True):
+    ...     influence = jax.grad(pooled)(jax.numpy.asarray(bcg.logor))
+    >>> influence.shape, round(float(influence[0]), 3) > 0
+    ((13,), True)
+    """
+    require_float64()
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}.")
+    settings = as_control(control)
+    if method == "fixed":
+        design = design.without_levels()
+    restricted = method == "reml"
+    with jax.default_matmul_precision("highest"):
+        tensors = arrange(design)
+        theta, status, n_iter, norm = _found(design, tensors, restricted, settings)
+        Psi = design.Psi(theta)
+        loglik, beta, V = solution_at(tuple(P[:, :, None] for P in Psi), tensors, restricted)
+        T = jnp.kron(jnp.asarray(design.basis), jnp.eye(design.k))
+        vcov = T @ V[:, :, 0] @ T.T
+        return Estimate(
+            T @ beta[:, 0],
+            0.5 * (vcov + vcov.T),
+            theta,
+            Psi,
+            loglik[0],
+            jnp.where(jnp.isfinite(loglik[0]), status, int(Status.NOT_FINITE)),
+            n_iter,
+            norm,
+            design.k,
+        )
+
+
+def _found(
+    design: Design, tensors: Any, restricted: bool, control: Control
+) -> tuple[Array, Array, Array, Array]:
+    """θ at the maximum, the code of its status, evaluations, and norm of the gradient."""
+    if sum(design.n_parameters) == 0:
+        zero = jnp.zeros((), int)
+        return jnp.zeros(0), zero + int(Status.CONVERGED), zero, jnp.zeros(())
+    still = jax.lax.stop_gradient(design)
+    scales = tuple(map(jnp.asarray, starting_variances(still)))
+    own = jnp.asarray(starting_parameters(still.structures, scales))[:, :, 0]
+    starts = own[: control.n_starts]
+    further = None
+    if control.start is not None:
+        starts = jnp.asarray(_given(design, control.start))
+    elif control.n_starts is None and _restarts(design):
+        further = jnp.asarray(restarts(still.structures, scales, len(starts)))
+        further = further.reshape(-1, len(starts), own.shape[1]).swapaxes(1, 2)
+    units = natural_units(own[:, :, None])
+    given = Search(starts, further, scales, units, control.max_iter, control.gradient_tol)
+    found = optimum(tensors, given, restricted)
+    return found.theta[:, 0], found.status[0], found.n_iter[0], found.norm[0]
+
+
+def _restarts(design: Design) -> bool:
+    small = design.n * design.k <= SEVERAL_SIZE
+    return small and may_restart(design.structures, design.dims)
+
+
+def _given(design: Design, start: Any) -> np.ndarray:
+    n_levels = len(design.structures)
+    names = [str(level + 1) for level in range(n_levels)]
+    if isinstance(start, Mapping):
+        if len(start) != n_levels:
+            raise InputError(
+                f"control: start has {len(start)} matrices, but the design has {n_levels} level(s)."
+            )
+        start = dict(zip(names, start.values(), strict=True))
+    return given_start(design, start, names)
+
+
+def predict(fitted: Estimate, X: Any) -> tuple[Array, Array]:
+    """Predicted outcomes X₀β̂ and their covariances X₀VX₀ᵀ.
+
+    Parameters
+    ----------
+    fitted
+        From `estimate`.
+    X
+        Predictors, shape (m, p), in the columns of the design.
+
+    Returns
+    -------
+    mean, covariance
+        Shapes (m, k) and (m, k, k).
+
+    Raises
+    ------
+    InputError
+        Where X does not have the predictors of the fit.
+    """
+    X = jnp.asarray(X)
+    k = fitted.k
+    p = len(fitted.beta) // k
+    if X.ndim != 2 or X.shape[1] != p:
+        raise InputError(f"X has shape {X.shape}: it must be (m, {p}), the predictors of the fit.")
+    V = fitted.vcov.reshape(p, k, p, k)
+    return X @ fitted.beta.reshape(p, k), jnp.einsum("na,aobr,nb->nor", X, V, X)
+
+
+def blups(fitted: Estimate, design: Design) -> Array:
+    """Best linear unbiased predictions Xβ̂ + Zb̂ of every unit, missing outcomes included.
+
+    Parameters
+    ----------
+    fitted
+        From `estimate`.
+    design
+        The design it was estimated from.
+
+    Returns
+    -------
+    jax.Array
+        Shape (n, k), without the offset.
+    """
+    require_float64()
+    with jax.default_matmul_precision("highest"):
+        fixed = jnp.asarray(design.X) @ fitted.beta.reshape(design.p, design.k)
+        y = jnp.where(design.mask, jnp.where(design.mask, design.y, 0.0) - fixed, 0.0)
+        stacked = tuple(P[:, :, None] for P in fitted.Psi)
+        groups, Z = jnp.asarray(design.groups), tuple(map(jnp.asarray, design.Z))
+        tensors = arrange(replace(design, y=y))
+        return fixed + random_part(stacked, tensors, design.layout, groups, Z)[:, :, 0]
+
+
+def cochran_q(design: Design) -> tuple[Array, Array]:
+    """Cochran's Q of all outcomes together, and I² in percent.
+
+    Q is the residual sum of squares of the fixed-effects model with the full S; I² is
+    max(0, (Q − df)/Q), whose derivative is zero where Q is below its degrees of freedom.
+
+    Parameters
+    ----------
+    design
+        From `make_design`.
+
+    Returns
+    -------
+    Q, I2
+        Scalars.
+    """
+    require_float64()
+    with jax.default_matmul_precision("highest"):
+        data, _ = prepared(arrange(design.without_levels()))
+        up = upward((), data)
+        Q = (profile(up).deviance - up.logdet)[0]
+        df = data.n_obs[0] - design.p * design.k
+        return Q, 100 * jnp.maximum(0.0, (Q - df) / Q)

@@ -1,0 +1,376 @@
+"""Many data sets of one shape in one call: `fit_many` and its result."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.control import Control, as_control
+from mixmeta_jax.design.design import Design
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.batch import fit_batch
+from mixmeta_jax.estimation.chunks import chunk_size
+from mixmeta_jax.estimation.jobs import ManyEstimates
+from mixmeta_jax.estimation.moment_batch import fit_moment_batch
+from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, check_method
+from mixmeta_jax.fits.moment_fit import VARIANCE_ONLY
+from mixmeta_jax.inference.effects import predicted_outcomes
+from mixmeta_jax.inference.fixed_effects import fixed_effects
+from mixmeta_jax.many.many_checks import check_single_settings, refuse_shared_faults, sound_members
+from mixmeta_jax.many.many_data import ManyModel, many_model
+from mixmeta_jax.status import Status
+
+RETURNS = (
+    "coef",
+    "vcov",
+    "Psi",
+    "loglik",
+    "converged",
+    "status",
+    "n_iter",
+    "se",
+    "theta",
+    "gradient_norm",
+    "reason",
+    "blup",
+    "Q",
+    "I2",
+)
+"""What ``returns`` may name."""
+
+DEFAULT_RETURNS = ("coef", "vcov", "Psi", "loglik", "converged", "status", "n_iter")
+
+LONG_WORK = 2_000
+"""Data sets from which progress is shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class ManyFits:
+    """B fits; every array has a leading B. What was not asked for is None.
+
+    Attributes
+    ----------
+    coef, se
+        Coefficients and their standard errors, shape (B, p·k), predictor-major.
+    vcov
+        Covariance of the coefficients, shape (B, p·k, p·k).
+    Psi
+        Covariance of the random effects, shape (B, d, d); by level name, outer first, where there
+        are several levels; None for ``method="fixed"``.
+    loglik
+        (Restricted) log-likelihood at the maximum, shape (B,).
+    converged
+        Whether the fit is a maximum, shape (B,).
+    status
+        `Status` as whole numbers, shape (B,).
+    n_iter
+        Likelihood evaluations, all starts that were followed together, shape (B,).
+    theta
+        Parameters of all levels, outer first, shape (B, n_θ).
+    gradient_norm
+        Scale-free norm of the gradient, shape (B,).
+    reason
+        Why a data set was not fitted, in words, empty where it was; shape (B,).
+    blup
+        Outcomes predicted with the effects of all levels, as `Fit.blup`, observed or not, shape
+        (B, n, k).
+    Q, I2
+        Cochran's Q of all outcomes together and I² in percent, as ``Fit.qtest().loc["overall"]``,
+        shape (B,).
+    coef_names, level_names, random_names
+        Names of the coefficients, of the levels, and of the random effects of each level.
+    """
+
+    coef: np.ndarray | None
+    se: np.ndarray | None
+    vcov: np.ndarray | None
+    Psi: np.ndarray | dict[str, np.ndarray] | None
+    loglik: np.ndarray | None
+    converged: np.ndarray | None
+    status: np.ndarray | None
+    n_iter: np.ndarray | None
+    theta: np.ndarray | None
+    gradient_norm: np.ndarray | None
+    reason: np.ndarray | None
+    blup: np.ndarray | None
+    Q: np.ndarray | None
+    I2: np.ndarray | None
+    coef_names: tuple[str, ...]
+    level_names: tuple[str, ...]
+    random_names: tuple[tuple[str, ...], ...]
+    method: str
+    n_sets: int
+
+    def __len__(self) -> int:
+        return self.n_sets
+
+    def __repr__(self) -> str:
+        if self.status is None:
+            return f"<{self.n_sets} fits, method='{self.method}'>"
+        counts = np.bincount(self.status, minlength=len(Status))
+        ends = ", ".join(f"{counts[s]} {s.name}" for s in Status if counts[s])
+        return f"<{self.n_sets} fits, method='{self.method}': {ends}>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per data set: coefficients, standard errors, log-likelihood and status."""
+        columns: dict[str, Any] = {}
+        if self.coef is not None:
+            columns |= dict(zip(self.coef_names, self.coef.T, strict=True))
+        se = self.se
+        if se is None and self.vcov is not None:
+            with np.errstate(invalid="ignore"):
+                se = np.sqrt(np.diagonal(self.vcov, axis1=1, axis2=2))
+        if se is not None:
+            columns |= {f"se[{n}]": c for n, c in zip(self.coef_names, se.T, strict=True)}
+        for name in ("loglik", "converged", "n_iter"):
+            if getattr(self, name) is not None:
+                columns[name] = getattr(self, name)
+        if self.status is not None:
+            columns["status"] = [Status(int(s)).name for s in self.status]
+        return pd.DataFrame(columns, index=pd.RangeIndex(self.n_sets, name="data_set"))
+
+
+def fit_many(
+    y: Any,
+    S: Any,
+    formula: str = "~ 1",
+    random: Any = None,
+    data: Any = None,
+    method: str = "reml",
+    bscov: Any = "unstr",
+    Psi_fix: Any = None,
+    rho: Any = None,
+    offset: Any = None,
+    returns: Sequence[str] = DEFAULT_RETURNS,
+    batch_size: int | None = None,
+    progress: bool = True,
+    control: Control | Mapping[str, Any] | None = None,
+) -> ManyFits:
+    """Fit one model to many data sets of the same shape.
+
+    All data sets share the predictors and the groups. They are fitted side by side, large work over
+    all cores and devices; each has its own status, and none disturbs another: a data set with an
+    infinite value, without outcomes, or whose observed rows do not identify the model gets NaN and
+    a status.
+    Moment estimators take the data sets side by side too, a chunk at a time on one core; where one
+    does not identify the model, its ``reason`` is what `mixmeta` would say. Interrupted by Ctrl-C,
+    the call returns what is done, with a warning; the rest has the status INTERRUPTED.
+
+    Every data set climbs from the best start of `mixmeta`; one that ends at a bound of several
+    parameters also from the others, one whose likelihood would be higher without the variance of a
+    level also from there, and the highest end is kept (`mixmeta` follows all starts of every small
+    data set). Where one correlation, or given ones, tie three or more variances ("hcs", "har1",
+    "hcar1", "cor") every data set is restarted, as by `mixmeta`, which restarts other structures
+    too if they end at a bound.
+
+    Parameters
+    ----------
+    y
+        Outcomes, shape (B, n, k) or (B, n), NaN where missing.
+    S
+        Error covariances: shared, in any format of `mixmeta`; or per data set, shape (B, n) or
+        (B, n, 1) for k = 1, (B, n, k) variances, (B, n, k(k+1)/2) lower triangles or (B, n, k, k).
+    formula
+        Right-hand side of the fixed part, as ``"~ year"``.
+    random, data, method, bscov, Psi_fix, rho, control
+        As in `mixmeta`; ``data`` has n complete rows, and ``control`` no start, mesh or verbose.
+    offset
+        Column name, or values of shape (n,), (n, k) or per data set (B, n, k), (B, n) for k = 1,
+        subtracted from y; complete.
+    returns
+        Names of what to keep, so that memory stays bounded: "coef", "vcov", "Psi", "loglik",
+        "converged", "status", "n_iter", "se", "theta", "gradient_norm", "reason", "blup", "Q",
+        "I2". Arrays of several numbers per data set that are not named are never made.
+    batch_size
+        Data sets in one chunk; None for as many as fit the cache of a core.
+    progress
+        Whether long work shows a bar (with tqdm, where standard error is a terminal).
+
+    Returns
+    -------
+    ManyFits
+
+    Raises
+    ------
+    InputError
+        For what is wrong with all data sets: shapes, formula, groups, a shared S, the method.
+    """
+    settings = as_control(control)
+    check_single_settings(settings)
+    returns = _checked_returns(returns)
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(f"batch_size must be None or a whole number, not {batch_size!r}.")
+    model = many_model(y, S, formula, random, data, bscov, Psi_fix, rho, offset)
+    check_method(method, model.design.k)
+    if method not in LIKELIHOOD_METHODS:
+        _check_moments(model, method)
+    refuse_shared_faults(model, method)
+    return fit_model(model, method, settings, returns, batch_size, progress)
+
+
+def fit_model(
+    model: ManyModel,
+    method: str,
+    control: Control,
+    returns: Sequence[str] = DEFAULT_RETURNS,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> ManyFits:
+    """`fit_many` from where its arguments have been read."""
+    design = model.design.without_levels() if method == "fixed" else model.design
+    members, status, reason = sound_members(replace(model, design=design), method)
+    wanted = {*returns, "Psi"} if "blup" in returns else returns
+    with progress_bar(design.n_sets, progress and design.n_sets >= LONG_WORK) as tick:
+        tick(design.n_sets - len(members))
+        if not len(members):
+            found = ManyEstimates.empty(design, wanted)
+        elif method in LIKELIHOOD_METHODS:
+            found = fit_batch(design, members, method, control, batch_size, tick, wanted)
+        else:
+            found = fit_moment_batch(
+                design, members, method, control, reason, batch_size, tick, wanted
+            )
+    unsound = status >= 0
+    found.status[unsound] = status[unsound]
+    more = {}
+    try:
+        if "blup" in returns:
+            more["blup"] = _blups(model, design, found, batch_size)
+        if "Q" in returns or "I2" in returns:
+            more |= _heterogeneity(design, members, batch_size)
+    except KeyboardInterrupt:
+        warnings.warn(
+            "The run was interrupted before the BLUPs and Q were there: what is missing of them "
+            "is None.",
+            stacklevel=3,
+        )
+    return many_result(model, found, {"reason": reason, **more}, method, returns)
+
+
+def _blups(
+    model: ManyModel, design: Design, found: ManyEstimates, batch_size: int | None
+) -> np.ndarray:
+    members = np.flatnonzero(np.isfinite(found.beta).all(1))
+    values = np.full(design.y.shape, np.nan)
+    for part, own in _chunks(design, members, batch_size):
+        Psi = [P[part] for P in found.Psi or ()]
+        values[part] = predicted_outcomes(own, found.beta[part], Psi)
+    return values + model.frame.offset
+
+
+def _heterogeneity(
+    design: Design, members: np.ndarray, batch_size: int | None
+) -> dict[str, np.ndarray]:
+    Q, I2 = np.full((2, design.n_sets), np.nan)
+    for part, own in _chunks(design, members, batch_size):
+        Q[part] = fixed_effects(own).Q
+        df = own.mask.sum((-2, -1)) - own.p * own.k
+        excess = np.maximum(0.0, Q[part] - df)
+        share = np.divide(excess, Q[part], out=np.zeros(len(part)), where=excess > 0)
+        I2[part] = np.where(df > 0, 100 * share, np.nan)
+    return {"Q": Q, "I2": I2}
+
+
+def _chunks(
+    design: Design, members: np.ndarray, batch_size: int | None
+) -> Iterator[tuple[np.ndarray, Design]]:
+    """The members in turn, and their design."""
+    size = chunk_size(design, batch_size, max(1, len(members)))
+    for first in range(0, len(members), size):
+        part = members[first : first + size]
+        yield part, design.taken(part)
+
+
+def many_result(
+    model: ManyModel,
+    found: ManyEstimates,
+    more: Mapping[str, np.ndarray],
+    method: str,
+    returns: Sequence[str],
+) -> ManyFits:
+    """Estimates with their names; a warning where the run was interrupted before the last."""
+    left = np.flatnonzero(found.status == Status.INTERRUPTED)
+    if len(left):
+        # One may have been half stored.
+        found.withdraw(left)
+        warnings.warn(
+            f"The run was interrupted: {len(left)} of {len(found.status)} data sets have the "
+            "status INTERRUPTED and NaN estimates.",
+            stacklevel=4,
+        )
+    Psi: Any = None
+    levels: tuple[str, ...] = () if method == "fixed" else tuple(model.level_names)
+    if levels and found.Psi is not None:
+        Psi = found.Psi[0] if len(levels) == 1 else dict(zip(levels, found.Psi, strict=True))
+    values = {
+        "coef": found.beta,
+        "se": found.se,
+        "vcov": found.vcov,
+        "Psi": Psi,
+        "loglik": found.loglik,
+        "converged": found.status <= Status.BOUNDARY,
+        "status": found.status,
+        "n_iter": found.n_iter,
+        "theta": found.theta,
+        "gradient_norm": found.gradient_norm,
+        **more,
+    }
+    return ManyFits(
+        **{name: values.get(name) if name in returns else None for name in RETURNS},
+        coef_names=tuple(model.coef_names),
+        level_names=levels,
+        random_names=tuple(map(tuple, model.random_names)) if levels else (),
+        method=method,
+        n_sets=len(found.status),
+    )
+
+
+def _checked_returns(returns: Sequence[str]) -> tuple[str, ...]:
+    names = (returns,) if isinstance(returns, str) else tuple(returns)
+    for name in names:
+        if name not in RETURNS:
+            raise InputError(
+                f"returns names {name!r}, which is not there: choose among {', '.join(RETURNS)}."
+            )
+    return names
+
+
+def _check_moments(model: ManyModel, method: str) -> None:
+    design = model.design
+    alone = model.frame.random is None and not isinstance(design.S, tuple)
+    one_variance = design.k == 1 and design.structures[0].name in VARIANCE_ONLY
+    if not alone or not (one_variance or design.structures[0].name == "unstr"):
+        raise InputError(
+            f"method='{method}' is for one vector of random effects per unit with an unstructured "
+            "covariance and S by unit: leave `random` and `bscov` out, or use 'ml' or 'reml'."
+        )
+
+
+@contextmanager
+def progress_bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
+    """What counts data sets that are done: a bar on a terminal, nothing elsewhere."""
+    bar = None
+    if progress:
+        try:
+            from tqdm import tqdm  # type: ignore[import-untyped]
+        except ImportError:
+            tqdm = None
+        if tqdm is not None:
+            bar = tqdm(total=total, unit="fit", disable=None, leave=False)
+    try:
+        yield partial(_advance, bar)
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _advance(bar: Any, count: int) -> None:
+    if bar is not None:
+        bar.update(count)

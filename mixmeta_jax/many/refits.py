@@ -1,0 +1,166 @@
+"""A fitted model on other data: outcomes or predictors replaced, or its groups drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mixmeta_jax.control import Control, as_control
+from mixmeta_jax.design.design import Design, orthonormal_basis
+from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.estimation.jobs import ManyEstimates
+from mixmeta_jax.fits.fit import Fit
+from mixmeta_jax.many.many_checks import sound_members
+from mixmeta_jax.many.many_data import ManyModel
+from mixmeta_jax.many.many_fits import (
+    DEFAULT_RETURNS,
+    ManyFits,
+    fit_model,
+    many_result,
+    progress_bar,
+)
+from mixmeta_jax.table.frame_design import arranged
+from mixmeta_jax.table.within_study import WithinStudy
+
+RETURNS = (*DEFAULT_RETURNS, "se", "reason")
+
+
+def refit(fit: Fit, y: np.ndarray, X: np.ndarray | None = None, progress: bool = True) -> ManyFits:
+    """The model on other outcomes, the offset taken off, and predictors of each data set, if any.
+
+    Parameters
+    ----------
+    fit
+        The fitted model.
+    y, X
+        Shape (B, n, k) and (B, n, p).
+    progress
+        Whether long work shows a bar.
+    """
+    design, seen = fit.design, np.isfinite(y)
+    layout, S = arranged(fit.frame.within, list(design.groups.T), design.dims, y.shape[1:])
+    same = bool((seen == seen[:1]).all())
+    design = replace(
+        design,
+        y=y,
+        X=design.X if X is None else X,
+        S=S,
+        mask=seen[0] if same else seen,
+        layout=layout,
+        complete=bool(seen.all()),
+    )
+    return _fits(fit, design, progress)
+
+
+def resample(fit: Fit, drawn: np.ndarray, progress: bool = True) -> ManyFits:
+    """The model on outer groups, shape (B, m), each a group of its own as often as it is there."""
+    codes = fit.design.groups
+    members = [np.flatnonzero(codes[:, 0] == g) for g in range(int(codes[:, 0].max()) + 1)]
+    n, L = codes.shape
+    untied = L == 1 or (L == 2 and len(np.unique(codes[:, 1])) == n)
+    if untied and fit.frame.within.blocks is None:
+        return _fits(fit, _in_slots(fit.design, members, drawn), progress)
+    return _one_by_one(fit, members, drawn, progress)
+
+
+def _in_slots(design: Design, members: Sequence[np.ndarray], drawn: np.ndarray) -> Design:
+    """Drawn groups of rows without further ties, each in a slot as long as the longest of them."""
+    B, m = drawn.shape
+    r = max(map(len, members))
+    table = np.full((len(members), r), design.n)
+    for g, rows in enumerate(members):
+        table[g, : len(rows)] = rows
+    source = table[drawn].reshape(B, m * r)
+    empty = source == design.n
+    row = np.minimum(source, design.n - 1)
+    y = np.where(empty[..., None], np.nan, design.y[row])
+    seen = np.isfinite(y)
+    S = design.S[row]
+    codes = [np.repeat(np.arange(m), r), np.arange(m * r)][: design.groups.shape[1]]
+    layout, _ = arranged(WithinStudy(S[0], None), codes, design.dims, y.shape[1:])
+    return replace(
+        design,
+        y=y,
+        X=design.X[row],
+        S=S,
+        Z=tuple(Z[row] for Z in design.Z),
+        mask=seen,
+        groups=np.stack(codes, axis=1),
+        layout=layout,
+        complete=bool(seen.all()),
+    )
+
+
+def _one_by_one(
+    fit: Fit, members: Sequence[np.ndarray], drawn: np.ndarray, progress: bool
+) -> ManyFits:
+    """Draws in which S or inner levels tie rows differently: every one by itself."""
+    own = fit.design.without_levels() if fit.method == "fixed" else fit.design
+    own = replace(own, y=np.broadcast_to(own.y, (len(drawn), *own.y.shape)))
+    found = ManyEstimates.empty(own, RETURNS)
+    reason = np.full(len(drawn), "", dtype=object)
+    try:
+        with progress_bar(len(drawn), progress) as tick:
+            for b, groups in enumerate(drawn):
+                design = _drawn(fit, [members[g] for g in groups])
+                alone = replace(design, y=design.y[None], X=design.X[None])
+                _, status, words = sound_members(ManyModel(alone, fit.frame), fit.method)
+                found.status[b], reason[b] = status[0], words[0]
+                if status[0] < 0:
+                    one = fit_design(design, fit.method, _settings(fit))
+                    found.keep(b, one.beta, one.vcov, one.theta, one.Psi or ())
+                    found.loglik[b], found.n_iter[b] = one.loglik, one.n_iter
+                    found.status[b] = one.status
+                tick(1)
+    except KeyboardInterrupt:
+        found.withdraw(np.flatnonzero(found.status < 0))
+    return many_result(ManyModel(own, fit.frame), found, {"reason": reason}, fit.method, RETURNS)
+
+
+def _drawn(fit: Fit, members: Sequence[np.ndarray]) -> Design:
+    """The design of groups of rows that stand side by side, as `design_from_frame` makes it."""
+    design, within = fit.design, fit.frame.within
+    rows = np.concatenate(members)
+    slot = np.repeat(np.arange(len(members)), [len(own) for own in members])
+    pairs = [np.column_stack([slot, codes]) for codes in design.groups[rows].T]
+    codes = [np.unique(pair, axis=0, return_inverse=True)[1].ravel() for pair in pairs]
+    if within.unit is not None:
+        drawn = WithinStudy(within.unit[rows], None)
+    else:
+        # A block of S covers rows of one outer group.
+        first = np.cumsum([0, *map(len, members)])
+        of = {units[0]: (units, S) for units, S in within.blocks or ()}
+        blocks = [
+            (first[s] + np.searchsorted(own, of[row][0]), of[row][1])
+            for s, own in enumerate(members)
+            for row in own
+            if row in of
+        ]
+        drawn = WithinStudy(None, tuple(blocks))
+    X, mask = design.X[rows], design.mask[rows]
+    layout, S = arranged(drawn, codes, design.dims, mask.shape, tight=False)
+    return replace(
+        design,
+        y=design.y[rows],
+        X=X,
+        S=S,
+        Z=tuple(Z[rows] for Z in design.Z),
+        mask=mask,
+        basis=orthonormal_basis(X),
+        groups=np.stack(codes, axis=1),
+        layout=layout,
+        complete=bool(mask.all()),
+    )
+
+
+def _fits(fit: Fit, design: Design, progress: bool) -> ManyFits:
+    return fit_model(
+        ManyModel(design, fit.frame), fit.method, _settings(fit), RETURNS, None, progress
+    )
+
+
+def _settings(fit: Fit) -> Control:
+    """Those of the fit, less what is for a single fit."""
+    return replace(as_control(fit.arguments["control"]), start=None, mesh=None, verbose=False)

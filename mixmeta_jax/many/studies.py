@@ -1,0 +1,224 @@
+"""Uses of many fits: bootstrap, leave-one-out, cumulative meta-analysis, permutation tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits.fit import Fit
+from mixmeta_jax.fits.simulation import simulate_fitted
+from mixmeta_jax.many.many_fits import ManyFits
+from mixmeta_jax.many.refits import refit, resample
+from mixmeta_jax.report.results import PermutationTest
+
+
+def bootstrap(
+    fit: Fit,
+    n: int = 1000,
+    seed: int = 0,
+    kind: str = "parametric",
+    first: int = 0,
+    progress: bool = True,
+) -> ManyFits:
+    """Refit a model to data sets drawn from it, or from its groups.
+
+    Parameters
+    ----------
+    fit
+        The fitted model.
+    n
+        Number of data sets.
+    seed, first
+        Seed, and number of the first data set; data set b depends on (seed, b) alone.
+    kind
+        "parametric" draws outcomes from the fitted model, in its own missing pattern; "groups"
+        draws outer groups with replacement, as many as there are. Draws of groups whose rows S or
+        an inner level ties are fitted one after the other, at the cost of a `mixmeta` each (some
+        milliseconds, and a compilation for each new arrangement); all others side by side.
+
+    Returns
+    -------
+    ManyFits
+        With standard errors, and the reason where a draw does not identify the model.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind.
+    """
+    if kind == "parametric":
+        frame = fit.frame
+        mean = fit.fitted_array - frame.offset
+        y = simulate_fitted(fit.design, frame.within, mean, fit.Psi_by_level, n, seed, first)
+        return refit(fit, y, progress=progress)
+    if kind != "groups":
+        raise InputError(f"kind must be 'parametric' or 'groups', not {kind!r}.")
+    m = int(fit.design.groups[:, 0].max()) + 1
+    drawn = [np.random.default_rng([seed, first + b]).integers(0, m, m) for b in range(n)]
+    return resample(fit, np.stack(drawn), progress)
+
+
+def leave_one_out(fit: Fit, by: str = "unit", progress: bool = True) -> pd.DataFrame:
+    """Refit without one unit, or without one group, at a time.
+
+    Parameters
+    ----------
+    fit
+        The fitted model.
+    by
+        "unit", or the name of a level.
+
+    Returns
+    -------
+    DataFrame
+        One row per unit or group that is left out, as `ManyFits.to_frame`.
+
+    Raises
+    ------
+    InputError
+        For an unknown level.
+    """
+    codes, labels = _parts(fit, by)
+    out = np.arange(len(labels))[:, None] == codes[None]
+    return _masked(fit, out, labels, by, progress)
+
+
+def cumulative(fit: Fit, order: Any = None, progress: bool = True) -> pd.DataFrame:
+    """Refit to the first outer group, the first two, and so on.
+
+    Parameters
+    ----------
+    fit
+        The fitted model.
+    order
+        Values by which the groups are taken in, ascending: a column of the data, or one value per
+        fitted unit (a group counts at its smallest); None for the order of the data.
+
+    Returns
+    -------
+    DataFrame
+        One row per group that is added, as `ManyFits.to_frame`; those that hold too little to fit
+        have NaN and a status.
+
+    Raises
+    ------
+    InputError
+        For an unknown column, or values of another length.
+    """
+    codes, labels = _parts(fit, fit.frame.levels[0].name)
+    values = np.arange(fit.frame.n) if order is None else _order(fit, order)
+    when = np.full(len(labels), np.inf)
+    np.minimum.at(when, codes, np.asarray(values, float))
+    ranks = np.argsort(np.argsort(when, kind="stable"), kind="stable")
+    out = ranks[codes][None] > np.arange(len(labels))[:, None]
+    names = [labels[g] for g in np.argsort(when, kind="stable")]
+    return _masked(fit, out, names, "added", progress)
+
+
+def permutation_test(
+    fit: Fit, term: str, n: int = 1000, seed: int = 0, first: int = 0, progress: bool = True
+) -> PermutationTest:
+    """Permutation test of one coefficient of a meta-regression.
+
+    The predictors are permuted against the outcomes and their error covariances (Higgins &
+    Thompson 2004), whole outer groups among those with as many units; the statistic is the
+    coefficient over its standard error.
+
+    Parameters
+    ----------
+    fit
+        A fit with S by unit and random intercepts.
+    term
+        Name of the coefficient.
+    n
+        Number of permutations; those whose refit does not converge are left out.
+    seed, first
+        Seed, and number of the first permutation; permutation b depends on (seed, b) alone.
+    progress
+        Whether long work shows a bar.
+
+    Raises
+    ------
+    InputError
+        For an unknown coefficient, S that spans rows, random slopes, or where no two outer groups
+        have as many units.
+    """
+    names = fit.frame.coef_names()
+    if term not in names:
+        raise InputError(f"There is no coefficient '{term}': choose among {', '.join(names)}.")
+    design = fit.design
+    slopes = any(Z.shape[1] > 1 or (Z != 1).any() for Z in design.Z)
+    if fit.frame.within.blocks is not None or slopes:
+        raise InputError(
+            "permutation_test exchanges the predictors of groups, whose S and random predictors "
+            "stay: it needs S by unit and random intercepts."
+        )
+    classes = _equal_groups(design.groups[:, 0])
+    if all(len(rows) == 1 for rows in classes):
+        raise InputError(
+            f"permutation_test exchanges outer groups of one size, but no two groups of level "
+            f"'{fit.frame.levels[0].name}' have as many units."
+        )
+    orders = np.empty((n, design.n), int)
+    for b, order in enumerate(orders):
+        rng = np.random.default_rng([seed, first + b])
+        for rows in classes:
+            order[rows] = rng.permutation(rows)
+    found = refit(fit, np.broadcast_to(design.y, (n, *design.y.shape)), design.X[orders], progress)
+    place = names.index(term)
+    assert found.coef is not None and found.se is not None and found.converged is not None
+    statistics = np.full(n, np.nan)
+    valid = found.converged
+    statistics[valid] = found.coef[valid, place] / found.se[valid, place]
+    own = fit.coef.iloc[place] / np.sqrt(fit.estimate.vcov[place, place])
+    extreme = int((np.abs(statistics[valid]) >= np.abs(own) * (1 - 1e-12)).sum())
+    pvalue = (extreme + 1) / (int(valid.sum()) + 1)
+    return PermutationTest(term, float(own), pvalue, int(valid.sum()), statistics)
+
+
+def _equal_groups(codes: np.ndarray) -> list[np.ndarray]:
+    """The rows of the groups of each size: shape (groups, size) each."""
+    sizes = np.bincount(codes)[codes]
+    order = np.argsort(codes, kind="stable")
+    return [order[sizes[order] == size].reshape(-1, size) for size in np.unique(sizes)]
+
+
+def _masked(
+    fit: Fit, out: np.ndarray, labels: list[Any], name: str, progress: bool
+) -> pd.DataFrame:
+    """Fits without some of the units, shape (B, n), as a frame."""
+    y = np.where(out[:, :, None], np.nan, fit.design.y[None])
+    frame = refit(fit, y, progress=progress).to_frame()
+    if any(isinstance(label, tuple) for label in labels):
+        frame.index = pd.MultiIndex.from_tuples(labels)
+    else:
+        frame.index = pd.Index(labels, name=name)
+    return frame
+
+
+def _parts(fit: Fit, by: str) -> tuple[np.ndarray, list[Any]]:
+    frame = fit.frame
+    names = [level.name for level in frame.levels]
+    if by in names:
+        level = frame.levels[names.index(by)]
+        return level.codes, list(level.labels)
+    if by == "unit":
+        return np.arange(frame.n), frame.index.tolist()
+    raise InputError(f"by={by!r} must be 'unit' or a level: {', '.join(map(repr, names))}.")
+
+
+def _order(fit: Fit, order: Any) -> np.ndarray:
+    n = fit.frame.n
+    if isinstance(order, str):
+        data = fit.arguments["data"]
+        if data is None or order not in data:
+            raise InputError(f"order names the column '{order}', which is not in the data.")
+        values = np.asarray(pd.DataFrame(data).loc[fit.frame.index, order], float)
+    else:
+        values = np.asarray(order, float)
+    if values.shape != (n,) or np.isnan(values).any():
+        raise InputError(f"order must have one number for each of the {n} fitted units.")
+    return values

@@ -1,0 +1,149 @@
+"""Error covariances of repeated measures: blocks of S from variances and a correlation.
+
+The rows of a group (the visits of a study) have known variances and an assumed correlation. Each
+builder returns ``{group: matrix}``, the ``S`` of `mixmeta`. The matrices carry the labels of the
+rows they cover, so that rows without a variance are left out and nothing depends on position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.table.columns import existing_columns
+from mixmeta_jax.table.rows import as_pandas
+
+
+def ar1_blocks(
+    data: pd.DataFrame,
+    group: str,
+    variance: str,
+    rho: float,
+    time: str | None = None,
+    unit: float = 1.0,
+) -> dict[Hashable, pd.DataFrame]:
+    """Autoregressive blocks: the correlation is ρ to the power of the lag.
+
+    Parameters
+    ----------
+    data
+        Long frame with unique row labels.
+    group, variance
+        Names of its columns: the group whose rows are correlated, and the error variance.
+    rho
+        Correlation at lag 1; in (-1, 1) for lags by position, in [0, 1) for lags in time.
+    time
+        Column of the times. The lag is then |t - t'| / ``unit``, at any spacing. Without it the
+        lag is the difference of positions among the rows of the group, those without a variance
+        included.
+    unit
+        Time that counts as lag 1.
+
+    Returns
+    -------
+    dict
+        For each group a frame (r, r) over its rows with a variance, labelled by them; groups
+        without any are left out.
+
+    Raises
+    ------
+    InputError
+        If ρ is out of its range, a variance is negative, a time is missing or repeated within a
+        group; the message names the row or group.
+    """
+    if time is None:
+        if not -1 < rho < 1:
+            raise InputError(f"rho is a correlation between -1 and 1; it got {rho!r}.")
+        where = None
+    else:
+        if not 0 <= rho < 1:
+            raise InputError(
+                f"rho at lags in time is a correlation of at least 0 and below 1; it got {rho!r}. "
+                "Leave out time for lags by position, where it may be negative."
+            )
+        if not unit > 0:
+            raise InputError(f"unit is a length of time above 0; it got {unit!r}.")
+        data = as_pandas(data)
+        existing_columns([time], data, "time")
+        where = _numbers(data, time)
+
+    def correlation(label: Hashable, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        place = np.arange(len(rows), dtype=float) if where is None else where[rows] / unit
+        place = place[seen]
+        if np.isnan(place).any():
+            row = data.index[rows[seen][np.isnan(place)]].tolist()[0]
+            raise InputError(f"Row {row!r} of group {label!r} has no time in column {time!r}.")
+        if len(np.unique(place)) < len(place):
+            raise InputError(
+                f"Group {label!r} has a time twice in column {time!r}; rows at the same time would "
+                "be perfectly correlated."
+            )
+        return np.power(rho, np.abs(place[:, None] - place))
+
+    return _blocks(data, group, variance, correlation)
+
+
+def cs_blocks(
+    data: pd.DataFrame, group: str, variance: str, rho: float
+) -> dict[Hashable, pd.DataFrame]:
+    """Compound-symmetric blocks: every two rows of a group have correlation ρ.
+
+    Parameters, except that ρ lies between -1/(r - 1) and 1 for a group of r rows, and what is
+    returned and raised are those of `ar1_blocks`.
+    """
+
+    def correlation(label: Hashable, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        r = int(seen.sum())
+        lowest = -1.0 if r == 1 else -1 / (r - 1)
+        if not lowest < rho < 1:
+            raise InputError(
+                f"rho lies between {lowest:g} and 1 for group {label!r} with {r} rows; it got "
+                f"{rho!r}."
+            )
+        return np.where(np.eye(r, dtype=bool), 1.0, rho)
+
+    return _blocks(data, group, variance, correlation)
+
+
+def _blocks(
+    data: pd.DataFrame,
+    group: str,
+    variance: str,
+    correlation: Callable[[Hashable, np.ndarray, np.ndarray], np.ndarray],
+) -> dict[Hashable, pd.DataFrame]:
+    """Labelled covariances; ``correlation`` takes a group, its rows, and which have variances."""
+    data = as_pandas(data)
+    existing_columns([group, variance], data, "the error blocks")
+    if not data.index.is_unique:
+        row = data.index[data.index.duplicated()].tolist()[0]
+        raise InputError(
+            f"The row label {row!r} occurs more than once, so blocks cannot name their rows; use "
+            "data.reset_index(drop=True)."
+        )
+    v = _numbers(data, variance)
+    if (v < 0).any():
+        row = data.index[v < 0].tolist()[0]
+        raise InputError(f"Row {row!r} has a negative variance in column {variance!r}.")
+    blocks = {}
+    codes, labels = pd.factorize(data[group])
+    for code, label in enumerate(labels.tolist()):
+        rows = np.flatnonzero(codes == code)
+        seen = np.isfinite(v[rows])
+        if not seen.any():
+            continue
+        sd = np.sqrt(v[rows[seen]])
+        names = data.index[rows[seen]]
+        matrix = correlation(label, rows, seen) * np.outer(sd, sd)
+        np.fill_diagonal(matrix, v[rows[seen]])
+        blocks[label] = pd.DataFrame(matrix, index=names, columns=names)
+    return blocks
+
+
+def _numbers(data: pd.DataFrame, column: str) -> np.ndarray:
+    try:
+        return pd.to_numeric(data[column]).to_numpy(float, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Column {column!r} has a value that is not a number.") from error

@@ -1,0 +1,202 @@
+"""Two-stage analyses: coefficients and covariances per location to one fit and a curve for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits.fit import Fit, mixmeta
+from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
+from mixmeta_jax.table.rows import as_pandas
+
+
+def pool(
+    estimates: Any,
+    predictors: str = "~ 1",
+    data: Any = None,
+    labels: Iterable[Any] | None = None,
+    names: Iterable[str] | None = None,
+    **options: Any,
+) -> Fit:
+    """Pool the coefficients of one regression per location.
+
+    Parameters
+    ----------
+    estimates
+        {label: (coefficients, covariance)}, or a sequence of such pairs, or two arrays of shape
+        (n, k) and (n, k, k) as a pair.
+    predictors
+        What explains differences among the locations, as ``"~ temperature"``.
+    data
+        Frame with the columns of ``predictors`` (and of ``random``): a row per location, by label
+        in its index where the estimates have labels, in their order otherwise.
+    labels
+        Labels of the estimates, where they are not a mapping.
+    names
+        Names of the k coefficients; default b1, b2, ….
+    options
+        ``random``, ``method``, ``bscov``, ``Psi_fix`` and ``control``, as in `mixmeta`.
+
+    Returns
+    -------
+    Fit
+        Its rows carry the labels; ``fit.blup()`` and `curves` give the locations back.
+
+    Raises
+    ------
+    InputError
+        For shapes that differ between locations, covariances that are not positive definite, and
+        labels that are repeated or absent from ``data``; the message names the location.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> first = {"Rome": ([0.2, 0.1], np.eye(2)), "Oslo": ([0.4, 0.3], np.eye(2)),
+    ...          "Bonn": ([0.3, 0.5], np.eye(2))}
+    >>> fit = mx.pool(first, bscov="id")
+    >>> curves = mx.curves(fit, basis=[[0.0, 0.0], [1.0, 2.0]], at=[0, 10])
+    >>> round(float(curves.loc[("Oslo", 10), "curve"]), 3)
+    0.9
+    """
+    pairs, index = _labelled(estimates, labels)
+    b, V = _stacked(pairs, index)
+    k = b.shape[1]
+    columns = [f"b{i + 1}" for i in range(k)] if names is None else [str(name) for name in names]
+    if len(columns) != k or len(set(columns)) < k:
+        raise InputError(f"names are {columns}: give {k} different ones, one per coefficient.")
+    if any("`" in name for name in columns):
+        raise InputError(f"names are {columns}: they go into a formula, so leave out the backtick.")
+    table = pd.DataFrame(b, columns=columns, index=index)
+    if data is not None:
+        table = table.join(_matched(as_pandas(data), index, columns))
+    positive = np.linalg.eigvalsh(V)[:, 0] > 0
+    if not positive.all():
+        i = int(np.argmin(positive))
+        raise InputError(f"The covariance of {_where(index, i)} is not positive definite.")
+    left = " + ".join(f"`{c}`" if not c.isidentifier() else c for c in columns)
+    return mixmeta(f"{left} {predictors}", S=V if k > 1 else V[:, 0, 0], data=table, **options)
+
+
+def curves(
+    fit: Fit, basis: Any, at: Any = None, level: int | str | None = None, conf_level: float = 0.95
+) -> pd.DataFrame:
+    """Curves of the locations: the basis times their best linear unbiased predictions.
+
+    Parameters
+    ----------
+    fit
+        From `pool`.
+    basis
+        The basis of the first stage at m exposures, shape (m, k), less its value at the reference.
+    at
+        The m exposures, for the index; default 0, 1, ….
+    level
+        As in `Fit.blup`; 0 gives the pooled curves of the locations' predictors.
+    conf_level
+        Level of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        ``curve, se, lower, upper``, indexed by location and exposure.
+
+    Raises
+    ------
+    InputError
+        Where the basis does not have k columns, or ``at`` not m values.
+    """
+    critical = normal_quantile(check_conf_level(conf_level))
+    basis = np.asarray(basis, float)
+    k = fit.frame.k
+    if basis.ndim != 2 or basis.shape[1] != k:
+        raise InputError(f"basis has shape {basis.shape}: it must have {k} columns.")
+    at = np.arange(len(basis)) if at is None else np.ravel(np.asarray(at))
+    if len(at) != len(basis):
+        raise InputError(f"at has {len(at)} values, but basis has {len(basis)} rows.")
+    table, covariance = fit.blup(level=level, vcov=True)
+    curve = table.to_numpy().reshape(-1, k) @ basis.T
+    variance = np.einsum("mi,nij,mj->nm", basis, covariance, basis, optimize=True)
+    se = np.sqrt(np.maximum(variance, 0.0))
+    labels = fit.index
+    index = pd.MultiIndex.from_product([labels, at], names=[labels.name or "location", "at"])
+    width = critical * se
+    values = [curve, se, curve - width, curve + width]
+    found = np.stack([value.ravel() for value in values], axis=1)
+    return pd.DataFrame(found, columns=["curve", "se", "lower", "upper"], index=index)
+
+
+def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.Index]:
+    if isinstance(estimates, Mapping):
+        if labels is not None:
+            raise InputError("labels are given, but the estimates have labels already.")
+        pairs, index = list(estimates.values()), pd.Index(list(estimates), name="location")
+    else:
+        if isinstance(estimates, tuple) and len(estimates) == 2 and np.ndim(estimates[1]) == 3:
+            b, V = (np.asarray(part, float) for part in estimates)
+            if len(b) != len(V):
+                raise InputError(f"There are {len(b)} coefficients, but {len(V)} covariances.")
+            estimates = zip(b, V, strict=True)
+        pairs = list(estimates)
+        given = range(len(pairs)) if labels is None else list(labels)
+        if len(given) != len(pairs):
+            raise InputError(f"There are {len(given)} labels for {len(pairs)} estimates.")
+        index = pd.Index(given, name="location")
+    if not pairs:
+        raise InputError("There are no estimates to pool.")
+    if index.has_duplicates:
+        repeated = index[index.duplicated()].tolist()
+        raise InputError(f"The label {repeated[0]!r} stands for two locations.")
+    return pairs, index
+
+
+def _stacked(pairs: list, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients, shape (n, k), and covariances, shape (n, k, k)."""
+    vectors: list[np.ndarray] = []
+    matrices: list[np.ndarray] = []
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise InputError(f"{_where(index, i)}: give a pair (coefficients, covariance).")
+        b, V = np.ravel(np.asarray(pair[0], float)), np.atleast_2d(np.asarray(pair[1], float))
+        k = len(vectors[0]) if vectors else len(b)
+        if len(b) != k or V.shape != (k, k):
+            raise InputError(
+                f"{_where(index, i)} has {len(b)} coefficients and a covariance of shape "
+                f"{V.shape}: it must have {k}, and {(k, k)}, as the first location does."
+            )
+        vectors.append(b)
+        matrices.append(V)
+    b, V = np.stack(vectors), np.stack(matrices)
+    bad = ~(np.isfinite(b).all(1) & np.isfinite(V).all((1, 2)))
+    if bad.any():
+        raise InputError(
+            f"{_where(index, int(np.argmax(bad)))} has values that are not finite: leave it out."
+        )
+    skew = np.abs(V - V.transpose(0, 2, 1)).max((1, 2)) > 1e-8 * np.abs(V).max((1, 2))
+    if skew.any():
+        where = _where(index, int(np.argmax(skew)))
+        raise InputError(f"The covariance of {where} is not symmetric.")
+    return b, 0.5 * (V + V.transpose(0, 2, 1))
+
+
+def _matched(data: pd.DataFrame, index: pd.Index, columns: list[str]) -> pd.DataFrame:
+    clash = [name for name in columns if name in data.columns]
+    if clash:
+        raise InputError(f"data has a column '{clash[0]}', a coefficient's name: give other names.")
+    if data.index.has_duplicates:
+        repeated = data.index[data.index.duplicated()].tolist()
+        raise InputError(f"data has two rows for {repeated[0]!r}.")
+    absent = index.difference(data.index, sort=False).tolist()
+    if absent:
+        raise InputError(
+            f"data has no row for location {absent[0]!r} (of {len(absent)} without one): its "
+            "index must hold the labels of the estimates."
+        )
+    return data.loc[index]
+
+
+def _where(index: pd.Index, i: int) -> str:
+    return f"location {index.tolist()[i]!r}"
