@@ -21,9 +21,15 @@ LAYERS = (
     ("likelihood",),
     ("estimation",),
     ("inference",),
-    ("report.results", "report.tables"),
-    ("fits", "report", "two_stage"),
+    ("fits", "report"),
     ("many", "functional"),
+    (
+        "fits.fit",
+        "fits.coefficient_methods",
+        "fits.prediction_methods",
+        "fits.likelihood_ratio",
+        "two_stage",
+    ),
     ("__main__", ""),
 )
 # Outside the rows: may be imported by the edges only, and imports nothing but errors.

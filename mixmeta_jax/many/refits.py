@@ -11,7 +11,7 @@ from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.design.design import Design, orthonormal_basis
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.jobs import ManyEstimates
-from mixmeta_jax.fits.fit import Fit
+from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.many.many_checks import sound_members
 from mixmeta_jax.many.many_data import ManyModel
 from mixmeta_jax.many.many_fits import (
@@ -27,7 +27,9 @@ from mixmeta_jax.table.within_study import WithinStudy
 RETURNS = (*DEFAULT_RETURNS, "se", "reason")
 
 
-def refit(fit: Fit, y: np.ndarray, X: np.ndarray | None = None, progress: bool = True) -> ManyFits:
+def refit(
+    fit: FittedModel, y: np.ndarray, X: np.ndarray | None = None, progress: bool = True
+) -> ManyFits:
     """The model on other outcomes, the offset taken off, and predictors of each data set, if any.
 
     Parameters
@@ -54,7 +56,7 @@ def refit(fit: Fit, y: np.ndarray, X: np.ndarray | None = None, progress: bool =
     return _fits(fit, design, progress)
 
 
-def resample(fit: Fit, drawn: np.ndarray, progress: bool = True) -> ManyFits:
+def resample(fit: FittedModel, drawn: np.ndarray, progress: bool = True) -> ManyFits:
     """The model on outer groups, shape (B, m), each a group of its own as often as it is there."""
     codes = fit.design.groups
     members = [np.flatnonzero(codes[:, 0] == g) for g in range(int(codes[:, 0].max()) + 1)]
@@ -94,7 +96,7 @@ def _in_slots(design: Design, members: Sequence[np.ndarray], drawn: np.ndarray) 
 
 
 def _one_by_one(
-    fit: Fit, members: Sequence[np.ndarray], drawn: np.ndarray, progress: bool
+    fit: FittedModel, members: Sequence[np.ndarray], drawn: np.ndarray, progress: bool
 ) -> ManyFits:
     """Draws in which S or inner levels tie rows differently: every one by itself."""
     own = fit.design.without_levels() if fit.method == "fixed" else fit.design
@@ -119,7 +121,7 @@ def _one_by_one(
     return many_result(ManyModel(own, fit.frame), found, {"reason": reason}, fit.method, RETURNS)
 
 
-def _drawn(fit: Fit, members: Sequence[np.ndarray]) -> Design:
+def _drawn(fit: FittedModel, members: Sequence[np.ndarray]) -> Design:
     """The design of groups of rows that stand side by side, as `design_from_frame` makes it."""
     design, within = fit.design, fit.frame.within
     rows = np.concatenate(members)
@@ -155,12 +157,12 @@ def _drawn(fit: Fit, members: Sequence[np.ndarray]) -> Design:
     )
 
 
-def _fits(fit: Fit, design: Design, progress: bool) -> ManyFits:
+def _fits(fit: FittedModel, design: Design, progress: bool) -> ManyFits:
     return fit_model(
         ManyModel(design, fit.frame), fit.method, _settings(fit), RETURNS, None, progress
     )
 
 
-def _settings(fit: Fit) -> Control:
+def _settings(fit: FittedModel) -> Control:
     """Those of the fit, less what is for a single fit."""
     return replace(as_control(fit.arguments["control"]), start=None, mesh=None, verbose=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits.fit import Fit
+from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.simulation import simulate_fitted
 from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import refit, resample
@@ -16,7 +16,7 @@ from mixmeta_jax.report.results import PermutationTest
 
 
 def bootstrap(
-    fit: Fit,
+    fit: FittedModel,
     n: int = 1000,
     seed: int = 0,
     kind: str = "parametric",
@@ -61,7 +61,7 @@ def bootstrap(
     return resample(fit, np.stack(drawn), progress)
 
 
-def leave_one_out(fit: Fit, by: str = "unit", progress: bool = True) -> pd.DataFrame:
+def leave_one_out(fit: FittedModel, by: str = "unit", progress: bool = True) -> pd.DataFrame:
     """Refit without one unit, or without one group, at a time.
 
     Parameters
@@ -86,7 +86,7 @@ def leave_one_out(fit: Fit, by: str = "unit", progress: bool = True) -> pd.DataF
     return _masked(fit, out, labels, by, progress)
 
 
-def cumulative(fit: Fit, order: Any = None, progress: bool = True) -> pd.DataFrame:
+def cumulative(fit: FittedModel, order: Any = None, progress: bool = True) -> pd.DataFrame:
     """Refit to the first outer group, the first two, and so on.
 
     Parameters
@@ -119,7 +119,7 @@ def cumulative(fit: Fit, order: Any = None, progress: bool = True) -> pd.DataFra
 
 
 def permutation_test(
-    fit: Fit, term: str, n: int = 1000, seed: int = 0, first: int = 0, progress: bool = True
+    fit: FittedModel, term: str, n: int = 1000, seed: int = 0, first: int = 0, progress: bool = True
 ) -> PermutationTest:
     """Permutation test of one coefficient of a meta-regression.
 
@@ -187,7 +187,7 @@ def _equal_groups(codes: np.ndarray) -> list[np.ndarray]:
 
 
 def _masked(
-    fit: Fit, out: np.ndarray, labels: list[Any], name: str, progress: bool
+    fit: FittedModel, out: np.ndarray, labels: list[Any], name: str, progress: bool
 ) -> pd.DataFrame:
     """Fits without some of the units, shape (B, n), as a frame."""
     y = np.where(out[:, :, None], np.nan, fit.design.y[None])
@@ -199,7 +199,7 @@ def _masked(
     return frame
 
 
-def _parts(fit: Fit, by: str) -> tuple[np.ndarray, list[Any]]:
+def _parts(fit: FittedModel, by: str) -> tuple[np.ndarray, list[Any]]:
     frame = fit.frame
     names = [level.name for level in frame.levels]
     if by in names:
@@ -210,7 +210,7 @@ def _parts(fit: Fit, by: str) -> tuple[np.ndarray, list[Any]]:
     raise InputError(f"by={by!r} must be 'unit' or a level: {', '.join(map(repr, names))}.")
 
 
-def _order(fit: Fit, order: Any) -> np.ndarray:
+def _order(fit: FittedModel, order: Any) -> np.ndarray:
     n = fit.frame.n
     if isinstance(order, str):
         data = fit.arguments["data"]
