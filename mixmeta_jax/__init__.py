@@ -20,6 +20,7 @@ _HOMES = {
     "mixmeta_jax.design.design": ("Design",),
     "mixmeta_jax.prepare.dose_response": ("greenland_longnecker", "hamling"),
     "mixmeta_jax.table.matrices": ("inputcov", "vech", "xpnd"),
+    "mixmeta_jax.prepare.effect_sizes": ("effect_sizes",),
     "mixmeta_jax.prepare.network": ("long_contrasts", "network_contrasts"),
     "mixmeta_jax.formulas.transforms": ("register_transform",),
     "mixmeta_jax.datasets": ("describe_dataset", "list_datasets", "load_dataset"),

@@ -50,6 +50,7 @@ from mixmeta_jax.prepare.correlation import ar1_blocks as ar1_blocks
 from mixmeta_jax.prepare.correlation import cs_blocks as cs_blocks
 from mixmeta_jax.prepare.dose_response import greenland_longnecker as greenland_longnecker
 from mixmeta_jax.prepare.dose_response import hamling as hamling
+from mixmeta_jax.prepare.effect_sizes import effect_sizes as effect_sizes
 from mixmeta_jax.prepare.network import long_contrasts as long_contrasts
 from mixmeta_jax.prepare.network import network_contrasts as network_contrasts
 from mixmeta_jax.status import Status as Status
