@@ -17,6 +17,7 @@ from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_me
 from mixmeta_jax.fits.coefficient_methods import CoefficientMethods
 from mixmeta_jax.fits.moment_fit import fit_moments
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
+from mixmeta_jax.plots.accessor import Plots
 from mixmeta_jax.report.summary import model_title
 from mixmeta_jax.table.frame import build_frame
 from mixmeta_jax.table.frame_design import design_from_frame
@@ -29,6 +30,11 @@ class Fit(CoefficientMethods, PredictionMethods):
     def __repr__(self) -> str:
         title = model_title(self.frame.k, self.n_levels, self.method, self.frame.x_names)
         return f"<{title}: {self.formula}, method='{self.method}', {self.status.name}>"
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures: ``fit.plot.forest()``, ``funnel``, ``bubble``, ... (`mixmeta_jax.plots`)."""
+        return Plots(self)
 
     def update(self, **changes: Any) -> Fit:
         """Refit with some of the arguments of `mixmeta` changed."""
