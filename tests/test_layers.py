@@ -26,6 +26,7 @@ LAYERS = (
     (
         "fits.fit",
         "fits.coefficient_methods",
+        "fits.familiar_names",
         "fits.prediction_methods",
         "plots",
         "fits.likelihood_ratio",
