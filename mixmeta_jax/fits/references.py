@@ -1,0 +1,110 @@
+"""Reference distributions that follow from a fit: which test is defined for it, and its numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.inference.fixed_effects import weighted_squares
+from mixmeta_jax.inference.reference import StudentT
+
+
+def student(fit: FittedModel, df: Any) -> StudentT:
+    """t and F with the residual degrees of freedom, those of `contained`, or a number of them."""
+    P = len(fit.estimate.beta)
+    title = "t distribution"
+    if isinstance(df, str) and df == "residual":
+        values = np.full(P, residual_df(fit))
+        title = "t distribution with residual df"
+    elif isinstance(df, str) and df == "contain":
+        values = contained(fit)
+        title = "t distribution with contained df"
+    else:
+        values = np.full(P, _number(df))
+    return StudentT("t", fit.estimate.vcov, (), values, title)
+
+
+def residual_df(fit: FittedModel) -> float:
+    """Observed outcomes less coefficients, if there are any left."""
+    left = fit.df.nall - fit.df.fixed
+    if left < 1:
+        raise InputError(
+            f"There are {fit.df.nall} observed outcomes and {fit.df.fixed} coefficients: no "
+            "residual degrees of freedom are left for this test. Use test='z', or test='t' with a "
+            "number as df."
+        )
+    return float(left)
+
+
+def _number(df: Any) -> float:
+    counted = isinstance(df, (int, float, np.number)) and not isinstance(df, bool)
+    if not counted or not df > 0:
+        raise InputError(
+            f"df={df!r} is not known: choose 'residual' (observed outcomes less coefficients), "
+            "'contain' (by the groups that a predictor is constant in) or a positive number."
+        )
+    return float(df)
+
+
+def contained(fit: FittedModel) -> np.ndarray:
+    """Degrees of freedom by containment, shape (P,).
+
+    Of each coefficient: the number of groups of the outermost level within whose groups its
+    predictor is constant, less the predictors that are constant there; those groups are counted
+    that have its outcome observed. Where it varies within the groups of every level, the observed
+    values of its outcome less all predictors.
+    """
+    frame = fit.frame
+    seen = np.isfinite(frame.y)
+    df = np.tile(seen.sum(0) - frame.p, (frame.p, 1))
+    for level in reversed(frame.levels[: fit.n_levels]):
+        constant = _constant_within(frame.X, level.codes)
+        for o in range(frame.k):
+            groups = len(np.unique(level.codes[seen[:, o]]))
+            df[constant, o] = groups - constant.sum()
+    df = df.ravel()
+    if (df < 1).any():
+        which = frame.coef_names()[int(df.argmin())]
+        raise InputError(
+            f"The coefficient '{which}' has {df.min()} degrees of freedom by containment: there "
+            "are no more groups than coefficients. Use df='residual' or a number."
+        )
+    return df.astype(float)
+
+
+def _constant_within(X: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Which columns of X are constant within the groups, shape (p,)."""
+    first = np.zeros((int(codes.max()) + 1, X.shape[1]))
+    first[codes[::-1]] = X[::-1]
+    return (first[codes] == X).all(0)
+
+
+def knapp_hartung(fit: FittedModel, adhoc: bool) -> StudentT:
+    """t and F with residual degrees of freedom, and the covariance times H² = rᵀWr / (n − P).
+
+    References
+    ----------
+    Knapp and Hartung (2003), Statistics in Medicine 22:2693-2710; Jackson and Riley (2014),
+    Statistics in Medicine 33:1183-1193.
+    """
+    slopes = [level for level in fit.frame.levels[: fit.n_levels] if level.Z.shape[1] > 1]
+    if fit.n_levels > 1 or slopes or any(not _is_one(lev.Z) for lev in fit.frame.levels):
+        what = f"{fit.n_levels} levels" if fit.n_levels > 1 else "random slopes"
+        raise InputError(
+            f"test='knha' is defined for one level of random intercepts, but the model has {what}: "
+            "one factor for the whole covariance means nothing there. Use test='kenward-roger'."
+        )
+    df = residual_df(fit)
+    H2 = weighted_squares(fit.design, fit.Psi_by_level) / df
+    factor = max(1.0, H2) if adhoc else H2
+    title = "Knapp and Hartung" if fit.frame.k == 1 else "Jackson and Riley"
+    words = f"t distribution, {title}, factor {factor:.4g}"
+    P = len(fit.estimate.beta)
+    return StudentT("knha", fit.estimate.vcov * factor, (), np.full(P, df), words)
+
+
+def _is_one(Z: np.ndarray) -> bool:
+    return Z.shape[1] == 1 and bool((Z == 1).all())
