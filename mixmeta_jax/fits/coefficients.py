@@ -54,8 +54,8 @@ def reference_of(
         return references.student(fit, "residual" if df is None else df)
     if test == "knha":
         return references.knapp_hartung(fit, adhoc)
-    if test != "z":
-        raise NotImplementedError(test)
+    if test in ("satterthwaite", "kenward-roger"):
+        return references.by_information(fit, test, information)
     return Reference("z", vcov)
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mixmeta_jax.covariance.natural import Bound, Natural
+from mixmeta_jax.design.design import parameters_by_level
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.start import starting_variances
+from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.fixed_effects import weighted_squares
 from mixmeta_jax.inference.reference import StudentT
+from mixmeta_jax.inference.small_sample import KenwardRoger, Satterthwaite
+from mixmeta_jax.inference.variance_information import (
+    VarianceInformation,
+    kenward_roger_covariance,
+    variance_information,
+)
 
 
 def student(fit: FittedModel, df: Any) -> StudentT:
@@ -108,3 +120,86 @@ def knapp_hartung(fit: FittedModel, adhoc: bool) -> StudentT:
 
 def _is_one(Z: np.ndarray) -> bool:
     return Z.shape[1] == 1 and bool((Z == 1).all())
+
+
+NOT_BY_LIKELIHOOD = (
+    "test='{test}' needs the information on the variances, which method='{method}' does not have: "
+    "fit by method='reml', or use test='t'{or_knha}."
+)
+
+
+def by_information(fit: FittedModel, test: str, information: str) -> Satterthwaite:
+    """Satterthwaite's or Kenward and Roger's test, from the variances of a likelihood fit."""
+    if fit.method not in ("fixed", *LIKELIHOOD_METHODS):
+        or_knha = " or 'knha'" if fit.n_levels == 1 else ""
+        raise InputError(NOT_BY_LIKELIHOOD.format(test=test, method=fit.method, or_knha=or_knha))
+    notes: tuple[str, ...] = ()
+    if test == "kenward-roger" and fit.method == "ml":
+        sentence = (
+            "Kenward and Roger's test is derived for REML; the variances by ML are too small with "
+            "few groups, and so are its errors: fit by method='reml'."
+        )
+        warnings.warn(sentence, stacklevel=4)
+        notes += (sentence,)
+    found, held = variances_of(fit, information)
+    if not np.isfinite(found.inverse).all():
+        way = "use information='expected'" if information == "observed" else "use test='t'"
+        raise InputError(
+            f"The {information} information on the variances is not positive definite, so that "
+            f"test='{test}' has no degrees of freedom: {way}."
+        )
+    if held:
+        notes += (f"Held at a bound, as if known: {'; '.join(held)}.",)
+    if not found.free.any():
+        notes += ("No variance is estimated: the degrees of freedom are infinite.",)
+    vcov = fit.estimate.vcov
+    if test == "satterthwaite":
+        return Satterthwaite(test, vcov, notes, found)
+    if found.free.any():
+        Psi, natural = natural_of(fit)
+        vcov = kenward_roger_covariance(fit.design, Psi, natural, found)[0]
+    return KenwardRoger(test, vcov, notes, found)
+
+
+def natural_of(fit: FittedModel) -> tuple[list[np.ndarray], list[Natural]]:
+    """Ψ of each level, shape (1, d, d), and its natural parameters, outer first."""
+    design, theta = fit.design, fit.estimate.theta[:, None]
+    scales = starting_variances(design)
+    levels = parameters_by_level(design.structures, design.dims, theta)
+    natural = [
+        structure.natural(own, Psi[:, :, None], scale)
+        for (structure, own, _), Psi, scale in zip(levels, fit.Psi_by_level, scales, strict=True)
+    ]
+    return [Psi[None] for Psi in fit.Psi_by_level], natural
+
+
+def variances_of(fit: FittedModel, information: str) -> tuple[VarianceInformation, list[str]]:
+    """The information on the variances, and in words what is held at a bound."""
+    P = len(fit.estimate.beta)
+    if sum(fit.design.n_parameters[: fit.n_levels]) == 0:
+        T = np.linalg.cholesky(fit.estimate.vcov)[None]
+        none = np.zeros((1, 0, P, P)), np.zeros((1, 0, 0)), np.zeros((1, 0), bool)
+        return VarianceInformation(T, *none), []
+    Psi, natural = natural_of(fit)
+    found = variance_information(
+        fit.design, Psi, natural, information == "observed", fit.method != "ml"
+    )
+    held = []
+    for level, own in enumerate(natural):
+        names = fit.frame.random_names(level)
+        where = f" of level '{fit.level_names[level]}'" if fit.n_levels > 1 else ""
+        held += [held_words(bound, names) + where for bound in own.bounds]
+    return found, held
+
+
+def held_words(bound: Bound, names: Sequence[str]) -> str:
+    """A parameter that is held, in words."""
+    if bound.kind == "null space":
+        return f"{bound.effect} of {len(names)} directions without variance"
+    if bound.kind == "correlation":
+        return "the correlation"
+    if bound.kind == "parameter":
+        return f"parameter {bound.effect}"
+    if bound.effect < 0 or len(names) == 1:
+        return "the variance"
+    return f"the variance of {names[bound.effect]}"
