@@ -35,7 +35,7 @@ def student(fit: FittedModel, df: Any) -> StudentT:
         values = contained(fit)
         title = "t distribution with contained df"
     else:
-        values = np.full(P, _number(df))
+        values = np.full(P, positive_df(df))
     return StudentT("t", fit.estimate.vcov, (), values, title)
 
 
@@ -51,7 +51,8 @@ def residual_df(fit: FittedModel) -> float:
     return float(left)
 
 
-def _number(df: Any) -> float:
+def positive_df(df: Any) -> float:
+    """A number of degrees of freedom, checked."""
     counted = isinstance(df, (int, float, np.number)) and not isinstance(df, bool)
     if not counted or not df > 0:
         raise InputError(

@@ -79,9 +79,7 @@ def variance_information(
     free = np.concatenate([own.free for own in natural]).T
     n = free.shape[1]
     groups = OuterGroups(design, tuple(Psi), orthonormal(design), max(n, 1), outer_groups(design))
-    A = sum(_symmetric_sum(piece.X, piece.W @ piece.X) for piece in groups)
-    T = groups.basis @ _root_of_inverse(A)
-    groups.basis = T
+    T = gls_root(groups)
     B, P = len(T), T.shape[1]
     slopes: np.ndarray = np.zeros((B, n, P, P))
     traces: np.ndarray = np.zeros((B, n, n))
@@ -164,15 +162,15 @@ def orthonormal(design: Design) -> np.ndarray:
     return np.kron(design.basis, np.eye(design.k))
 
 
-def _root_of_inverse(A: np.ndarray) -> np.ndarray:
-    """R with A⁻¹ = RRᵀ, shape (B, P, P)."""
-    L = np.linalg.cholesky(A)
-    return np.swapaxes(np.linalg.inv(L), -1, -2)
-
-
-def _symmetric_sum(X: np.ndarray, WX: np.ndarray) -> np.ndarray:
-    total = np.einsum("bgsp,bgsq->bpq", *np.broadcast_arrays(X, WX), optimize=True)
-    return 0.5 * (total + np.swapaxes(total, -1, -2))
+def gls_root(groups: OuterGroups) -> np.ndarray:
+    """T with V = TTᵀ, shape (B, P, P), which the groups have as their basis from here on."""
+    A = sum(
+        np.einsum("bgsp,bgsq->bpq", *_same_sets([piece.X, piece.W @ piece.X]), optimize=True)
+        for piece in groups
+    )
+    L = np.linalg.cholesky(0.5 * (A + np.swapaxes(A, -1, -2)))
+    groups.basis = groups.basis @ np.swapaxes(np.linalg.inv(L), -1, -2)
+    return groups.basis
 
 
 def _whitened_solution(groups: OuterGroups) -> np.ndarray:
