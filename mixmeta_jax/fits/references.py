@@ -111,7 +111,8 @@ def knapp_hartung(fit: FittedModel, adhoc: bool) -> StudentT:
             "one factor for the whole covariance means nothing there. Use test='kenward-roger'."
         )
     df = residual_df(fit)
-    H2 = weighted_squares(fit.design, fit.Psi_by_level) / df
+    Psi = [P[None] for P in fit.Psi_by_level]
+    H2 = float(weighted_squares(fit.design, Psi)[0]) / df
     factor = max(1.0, H2) if adhoc else H2
     title = "Knapp and Hartung" if fit.frame.k == 1 else "Jackson and Riley"
     words = f"t distribution, {title}, factor {factor:.4g}"

@@ -90,10 +90,9 @@ def cluster_sums(
         One of `TYPES`.
     """
     groups = OuterGroups(design, tuple(Psi), orthonormal(design), 3, cluster)
-    T = gls_root(groups)
+    T, beta = gls_root(groups)
     B, P = T.shape[:2]
     J = int(cluster.max()) + 1
-    beta = sum(np.einsum("bgsp,bgs->bp", p.W @ p.X, p.y, optimize=True) for p in groups)
     scores = np.zeros((B, J, P))
     a, h = np.zeros((B, J, P, P)), np.zeros((B, J, P, P))
     determined = np.zeros((B, J), bool)
@@ -101,7 +100,7 @@ def cluster_sums(
     for piece in groups:
         WX = piece.W @ piece.X
         G = np.swapaxes(piece.X, -1, -2) @ WX
-        r = piece.y[..., None] - piece.X @ beta[:, None, :, None]
+        r = piece.y[..., None] - piece.X @ beta[:, None]
         if kind == "CR2":
             g = _symmetric_root(piece) @ WX
         elif kind == "CR3":
