@@ -138,9 +138,7 @@ class Study:
         self.seconds = time.process_time() - start
         self.fitting = fitting
         self.members = np.flatnonzero(self.fits.converged)
-        self.design = many_model(
-            y=self.y, Psi_fix=None, rho=None, offset=None, **fitting
-        ).design
+        self.design = many_model(y=self.y, Psi_fix=None, rho=None, offset=None, **fitting).design
         self.L = np.eye(self.fits.coef.shape[1])[[scenario.coefficient]]
         self.estimate = self.fits.coef[self.members, scenario.coefficient]
 
@@ -250,8 +248,8 @@ METHODS: dict[str, Callable] = {
     "kenward-roger": kenward_roger,
     "CR2": cr2,
 }
-"""From a `Study` to standard errors and degrees of freedom of its members, or None where a method is
-not defined. A bootstrap returns ``"ends", lower, upper`` instead, NaN for data sets left out."""
+"""From a `Study` to standard errors and degrees of freedom of its members, or None where a method
+is not defined. A bootstrap returns ``"ends", lower, upper`` instead, NaN for data sets left out."""
 
 
 def measured(study: Study, method: Callable) -> dict | None:
@@ -300,8 +298,10 @@ def run(nsim: int, only: list[str], names: list[str] | None = None) -> pd.DataFr
             found = measured(study, METHODS[name])
             if found is not None:
                 rows[scenario.title, name] = found
-                print(f"{scenario.title:28} {name:16} {found['coverage']:.4f} {found['ms']:.2f} ms",
-                      flush=True)
+                print(
+                    f"{scenario.title:28} {name:16} {found['coverage']:.4f} {found['ms']:.2f} ms",
+                    flush=True,
+                )
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
