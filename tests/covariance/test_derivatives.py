@@ -101,6 +101,22 @@ def test_of_a_turned_factor(order):
     check(turned, points("unstr")["inside"])
 
 
+def test_a_turned_factor_is_an_argument_of_a_program():
+    """Its order is traced like the data, so that every order shares one program."""
+    theta, rise = points("unstr")["inside"], np.ones((3, 3, 3))
+
+    def all_of(structure, theta):
+        slopes, rises = structure.slopes(theta, 3), jax.numpy.asarray(rise)
+        return structure.matrices(theta, 3), slopes, structure.curvature(theta, 3, rises)
+
+    turned = mx.Unstructured().ordered(np.array([2, 0, 1]))
+    with jax.enable_x64(True):
+        traced = jax.jit(all_of)(turned, theta)
+    expected = turned.matrices(theta, 3), turned.slopes(theta, 3), turned.curvature(theta, 3, rise)
+    for ours, theirs in zip(traced, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=MAPS)
+
+
 @pytest.mark.parametrize("d", [1, 2, 5])
 @pytest.mark.parametrize("name", ["unstr", "diag", "id", "cs", "hcs", "ar1", "har1"])
 def test_of_other_sizes(name, d):
