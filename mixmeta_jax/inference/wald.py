@@ -12,6 +12,7 @@ import numpy as np
 from scipy.linalg.lapack import dpstrf
 from scipy.special import chdtrc, chdtri, ndtr, ndtri
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 
 TESTS = ("z",)
@@ -37,21 +38,12 @@ class CoefficientTable(NamedTuple):
 
 def check_test(test: str) -> None:
     """Raise `InputError` where ``test`` is not one of `TESTS`."""
-    if test not in TESTS:
-        listed = ", ".join(f"'{name}'" for name in TESTS)
-        raise InputError(f"test={test!r} is not available: choose one of {listed}.")
+    gates.choice(test, "test", TESTS)
 
 
 def check_conf_level(conf_level: float) -> float:
     """The confidence level as a float strictly between 0 and 1."""
-    if isinstance(conf_level, bool) or not isinstance(conf_level, (int, float, np.number)):
-        raise InputError(f"conf_level must be a number between 0 and 1, not {conf_level!r}.")
-    if not 0 < conf_level < 1:
-        raise InputError(
-            f"conf_level must lie strictly between 0 and 1, not at {conf_level:g}: "
-            "write 0.95 for 95 percent."
-        )
-    return float(conf_level)
+    return gates.fraction(conf_level, "conf_level")
 
 
 def normal_quantile(conf_level: float) -> float:
@@ -80,15 +72,13 @@ def critical_value(vcov: np.ndarray, conf_level: float, simultaneous: str | None
         None for pointwise intervals; "goldstein" for √χ²_{r,level}, which covers every linear
         combination of the r estimates; "max-t" for the quantile of the largest |z| among them.
     """
+    gates.choice(simultaneous, "simultaneous", SIMULTANEOUS)
     if simultaneous is None:
         return normal_quantile(conf_level)
     if simultaneous == "goldstein":
         return float(np.sqrt(chdtri(len(vcov), 1 - conf_level)))
-    if simultaneous == "max-t":
-        se = np.sqrt(np.diag(vcov))
-        return _largest_quantile(vcov / np.outer(se, se), conf_level)
-    listed = ", ".join(repr(name) for name in SIMULTANEOUS)
-    raise InputError(f"simultaneous={simultaneous!r} is not known: choose one of {listed}.")
+    se = np.sqrt(np.diag(vcov))
+    return _largest_quantile(vcov / np.outer(se, se), conf_level)
 
 
 def _largest_quantile(correlation: np.ndarray, conf_level: float) -> float:
