@@ -21,6 +21,8 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import betaln, gammaln
 
+from mixmeta_jax import gates
+from mixmeta_jax.arrays import is_traced
 from mixmeta_jax.covariance.autoregressive import (
     AR1,
     ContinuousAR1,
@@ -71,12 +73,24 @@ class Priors:
         correlation, both parameters of its Beta prior: 1 is uniform over its range.
     beta_scale
         Standard deviation of a normal prior of each coefficient; None for a flat one.
+
+    Raises
+    ------
+    InputError
+        For a value that is not a positive, finite number.
     """
 
     sd_scale: float = 1.0
     sd_df: float = 3.0
     concentration: float = 1.0
     beta_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sd_scale", "sd_df", "concentration", "beta_scale"):
+            value = getattr(self, name)
+            # Traced, a sampler's own parameter has no value to look at.
+            if not (is_traced(value) or (name == "beta_scale" and value is None)):
+                gates.number(value, f"Priors: {name}", above=0)
 
 
 def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None = None) -> Array:

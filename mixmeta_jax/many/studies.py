@@ -143,8 +143,8 @@ def permutation_test(
     Raises
     ------
     InputError
-        For an unknown coefficient, S that spans rows, random slopes, or where no two outer groups
-        have as many units.
+        For an unknown coefficient, one whose predictor does not vary, S that spans rows, random
+        slopes, or where no two outer groups have as many units.
     """
     names = fit.frame.coef_names()
     if term not in names:
@@ -162,13 +162,19 @@ def permutation_test(
             f"permutation_test exchanges outer groups of one size, but no two groups of level "
             f"'{fit.frame.levels[0].name}' have as many units."
         )
+    place = names.index(term)
+    column = design.X[:, place // fit.frame.k]
+    if all((column[rows] == column[rows[:1]]).all() for rows in classes):
+        raise InputError(
+            f"The predictor of '{term}' is the same whatever groups are exchanged, so that a "
+            "permutation test says nothing of it: test a coefficient of a predictor that varies."
+        )
     orders = np.empty((n, design.n), int)
     for b, order in enumerate(orders):
         rng = np.random.default_rng([seed, first + b])
         for rows in classes:
             order[rows] = rng.permutation(rows)
     found = refit(fit, np.broadcast_to(design.y, (n, *design.y.shape)), design.X[orders], progress)
-    place = names.index(term)
     assert found.coef is not None and found.se is not None and found.converged is not None
     statistics = np.full(n, np.nan)
     valid = found.converged

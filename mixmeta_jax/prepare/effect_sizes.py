@@ -15,14 +15,28 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.gates import close_matches
 from mixmeta_jax.prepare.measures import KINDS, Effects, Figures
-from mixmeta_jax.table.columns import close_matches, existing_columns, numeric, row_label
+from mixmeta_jax.table.columns import (
+    existing_columns,
+    numeric,
+    refuse_twice_named,
+    row_label,
+)
 from mixmeta_jax.table.rows import as_pandas
 
 # Events and what they are counted among.
 _AMONG = {"events": "total", "control_events": "control_total"}
 _POSITIVE = ("total", "control_total", "time", "control_time")
 _NOT_NEGATIVE = ("events", "control_events", "sd", "control_sd", "sd_before")
+
+# Figures of which one column cannot hold both; two groups may well have one size.
+_APART = (
+    *_AMONG.items(),
+    ("events", "control_events"),
+    ("mean", "control_mean"),
+    ("mean", "mean_before"),
+)
 
 # The smallest group whose effect has a variance.
 _FEWEST = {"md": 2, "smd": 2, "rom": 2, "smcc": 3, "z": 4}
@@ -164,6 +178,8 @@ def _read(name: str, data: pd.DataFrame, columns: dict[str, str]) -> Figures:
                 f"'{name}' needs the column of '{wanted}': name the columns of {listed}."
             )
     existing_columns([columns[wanted] for wanted in needed], data, "effect_sizes")
+    for pair in _APART:
+        refuse_twice_named({figure: columns[figure] for figure in pair if figure in columns})
     return {
         wanted: numeric(data[columns[wanted]], f"column '{columns[wanted]}' ({wanted})").copy()
         for wanted in needed

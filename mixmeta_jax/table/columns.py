@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.errors import InputError, shown
 
 NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
 """What pandas infers of an object column that holds numbers."""
@@ -59,6 +59,40 @@ def numeric(values: pd.Series, what: str, finite: bool = True, truths: bool = Tr
 def _holds_numbers(column: pd.Series) -> bool:
     """Whether a column is of a numeric type of numpy, of which nothing has to be inferred."""
     return isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf"
+
+
+def refuse_twice_named(roles: Mapping[str, Any]) -> None:
+    """Raise where one column is given for two things, such as events and people."""
+    given = list(roles.items())
+    for i, (role, name) in enumerate(given):
+        for other, same in given[:i]:
+            if name == same:
+                raise InputError(
+                    f"{other} and {role} are both column '{shown(name)}': each needs its own."
+                )
+
+
+def label_codes(data: pd.DataFrame, name: str) -> tuple[np.ndarray, list[Any]]:
+    """The groups that a column of labels makes, shape (n,), −1 where missing; and their labels.
+
+    Raises
+    ------
+    InputError
+        For labels that cannot be told apart, as lists and dicts.
+    """
+    try:
+        codes, labels = pd.factorize(data[name])
+    except TypeError as error:
+        for label, value in data[name].items():
+            try:
+                hash(value)
+            except TypeError:
+                raise InputError(
+                    f"The column '{name}' holds {gates.described(value)} in row {label!r}, which "
+                    "is no label: use text, numbers or tuples."
+                ) from error
+        raise
+    return codes, labels.tolist()
 
 
 def refuse_reordered(values: Any, index: pd.Index, what: str) -> None:

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fit import Fit, mixmeta
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.table.rows import as_pandas
+
+OPTIONS = ("random", "method", "bscov", "Psi_fix", "control")
+"""Arguments of `mixmeta` that `pool` passes on."""
 
 
 def pool(
@@ -62,10 +66,18 @@ def pool(
     >>> round(float(curves.loc[("Oslo", 10), "curve"]), 3)
     0.9
     """
+    wanted = "a right-hand side alone, as '~ temperature'"
+    right = gates.text(predictors, "predictors", wanted).strip()
+    if not right.startswith("~"):
+        raise gates.refused("predictors", wanted, predictors)
+    gates.choices(list(options), "options", OPTIONS)
     pairs, index = _labelled(estimates, labels)
     b, V = _stacked(pairs, index)
     k = b.shape[1]
-    columns = [f"b{i + 1}" for i in range(k)] if names is None else [str(name) for name in names]
+    if names is None:
+        columns = [f"b{i + 1}" for i in range(k)]
+    else:
+        columns = [gates.text(name, "an entry of names") for name in gates.listed(names, "names")]
     if len(columns) != k or len(set(columns)) < k:
         raise InputError(f"names are {columns}: give {k} different ones, one per coefficient.")
     if any("`" in name for name in columns):
@@ -78,7 +90,7 @@ def pool(
         i = int(np.argmin(positive))
         raise InputError(f"The covariance of {_where(index, i)} is not positive definite.")
     left = " + ".join(f"`{c}`" if not c.isidentifier() else c for c in columns)
-    return mixmeta(f"{left} {predictors}", S=V if k > 1 else V[:, 0, 0], data=table, **options)
+    return mixmeta(f"{left} {right}", S=V if k > 1 else V[:, 0, 0], data=table, **options)
 
 
 def curves(
@@ -133,24 +145,43 @@ def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.In
     if isinstance(estimates, Mapping):
         if labels is not None:
             raise InputError("labels are given, but the estimates have labels already.")
-        pairs, index = list(estimates.values()), pd.Index(list(estimates), name="location")
+        pairs, given = list(estimates.values()), list(estimates)
     else:
-        if isinstance(estimates, tuple) and len(estimates) == 2 and np.ndim(estimates[1]) == 3:
-            b, V = (np.asarray(part, float) for part in estimates)
+        if isinstance(estimates, tuple) and len(estimates) == 2 and _axes(estimates[1]) == 3:
+            b = gates.numbers(estimates[0], "The array of coefficients", ("n", "k"), missing=True)
+            V = gates.numbers(estimates[1], "The array of covariances", missing=True)
             if len(b) != len(V):
                 raise InputError(f"There are {len(b)} coefficients, but {len(V)} covariances.")
-            estimates = zip(b, V, strict=True)
-        pairs = list(estimates)
-        given = range(len(pairs)) if labels is None else list(labels)
+            estimates = list(zip(b, V, strict=True))
+        wanted = "{label: (coefficients, covariance)}, a list of such pairs, or a pair of arrays"
+        pairs = gates.listed(estimates, "estimates", wanted)
+        given = list(range(len(pairs))) if labels is None else gates.listed(labels, "labels")
         if len(given) != len(pairs):
             raise InputError(f"There are {len(given)} labels for {len(pairs)} estimates.")
-        index = pd.Index(given, name="location")
+    index = _label_index(given)
     if not pairs:
         raise InputError("There are no estimates to pool.")
     if index.has_duplicates:
         repeated = index[index.duplicated()].tolist()
         raise InputError(f"The label {repeated[0]!r} stands for two locations.")
     return pairs, index
+
+
+def _label_index(given: list) -> pd.Index:
+    """The labels, each one thing that can be told from the others."""
+    for label in given:
+        unlike = isinstance(label, (list, dict, set, np.ndarray, pd.Series, pd.DataFrame, pd.Index))
+        if unlike or (not isinstance(label, tuple) and pd.isna(label)):
+            raise gates.refused("An entry of labels", "text, a number or a tuple", label)
+    # A tuple is one label.
+    return pd.Index(given, name="location", tupleize_cols=False)
+
+
+def _axes(values: Any) -> int:
+    try:
+        return np.ndim(values)
+    except ValueError:  # ragged
+        return 0
 
 
 def _stacked(pairs: list, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +191,9 @@ def _stacked(pairs: list, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"{_where(index, i)}: give a pair (coefficients, covariance).")
-        b, V = np.ravel(np.asarray(pair[0], float)), np.atleast_2d(np.asarray(pair[1], float))
+        where = _where(index, i)
+        b = np.ravel(gates.numbers(pair[0], f"The coefficients of {where}", missing=True))
+        V = np.atleast_2d(gates.numbers(pair[1], f"The covariance of {where}", missing=True))
         k = len(vectors[0]) if vectors else len(b)
         if len(b) != k or V.shape != (k, k):
             raise InputError(
