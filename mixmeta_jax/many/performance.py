@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.simulation import mixmeta_sim
 from mixmeta_jax.many.many_fits import fit_many
@@ -18,6 +19,8 @@ from mixmeta_jax.status import Status
 CHUNK_NUMBERS = 2**23
 """Outcomes that are drawn and fitted at once."""
 
+SCENARIO = "a mapping of its arguments"
+SCENARIOS = "a mapping {name: {argument: value}}"
 SHARED = ("S", "random", "data", "rho")
 FITTING = ("formula", "method", "bscov", "Psi_fix", "control")
 NAMES = ["scenario", "estimand"]
@@ -79,8 +82,13 @@ def simulation_study(
     InputError
         For a scenario that lacks an argument, or has an unknown one.
     """
-    for name, scenario in scenarios.items():
+    for name, scenario in gates.mapping(scenarios, "scenarios", SCENARIOS).items():
         _check(name, scenario)
+    nsim = gates.whole(nsim, "nsim", 1)
+    gates.seed(seed)
+    gates.whole(first, "first", 0, gates.MOST_SEED - nsim)
+    gates.fraction(conf_level, "conf_level")
+    gates.flag(progress, "progress")
     rows: dict[tuple[Any, str], dict[str, float]] = {}
     for name, scenario in scenarios.items():
         try:
@@ -119,12 +127,12 @@ def join_studies(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     InputError
         If there is no table, or one has other columns.
     """
-    if not len(tables):
-        raise InputError("join_studies has no table to join: give those of simulation_study.")
+    if not (tables := gates.listed(tables, "tables", "a list of tables of simulation_study")):
+        raise InputError("tables has no table to join: give those of simulation_study.")
     for number, table in enumerate(tables):
-        if list(table.columns) != COLUMNS:
+        if not isinstance(table, pd.DataFrame) or list(table.columns) != COLUMNS:
             raise InputError(
-                f"Table {number} is not one of simulation_study: its columns must be "
+                f"Table {number} of tables is not one of simulation_study: its columns must be "
                 f"{', '.join(COLUMNS)}."
             )
     parts = pd.concat(tables)
@@ -252,6 +260,7 @@ def _estimates(
 
 
 def _check(name: Any, scenario: Mapping[str, Any]) -> None:
+    gates.mapping(scenario, f"scenarios: the scenario {gates.described(name)}", SCENARIO)
     for needed in ("y", "S", "Psi", "coef"):
         if needed not in scenario:
             raise InputError(f"Scenario {name!r} lacks '{needed}'.")

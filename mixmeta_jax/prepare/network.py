@@ -25,8 +25,9 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.table.columns import existing_columns
+from mixmeta_jax.table.columns import numeric
 from mixmeta_jax.table.rows import as_pandas
 
 
@@ -96,11 +97,7 @@ def network_contrasts(
     """
     arms = _read_arms(data, study, treatment, events, total)
     treatments = _sorted(arms["treatment"].unique())
-    if reference not in treatments:
-        raise InputError(
-            f"The reference {reference!r} is not among the treatments {treatments}; name one of "
-            "them."
-        )
+    reference = gates.label(reference, "reference", treatments)
     _check_connected(arms, treatments, reference)
     _check_corrections(zero_cell, augment)
     others = [t for t in treatments if t != reference]
@@ -200,7 +197,9 @@ def _read_arms(
 ) -> pd.DataFrame:
     """The arms, with columns study, treatment, events, total, after checks of each study."""
     data = as_pandas(data)
-    existing_columns((study, treatment, events, total), data, "the arms of the network")
+    given = {"study": study, "treatment": treatment, "events": events, "total": total}
+    for what, name in given.items():
+        gates.column(name, data, what)
     for column in (study, treatment):
         if data[column].isna().any():
             row = data.index[data[column].isna()].tolist()[0]
@@ -212,8 +211,8 @@ def _read_arms(
         {
             "study": data[study].tolist(),
             "treatment": pd.Series(data[treatment].tolist(), dtype=object),
-            "events": pd.to_numeric(data[events], errors="coerce").to_numpy(float, na_value=np.nan),
-            "total": pd.to_numeric(data[total], errors="coerce").to_numpy(float, na_value=np.nan),
+            "events": numeric(data[events], f"column '{events}' (events)", finite=False),
+            "total": numeric(data[total], f"column '{total}' (total)", finite=False),
         }
     )
     faults = [
@@ -251,11 +250,12 @@ def _check_connected(arms: pd.DataFrame, treatments: list, reference: Hashable) 
 
 
 def _check_corrections(zero_cell: float, augment: tuple[float, float]) -> None:
-    if not zero_cell >= 0:
-        raise InputError(f"zero_cell is a count added to cells, 0 or more; it got {zero_cell!r}.")
-    if np.shape(augment) != (2,) or not 0 < augment[0] < augment[1]:
+    gates.number(zero_cell, "zero_cell", least=0)
+    events, people = gates.numbers(augment, "augment", (2,))
+    if not 0 < events < people:
         raise InputError(
-            f"augment gives events and people of an arm, 0 < events < people; it got {augment!r}."
+            f"augment gives events and people of an arm, 0 < events < people, not {events:g} and "
+            f"{people:g}."
         )
 
 
