@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.formulas.formula import columns_of
 from mixmeta_jax.formulas.model_matrix import ModelMatrix, build_matrix
@@ -123,12 +124,7 @@ def _concrete(within: WithinStudy) -> bool:
 
 def as_numbers(values: Any, what: str) -> Any:
     """Traced arrays as they are but for their precision, everything else as numpy's float64."""
-    if is_traced(values):
-        return namespace(values).asarray(values, float)
-    try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} cannot be read as numbers: give an array.") from error
+    return gates.numbers(values, what, missing=True, infinite=True, truths=True)
 
 
 def _outcomes(y: Any, many: bool) -> Any:

@@ -35,7 +35,7 @@ def existing_columns(
     return [gates.column(name, data, where, what) for name in names]
 
 
-def numeric(values: pd.Series, what: str, finite: bool = True) -> np.ndarray:
+def numeric(values: pd.Series, what: str, finite: bool = True, truths: bool = True) -> np.ndarray:
     """A column as floats, NaN where missing.
 
     Parameters
@@ -46,12 +46,14 @@ def numeric(values: pd.Series, what: str, finite: bool = True) -> np.ndarray:
         How the sentence calls it.
     finite
         Whether an infinite value is an error.
+    truths
+        Whether True and False count as 1 and 0.
     """
     if _holds_numbers(values):
         numbers = values.to_numpy(float)
         if not finite or not np.isinf(numbers).any():
             return numbers
-    return gates.numbers(values, f"The {what}", missing=True, infinite=not finite, truths=True)
+    return gates.numbers(values, f"The {what}", missing=True, infinite=not finite, truths=truths)
 
 
 def _holds_numbers(column: pd.Series) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.evaluation import Evaluation
 from mixmeta_jax.formulas.expressions import pieces, read_expression, refuse_length
@@ -64,15 +65,16 @@ def given_outcomes(outcomes: Any) -> pd.DataFrame:
         refuse_twice(names)
         given = outcomes.set_axis(names, axis=1)
     else:
-        try:
-            y = np.asarray(outcomes, float)
-        except (TypeError, ValueError):
-            y = np.array(np.nan)
-        if y.ndim == 0:
-            raise InputError(
-                "The first argument must be a formula, or outcomes as an array, Series or data "
-                f"frame of numbers, not {type(outcomes).__name__}."
+        names = isinstance(outcomes, (list, tuple)) and any(isinstance(o, str) for o in outcomes)
+        if outcomes is None or names or np.isscalar(outcomes) or callable(outcomes):
+            raise gates.refused(
+                "The first argument",
+                "a formula, or outcomes as an array, Series or data frame of numbers",
+                outcomes,
             )
+        y = gates.numbers(
+            outcomes, "The array of outcomes", missing=True, infinite=True, truths=True
+        )
         y = y[:, None] if y.ndim == 1 else y
         if y.ndim != 2:
             raise InputError(f"Outcomes must have the shape (n,) or (n, k), not {y.shape}.")
@@ -169,10 +171,7 @@ def offset_values(offset: Any, table: pd.DataFrame, k: int, B: int | None = None
         values = numeric(offset, "offset", False)
     else:
         refuse_reordered(offset, table.index, "offset")
-        try:
-            values = namespace(offset).asarray(offset, float)
-        except (TypeError, ValueError) as error:
-            raise InputError("offset must be a column name or numbers.") from error
+        values = gates.numbers(offset, "offset", missing=True, infinite=True)
     if B is not None and k == 1 and values.shape == (B, n):
         values = values[:, :, None]
     if values.ndim == 3 and B is not None:

@@ -382,7 +382,7 @@ def test_an_outcome_that_is_never_observed(data):
         ({"data": None}, "no data"),
         ({"data": 3}, "data must be a data frame .* not int"),
         ({"S": None}, "S, the error variances of the outcomes, is missing"),
-        ({"formula": 3}, "must be a formula, or outcomes .* not int"),
+        ({"formula": 3}, "must be a formula, or outcomes .* not 3"),
         ({"formula": None}, "must be a formula, or outcomes"),
         ({"formula": ["y"]}, "must be a formula, or outcomes"),
         ({"formula": np.ones(3)}, "3 rows of outcomes, but data has 7"),
