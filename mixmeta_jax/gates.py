@@ -144,6 +144,14 @@ def choice(value: Any, what: str, words: Collection[str | None]) -> Any:
     return value
 
 
+def label(value: Any, what: str, labels: Sequence[Any]) -> Any:
+    """One of the labels that data hold, which may be of any type."""
+    try:
+        return labels[labels.index(value)]
+    except Exception as error:  # absent, or what cannot be compared
+        raise refused(what, f"one of {shown(list(labels), 120)}", value) from error
+
+
 def choices(values: Any, what: str, words: Collection[str]) -> tuple[str, ...]:
     """One of the words, or several of them."""
     if isinstance(values, str):

@@ -36,4 +36,6 @@ def refuse_size(count: int, what: str) -> None:
 
 
 def _amount(count: int) -> str:
-    return f"{count:,}" if count < 10**15 else f"about 10**{len(str(count)) - 1}"
+    return (
+        f"{count:,}" if count < 10**15 else f"about 10**{round((count.bit_length() - 1) * 0.30103)}"
+    )

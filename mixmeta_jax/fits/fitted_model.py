@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import Estimate
@@ -239,11 +240,19 @@ class FittedModel:
             return self.n_levels
         if isinstance(level, str) and level in self.level_names:
             return self.level_names.index(level) + 1
-        counted = isinstance(level, (int, np.integer)) and not isinstance(level, bool)
-        if counted and level in range(self.n_levels + 1):
-            return int(level)
+        try:
+            number = gates.whole(level, "level")
+        except InputError:
+            number = self.n_levels + 1
+        if number <= self.n_levels:
+            return number
         names = ", ".join(f"'{name}'" for name in self.level_names) or "none"
         raise InputError(
-            f"level={level!r} is not a level of the model: give a number from 0 to "
-            f"{self.n_levels}, or a name (there are {names})."
+            f"level must be a level of the model, not {gates.described(level)}: give a number from "
+            f"0 to {self.n_levels}, or a name (there are {names})."
         )
+
+
+def checked_fit(value: Any, what: str = "fit") -> Any:
+    """A fit, as `mixmeta` returns it."""
+    return gates.instance(value, FittedModel, what, "a fit, as mixmeta returns it")

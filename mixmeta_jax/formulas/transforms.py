@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from formulaic.transforms import TRANSFORMS, ContrastsRegistry
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.splines import bs, ns
 
@@ -107,12 +108,10 @@ def register_transform(name: str, function: Callable) -> None:
     ['(Intercept)', 'decades(year)']
     """
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-        raise InputError(f"The name of a transform must be a Python name, not {shown(repr(name))}.")
+        raise gates.refused("name, that of a transform,", "a Python name", name)
     if name in RESERVED or (is_known(name) and name not in _registered):
         raise InputError(f"Formulas know '{name}' already: register the transform by another name.")
-    if not callable(function):
-        raise InputError(f"The transform '{name}' must be a function, not {shown(repr(function))}.")
-    _registered[name] = function
+    _registered[name] = gates.function(function, f"function, the transform '{shown(name)}',")
 
 
 def is_known(name: str) -> bool:

@@ -41,7 +41,7 @@ from mixmeta_jax.covariance.structures import (
 from mixmeta_jax.design.design import Design, parameters_by_level
 from mixmeta_jax.design.tensors import arrange, masked
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.functional.model import require_float64
+from mixmeta_jax.functional.model import checked_design, parameters, require_float64
 from mixmeta_jax.likelihood.likelihood import LOG_2PI
 from mixmeta_jax.likelihood.shifts import shifted
 from mixmeta_jax.likelihood.sweep import upward
@@ -136,12 +136,9 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
         step = jax.jit(blackjax.nuts(density, **settings).step)  # state, info = step(key, state)
     """
     require_float64()
-    priors = Priors() if priors is None else priors
-    beta = jnp.asarray(beta)
-    if beta.shape != (design.p * design.k,):
-        raise InputError(
-            f"beta has shape {beta.shape}, but the model has {design.p * design.k} coefficient(s)."
-        )
+    checked_design(design)
+    priors = Priors() if priors is None else gates.instance(priors, Priors, "priors", "Priors")
+    beta = parameters(beta, "beta", design.p * design.k)
     total = log_prior(eta, design, priors)
     if priors.beta_scale is not None:
         size = jnp.log(priors.beta_scale) + 0.5 * LOG_2PI
@@ -157,7 +154,8 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
 
 def covariances(eta: Array, design: Design) -> tuple[Array, ...]:
     """Ψ of each level, outer first, at η; see `log_density`."""
-    return tuple(_covariance(s, t, d) for s, t, d in _levels(eta, design))
+    require_float64()
+    return tuple(_covariance(s, t, d) for s, t, d in _levels(eta, checked_design(design)))
 
 
 def log_prior(eta: Array, design: Design, priors: Priors) -> Array:
@@ -187,10 +185,7 @@ def _levels(eta: Array, design: Design) -> list[tuple[Structure, Array, int]]:
                 f"The structure '{structure.name}' has no prior here: choose one that mixmeta "
                 "knows by name, or write the density of its parameters with log_likelihood."
             )
-    eta = jnp.asarray(eta)
-    n = sum(design.n_parameters)
-    if eta.shape != (n,):
-        raise InputError(f"eta has shape {eta.shape}, but the structures have {n} parameter(s).")
+    eta = parameters(eta, "eta", sum(design.n_parameters))
     return parameters_by_level(design.structures, design.dims, eta)
 
 

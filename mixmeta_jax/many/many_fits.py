@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
@@ -204,9 +205,10 @@ def fit_many(
     """
     settings = as_control(control)
     check_single_settings(settings)
-    returns = _checked_returns(returns)
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise InputError(f"batch_size must be None or a whole number, not {batch_size!r}.")
+    returns = gates.choices(returns, "returns", RETURNS)
+    if batch_size is not None:
+        batch_size = gates.whole(batch_size, "batch_size, if given,", 1)
+    gates.flag(progress, "progress")
     model = many_model(y, S, formula, random, data, bscov, Psi_fix, rho, offset)
     check_method(method, model.design.k)
     if method not in LIKELIHOOD_METHODS:
@@ -330,16 +332,6 @@ def many_result(
         method=method,
         n_sets=len(found.status),
     )
-
-
-def _checked_returns(returns: Sequence[str]) -> tuple[str, ...]:
-    names = (returns,) if isinstance(returns, str) else tuple(returns)
-    for name in names:
-        if name not in RETURNS:
-            raise InputError(
-                f"returns names {name!r}, which is not there: choose among {', '.join(RETURNS)}."
-            )
-    return names
 
 
 def _check_moments(model: ManyModel, method: str) -> None:

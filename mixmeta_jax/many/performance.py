@@ -19,6 +19,8 @@ from mixmeta_jax.status import Status
 CHUNK_NUMBERS = 2**23
 """Outcomes that are drawn and fitted at once."""
 
+SCENARIO = "a mapping of its arguments"
+SCENARIOS = "a mapping {name: {argument: value}}"
 SHARED = ("S", "random", "data", "rho")
 FITTING = ("formula", "method", "bscov", "Psi_fix", "control")
 NAMES = ["scenario", "estimand"]
@@ -84,9 +86,12 @@ def simulation_study(
         Without a scenario, for one that lacks an argument, or has an unknown one, and for a truth
         or a level that is no finite number.
     """
-    nsim, seed, first = gates.whole(nsim, "nsim", 1), gates.seed(seed), gates.seed(first, "first")
+    nsim = gates.whole(nsim, "nsim", 1)
+    seed = gates.seed(seed)
+    first = gates.whole(first, "first", 0, gates.MOST_SEED - nsim)
     conf_level = gates.fraction(conf_level, "conf_level")
-    for name, scenario in gates.mapping(scenarios, "scenarios", "{name: arguments}").items():
+    gates.flag(progress, "progress")
+    for name, scenario in gates.mapping(scenarios, "scenarios", SCENARIOS).items():
         _check(name, scenario)
     if not len(scenarios):
         raise InputError("scenarios is empty: give {name: arguments} with at least one scenario.")
@@ -133,12 +138,12 @@ def join_studies(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         If there is no table, one has other columns, a data set is in two of them, or their levels
         differ.
     """
-    if not len(tables):
-        raise InputError("join_studies has no table to join: give those of simulation_study.")
+    if not (tables := gates.listed(tables, "tables", "a list of tables of simulation_study")):
+        raise InputError("tables has no table to join: give those of simulation_study.")
     for number, table in enumerate(tables):
-        if list(table.columns) != COLUMNS:
+        if not isinstance(table, pd.DataFrame) or list(table.columns) != COLUMNS:
             raise InputError(
-                f"Table {number} is not one of simulation_study: its columns must be "
+                f"Table {number} of tables is not one of simulation_study: its columns must be "
                 f"{', '.join(COLUMNS)}."
             )
     _refuse_shared_data_sets(tables)
@@ -320,7 +325,7 @@ def _estimates(
 
 
 def _check(name: Any, scenario: Mapping[str, Any]) -> None:
-    gates.mapping(scenario, f"The scenario {name!r}", "a mapping of arguments")
+    gates.mapping(scenario, f"scenarios: the scenario {gates.described(name)}", SCENARIO)
     for needed in ("y", "S", "Psi", "coef"):
         if needed not in scenario:
             raise InputError(f"Scenario {name!r} lacks '{needed}'.")

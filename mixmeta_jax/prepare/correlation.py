@@ -57,16 +57,16 @@ def ar1_blocks(
         the message names the row or group.
     """
     data = as_pandas(data)
+    where = None
+    unit = gates.number(unit, "unit", above=0)
     if time is None:
-        rho = gates.number(rho, "rho, a correlation,", above=-1, below=1)
-        where = None
+        rho = gates.number(rho, "rho", above=-1, below=1)
     else:
-        hint = ": leave out time for lags by position, where rho may be negative"
-        rho = gates.number(rho, "rho, a correlation in time,", least=0, below=1, hint=hint)
-        unit = gates.number(unit, "unit, a length of time,", above=0)
+        hint = ": leave out time for lags by position, where it may be negative"
+        rho = gates.number(rho, "rho, at lags in time,", least=0, below=1, hint=hint)
         gates.column(time, data, "time")
         refuse_twice_named({"group": group, "variance": variance, "time": time})
-        where = numeric(data[time], f"column '{time}'", truths=False)
+        where = numeric(data[time], f"column '{time}' (time)", truths=False)
 
     def correlation(label: Hashable, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
         place = np.arange(len(rows), dtype=float) if where is None else where[rows] / unit
@@ -92,7 +92,7 @@ def cs_blocks(
     Parameters, except that ρ lies between -1/(r - 1) and 1 for a group of r rows, and what is
     returned and raised are those of `ar1_blocks`.
     """
-    rho = gates.number(rho, "rho, a correlation,", above=-1, below=1)
+    rho = gates.number(rho, "rho", least=-1, below=1)
 
     def correlation(label: Hashable, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
         r = int(seen.sum())
@@ -124,7 +124,7 @@ def _blocks(
             "data.reset_index(drop=True)."
         )
     refuse_twice_named({"group": group, "variance": variance})
-    v = numeric(data[variance], f"column '{variance}'", truths=False)
+    v = numeric(data[variance], f"column '{variance}' (variance)", truths=False)
     if (v < 0).any():
         row = data.index[v < 0].tolist()[0]
         raise InputError(f"Row {row!r} has a negative variance in column {variance!r}.")

@@ -282,6 +282,8 @@ def _read_tables(
     data = as_pandas(data)
     names = ("study", "logrr", "se", "cases", "n", "type")
     roles = dict(zip(names, (study, logrr, se, cases, n, type), strict=True))
+    if dose is not None and not (isinstance(dose, str) and dose == "dose"):
+        roles["dose"] = dose
     for role, name in roles.items():
         gates.column(name, data, role)
     refuse_twice_named(roles)
@@ -295,7 +297,7 @@ def _read_tables(
         {
             name: numeric(data[name], f"column '{name}' ({role})", finite=False, truths=False)
             for role, name in roles.items()
-            if role not in ("study", "type")
+            if role not in ("study", "type", "dose")
         },
         index=data.index,
     )

@@ -98,11 +98,7 @@ def network_contrasts(
     """
     arms = _read_arms(data, study, treatment, events, total)
     treatments = _sorted(arms["treatment"].unique())
-    if reference not in treatments:
-        raise InputError(
-            f"The reference {reference!r} is not among the treatments {treatments}; name one of "
-            "them."
-        )
+    reference = gates.label(reference, "reference", treatments)
     _check_connected(arms, treatments, reference)
     _check_corrections(zero_cell, augment)
     others = [t for t in treatments if t != reference]
@@ -260,12 +256,12 @@ def _check_connected(arms: pd.DataFrame, treatments: list, reference: Hashable) 
 
 
 def _check_corrections(zero_cell: float, augment: tuple[float, float]) -> None:
-    gates.number(zero_cell, "zero_cell, a count added to cells,", least=0)
-    events, people = gates.numbers(augment, "augment", (2,)).tolist()
+    gates.number(zero_cell, "zero_cell", least=0)
+    events, people = gates.numbers(augment, "augment", (2,))
     if not 0 < events < people:
         raise InputError(
-            "augment gives events and people of an arm, 0 < events < people; it got "
-            f"{events:g} and {people:g}."
+            f"augment gives events and people of an arm, 0 < events < people, not {events:g} and "
+            f"{people:g}."
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.errors import InputError
+from mixmeta_jax import gates
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.report.results import DegreesOfFreedom, p_phrase, p_text
@@ -164,11 +164,7 @@ class SummaryResult:
 
 def summarise(model: FittedModel, conf_level: float, report: str, test: str) -> SummaryResult:
     """Collect what the summary shows; see `Fit.summary`."""
-    if report not in REPORTS:
-        raise InputError(
-            f"report={report!r} is not known: choose 'sd' (standard deviations and correlations) "
-            "or 'var' (variances and covariances)."
-        )
+    gates.choice(report, "report", REPORTS)
     frame = model.frame
     parts = []
     for number, Psi in enumerate(model.Psi_by_level):

@@ -11,6 +11,7 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fit import Fit, mixmeta
+from mixmeta_jax.fits.fitted_model import checked_fit
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.table.rows import as_pandas
 
@@ -122,11 +123,9 @@ def curves(
         Where the basis does not have k columns, or ``at`` not m values.
     """
     critical = normal_quantile(check_conf_level(conf_level))
-    basis = np.asarray(basis, float)
-    k = fit.frame.k
-    if basis.ndim != 2 or basis.shape[1] != k:
-        raise InputError(f"basis has shape {basis.shape}: it must have {k} columns.")
-    at = np.arange(len(basis)) if at is None else np.ravel(np.asarray(at))
+    k = checked_fit(fit).frame.k
+    basis = gates.numbers(basis, "basis", ("m", k))
+    at = list(range(len(basis))) if at is None else gates.listed(at, "at", "a list of exposures")
     if len(at) != len(basis):
         raise InputError(f"at has {len(at)} values, but basis has {len(basis)} rows.")
     table, covariance = fit.blup(level=level, vcov=True)
