@@ -90,7 +90,9 @@ def register_transform(name: str, function: Callable) -> None:
         What formulas call it; a name that is registered already is replaced.
     function
         Takes columns (Series of n values) and the numbers or strings that the formula gives, and
-        returns n values, or an array of shape (n, m), row by row in the same order. One that learns
+        returns n values, or an array of shape (n, m), row by row in the same order. It is called a
+        second time with the rows in another order, and refused where it does not say the same
+        of each of them: what sorts, or draws at random, is no transform. One that learns
         from the rows it is fitted on is decorated by ``formulaic.transforms.stateful_transform``.
 
     Raises

@@ -135,17 +135,11 @@ def estimate(
         loglik, beta, V = solution_at(tuple(P[:, :, None] for P in Psi), tensors, restricted)
         T = jnp.kron(jnp.asarray(design.basis), jnp.eye(design.k))
         vcov = T @ V[:, :, 0] @ T.T
-        return Estimate(
-            T @ beta[:, 0],
-            0.5 * (vcov + vcov.T),
-            theta,
-            Psi,
-            loglik[0],
-            jnp.where(jnp.isfinite(loglik[0]), status, int(Status.NOT_FINITE)),
-            n_iter,
-            norm,
-            design.k,
-        )
+        status = jnp.where(jnp.isfinite(loglik[0]), status, int(Status.NOT_FINITE))
+        found = (T @ beta[:, 0], 0.5 * (vcov + vcov.T), theta, Psi, loglik[0])
+        # A likelihood that is not finite says nothing of any of them.
+        found = jax.tree.map(lambda x: jnp.where(status == Status.NOT_FINITE, jnp.nan, x), found)
+        return Estimate(*found, status, n_iter, norm, design.k)
 
 
 def _found(

@@ -20,6 +20,7 @@ from mixmeta_jax.estimation.batch import fit_batch
 from mixmeta_jax.estimation.chunks import chunk_size
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.moment_batch import fit_moment_batch
+from mixmeta_jax.estimation.start import error_variances
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, check_method
 from mixmeta_jax.fits.moment_fit import VARIANCE_ONLY
 from mixmeta_jax.inference.effects import predicted_outcomes
@@ -27,6 +28,7 @@ from mixmeta_jax.inference.fixed_effects import fixed_effects
 from mixmeta_jax.many.many_checks import check_single_settings, refuse_shared_faults, sound_members
 from mixmeta_jax.many.many_data import ManyModel, many_model
 from mixmeta_jax.status import Status
+from mixmeta_jax.table.magnitudes import beyond_precision
 
 RETURNS = (
     "coef",
@@ -241,6 +243,10 @@ def fit_model(
             )
     unsound = status >= 0
     found.status[unsound] = status[unsound]
+    overflown = np.flatnonzero((found.status == Status.NOT_FINITE) & ~unsound)
+    found.withdraw(overflown, Status.NOT_FINITE)
+    for b in overflown.tolist():
+        reason[b] = _why_not_finite(model, design.one(b))
     more = {}
     try:
         if "blup" in returns:
@@ -254,6 +260,12 @@ def fit_model(
             stacklevel=3,
         )
     return many_result(model, found, {"reason": reason, **more}, method, returns)
+
+
+def _why_not_finite(model: ManyModel, design: Design) -> str:
+    variances = np.asarray(error_variances(design))[design.mask]
+    names = model.frame.outcome_names, model.frame.x_names
+    return beyond_precision(design.y, design.X, variances, *names)
 
 
 def _blups(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.errors import shown
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.report.results import DegreesOfFreedom, p_phrase, p_text
@@ -22,6 +24,9 @@ STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
 LEGEND = "Significance: *** p < 0.001, ** p < 0.01, * p < 0.05, . p < 0.1"
 
 Q_HEADER = ("Q", "df", "Pr(>Q)", "I2")
+
+MOST_REASONS = 3
+"""Reasons for which rows were left out that are told apart."""
 
 CLIPPED = "The moment estimate had a negative eigenvalue, which was set to zero."
 """What the boundary means where there is no likelihood."""
@@ -92,6 +97,10 @@ class SummaryResult:
         How the estimation ended.
     conf_level, report
         As asked for.
+    left_out
+        Reasons why rows were left out, and how many for each, the most frequent first.
+    reason
+        Why the likelihood is not finite; empty where it is.
     """
 
     title: str
@@ -111,6 +120,8 @@ class SummaryResult:
     status: Status
     conf_level: float
     report: str
+    left_out: tuple[tuple[str, int], ...] = ()
+    reason: str = ""
 
     @property
     def random(self) -> pd.DataFrame | dict[str, pd.DataFrame] | None:
@@ -190,6 +201,8 @@ def summarise(model: FittedModel, conf_level: float, report: str, test: str) -> 
         status=model.status,
         conf_level=conf_level,
         report=report,
+        left_out=tuple(Counter(frame.reasons).most_common()),
+        reason=model.reason,
     )
 
 
@@ -338,11 +351,25 @@ def _counts(summary: SummaryResult) -> list[str]:
     df = summary.df
     return [
         ", ".join([f"{summary.n} units", *groups, f"{df.nall} observed outcomes"]),
+        *_left_out(summary.left_out),
         f"Parameters: {df.fixed} fixed, {df.random} random",
     ]
 
 
+def _left_out(reasons: Sequence[tuple[str, int]]) -> list[str]:
+    """How many rows were left out, and why: the most frequent reasons."""
+    if not reasons:
+        return []
+    total = sum(count for _, count in reasons)
+    words = [f"{shown(reason)} ({count})" for reason, count in reasons[:MOST_REASONS]]
+    others = len(reasons) - MOST_REASONS
+    words += [f"{others} other reasons"] if others > 0 else []
+    return [f"Left out {total} row{'' if total == 1 else 's'}: {', '.join(words)}"]
+
+
 def _criteria(summary: SummaryResult) -> list[str]:
+    if summary.reason:
+        return ["No log-likelihood, AIC or BIC: it is not finite"]
     if not np.isfinite(summary.loglik):
         return [f"No log-likelihood, AIC or BIC: method '{summary.method}' has none"]
     return [f"Log-likelihood {summary.loglik:.4f}, AIC {summary.aic:.4f}, BIC {summary.bic:.4f}"]
@@ -352,6 +379,8 @@ def _status_line(summary: SummaryResult) -> str:
     status = summary.status
     if status is Status.BOUNDARY and not np.isfinite(summary.loglik):
         return f"Status {status.name}: {CLIPPED}"
+    if summary.reason:
+        return f"Status {status.name}: {summary.reason}"
     return f"Status {status.name}: {status.sentence}"
 
 

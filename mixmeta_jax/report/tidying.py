@@ -25,6 +25,7 @@ def glance(model: FittedModel) -> pd.DataFrame:
     row = {
         "method": model.method,
         "n": model.frame.n,
+        "dropped": len(model.frame.reasons),
         "nall": df.nall,
         "nobs": df.nobs,
         "fixed": df.fixed,

@@ -28,10 +28,12 @@ from mixmeta_jax.table.names import INTERCEPT, Names, crossed
 from mixmeta_jax.table.rows import (
     as_pandas,
     chosen_rows,
+    drop_reasons,
     given_outcomes,
     kept_rows,
     offset_values,
     refuse_infinite_offset,
+    refuse_outcomes_in,
 )
 from mixmeta_jax.table.rules import (
     Model,
@@ -106,6 +108,8 @@ class ModelFrame:
         As the user gave them; None where outcomes came as an array, or without random effects.
     fixed
         What rebuilds X on new data.
+    reasons
+        Why each row after ``subset`` that is no unit was left out, in the order of the data.
     """
 
     y: np.ndarray
@@ -121,6 +125,7 @@ class ModelFrame:
     formula: str | None
     random: Any
     fixed: ModelMatrix
+    reasons: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -256,18 +261,22 @@ def build_frame(
     )
     columns = columns_of(predictors, table, "the formula")
     terms = parse_random(random, table)
+    grouping = [c for t in terms for c in (t.name, *t.columns)]
+    refuse_outcomes_in(names, {"S": S, "offset": offset, "random": grouping})
     shift = offset_values(offset, table, len(names))
     if offset is not None:
         shift = shift[chosen]
         refuse_infinite_offset(shift, rows.index)
     elif not everything:
         shift = shift[: len(rows)]
-    needed = list(dict.fromkeys([*columns, *(c for t in terms for c in (t.name, *t.columns))]))
+    needed = list(dict.fromkeys([*columns, *grouping]))
     refuse_infinite(rows, needed)
     kept = kept_rows(rows, needed, shift, y, na_action)
     seen = ~np.isnan(y)
     fitted, observed, whole = rows, seen, bool(kept.all())
+    reasons: tuple[str, ...] = ()
     if not whole:
+        reasons = drop_reasons(rows[~kept], needed, shift[~kept], y[~kept])
         fitted, observed, y, shift = rows[kept], seen[kept], y[kept], shift[kept]
     fixed = build_matrix(predictors, fitted, columns)
     level = terms[0].name if terms else None
@@ -289,6 +298,7 @@ def build_frame(
         formula=formula if isinstance(formula, str) else None,
         random=random,
         fixed=fixed,
+        reasons=reasons,
     )
     return judged_frame(frame, observed)
 

@@ -146,6 +146,17 @@ def offset_columns(offset: Any) -> list[str]:
     return list(offset) if named else []
 
 
+def refuse_outcomes_in(outcomes: Sequence[str], places: Mapping[str, Any]) -> None:
+    """Raise where an outcome is its own error, offset, random predictor or group."""
+    for where, given in places.items():
+        for name in offset_columns(given):
+            if name in outcomes:
+                raise InputError(
+                    f"The outcome '{shown(name)}' is named in {where} too, where it would explain "
+                    "itself: name another column."
+                )
+
+
 def offset_values(offset: Any, table: pd.DataFrame, k: int, B: int | None = None) -> Any:
     """The offset of each row of the data and outcome, shape (n, k), NaN where missing.
 
@@ -240,12 +251,10 @@ def kept_rows(
     kept = ~gaps & ~nothing
     if na_action == "raise" and not kept.all():
         row = int(np.argmin(kept))
-        absent = [f"column '{c}'" for c in needed if missing_rows(table.iloc[[row]], [c])[0]]
-        absent += ["the offset"] if np.isnan(shift[row]).any() else []
-        why = f"a value of {' and '.join(absent)}" if absent else "every outcome"
+        (why,) = drop_reasons(table.iloc[[row]], needed, shift[[row]], y[[row]])
         raise InputError(
-            f"Row {row_label(table.index, row)!r} misses {why}, and na_action is 'raise': complete "
-            "it, or choose na_action='omit'."
+            f"In row {row_label(table.index, row)!r} {why}, and na_action is 'raise': complete it, "
+            "or choose na_action='omit'."
         )
     if not kept.any():
         why = (
@@ -255,6 +264,21 @@ def kept_rows(
         )
         raise InputError(f"None of the {len(kept)} row(s) can be fitted: {why}.")
     return kept
+
+
+def drop_reasons(
+    table: pd.DataFrame, needed: Sequence[str], shift: np.ndarray, y: np.ndarray
+) -> tuple[str, ...]:
+    """What rows that cannot be fitted miss, in words; arguments as in `kept_rows`."""
+    names = [*(f"'{name}'" for name in needed), "the offset", "every outcome"]
+    flags = [missing_rows(table, [name]) for name in needed]
+    flags += [any_in_row(np.isnan(shift)), ~any_in_row(~np.isnan(y))]
+    patterns, which = np.unique(np.column_stack(flags), axis=0, return_inverse=True)
+    words = []
+    for pattern in patterns:
+        absent = [name for name, missing in zip(names, pattern, strict=True) if missing]
+        words.append(f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing")
+    return tuple(words[pattern] for pattern in which.ravel().tolist())
 
 
 def any_in_row(flags: np.ndarray) -> np.ndarray:

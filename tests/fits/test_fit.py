@@ -466,9 +466,9 @@ def test_wald_test_prefers_the_exact_name(bcg):
         ("nothing", 0, "matches no coefficient"),
         ("[", 0, "regular expression"),
         (np.eye(3), 0, "shape"),
-        (np.array([[np.nan, 1.0]]), 0, "not finite"),
+        (np.array([[np.nan, 1.0]]), 0, "is missing"),
         ("ablat", [0, 1], "rhs"),
-        (object(), 0, "none of these"),
+        (object(), 0, "made of numbers"),
         (pd.DataFrame([[1.0]], columns=["year"]), 0, "the column 'year'"),
     ],
 )
