@@ -84,7 +84,7 @@ def simulation_study(
     """
     for name, scenario in gates.mapping(scenarios, "scenarios", SCENARIOS).items():
         _check(name, scenario)
-    nsim = gates.whole(nsim, "nsim", 1)
+    nsim = gates.whole(nsim, "nsim", 1, gates.MOST_SEED)
     gates.seed(seed)
     gates.whole(first, "first", 0, gates.MOST_SEED - nsim)
     gates.fraction(conf_level, "conf_level")

@@ -64,10 +64,13 @@ def pool(
     >>> round(float(curves.loc[("Oslo", 10), "curve"]), 3)
     0.9
     """
+    right = gates.text(predictors, "predictors", "a right-hand side, as '~ temperature'")
+    if not right.lstrip().startswith("~"):
+        raise gates.refused("predictors", "a right-hand side, as '~ temperature'", predictors)
     pairs, index = _labelled(estimates, labels)
     b, V = _stacked(pairs, index)
     k = b.shape[1]
-    columns = [f"b{i + 1}" for i in range(k)] if names is None else [str(name) for name in names]
+    columns = [f"b{i + 1}" for i in range(k)] if names is None else _names(names)
     if len(columns) != k or len(set(columns)) < k:
         raise InputError(f"names are {columns}: give {k} different ones, one per coefficient.")
     if any("`" in name for name in columns):
@@ -114,7 +117,13 @@ def curves(
     critical = normal_quantile(check_conf_level(conf_level))
     k = checked_fit(fit).frame.k
     basis = gates.numbers(basis, "basis", ("m", k))
-    at = list(range(len(basis))) if at is None else gates.listed(at, "at", "a list of exposures")
+    at = (
+        list(range(len(basis)))
+        if at is None
+        else gates.listed(getattr(at, "ravel", lambda: at)(), "at")
+    )
+    if not all(map(pd.api.types.is_hashable, at)):
+        raise gates.refused("at", "a list of exposures", at)
     if len(at) != len(basis):
         raise InputError(f"at has {len(at)} values, but basis has {len(basis)} rows.")
     table, covariance = fit.blup(level=level, vcov=True)
@@ -129,6 +138,10 @@ def curves(
     return pd.DataFrame(found, columns=["curve", "se", "lower", "upper"], index=index)
 
 
+def _names(names: Iterable[str]) -> list[str]:
+    return [gates.text(name, "an entry of names") for name in gates.listed(names, "names")]
+
+
 def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.Index]:
     if isinstance(estimates, Mapping):
         if labels is not None:
@@ -136,17 +149,21 @@ def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.In
         pairs, index = list(estimates.values()), pd.Index(list(estimates), name="location")
     else:
         if isinstance(estimates, tuple) and len(estimates) == 2 and np.ndim(estimates[1]) == 3:
-            b, V = (np.asarray(part, float) for part in estimates)
-            if len(b) != len(V):
-                raise InputError(f"There are {len(b)} coefficients, but {len(V)} covariances.")
+            b, V = (
+                gates.numbers(part, "estimates", missing=True, infinite=True) for part in estimates
+            )
+            if b.ndim == 0 or len(b) != len(V):
+                raise InputError(
+                    f"estimates has coefficients of shape {b.shape}, but {len(V)} covariances."
+                )
             estimates = zip(b, V, strict=True)
-        pairs = list(estimates)
-        given = range(len(pairs)) if labels is None else list(labels)
+        pairs = gates.listed(estimates, "estimates", "a mapping, list or pair of estimates")
+        given = range(len(pairs)) if labels is None else gates.listed(labels, "labels")
         if len(given) != len(pairs):
-            raise InputError(f"There are {len(given)} labels for {len(pairs)} estimates.")
+            raise InputError(f"labels has {len(given)} entries for {len(pairs)} estimates.")
         index = pd.Index(given, name="location")
     if not pairs:
-        raise InputError("There are no estimates to pool.")
+        raise InputError("estimates is empty: there is nothing to pool.")
     if index.has_duplicates:
         repeated = index[index.duplicated()].tolist()
         raise InputError(f"The label {repeated[0]!r} stands for two locations.")
@@ -159,8 +176,13 @@ def _stacked(pairs: list, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
     matrices: list[np.ndarray] = []
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise InputError(f"{_where(index, i)}: give a pair (coefficients, covariance).")
-        b, V = np.ravel(np.asarray(pair[0], float)), np.atleast_2d(np.asarray(pair[1], float))
+            raise InputError(
+                f"estimates: give a pair (coefficients, covariance) for {_where(index, i)}."
+            )
+        of = f"of {_where(index, i)} in estimates"
+        b = np.ravel(gates.numbers(pair[0], f"The coefficient {of}", missing=True, infinite=True))
+        V = gates.numbers(pair[1], f"The covariance {of}", missing=True, infinite=True)
+        V = np.atleast_2d(V)
         k = len(vectors[0]) if vectors else len(b)
         if len(b) != k or V.shape != (k, k):
             raise InputError(
