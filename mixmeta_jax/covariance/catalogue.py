@@ -99,11 +99,8 @@ def _choices(bscov: Any, levels: Sequence[str]) -> list[Any]:
 
 
 def _matrices(Psi_fix: Any, choices: list[Any], levels: Sequence[str]) -> dict[str, Any]:
-    using = [
-        lev
-        for c, lev in zip(choices, levels, strict=True)
-        if isinstance(c, str) and c in NEEDS_MATRIX
-    ]
+    named = [isinstance(choice, str) and choice in NEEDS_MATRIX for choice in choices]
+    using = [level for level, needs in zip(levels, named, strict=True) if needs]
     if Psi_fix is None:
         return {}
     if isinstance(Psi_fix, Mapping):
