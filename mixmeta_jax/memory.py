@@ -36,6 +36,5 @@ def refuse_size(count: int, what: str) -> None:
 
 
 def _amount(count: int) -> str:
-    return (
-        f"{count:,}" if count < 10**15 else f"about 10**{round((count.bit_length() - 1) * 0.30103)}"
-    )
+    digits = round(0.30103 * count.bit_length())
+    return f"{count:,}" if digits < 15 else f"about 10**{digits}"

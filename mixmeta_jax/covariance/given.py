@@ -18,7 +18,7 @@ class _Given(Structure):
 
     def __init__(self, Psi_fix: Any):
         matrix = np.atleast_2d(gates.numbers(Psi_fix, f"Psi_fix for '{self.name}'"))
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
             raise InputError(
                 f"Psi_fix for '{self.name}' has shape {matrix.shape}: it must be a square matrix."
             )

@@ -87,10 +87,10 @@ def hypotheses(terms_or_matrix: Any, names: Sequence[str]) -> np.ndarray:
     if terms_or_matrix is None or isinstance(terms_or_matrix, (str, Mapping)):
         wanted = "names of coefficients, a regular expression, or a matrix of numbers"
         raise gates.refused("terms_or_matrix", wanted, terms_or_matrix)
-    L = np.atleast_2d(gates.numbers(terms_or_matrix, "The matrix of hypotheses"))
+    L = np.atleast_2d(gates.numbers(terms_or_matrix, "terms_or_matrix, a matrix,"))
     if L.ndim != 2 or L.shape[1] != len(names) or len(L) == 0:
         raise InputError(
-            f"The matrix of hypotheses has shape {L.shape}, but needs one column for each of the "
+            f"terms_or_matrix has the shape {L.shape}, but needs one column for each of the "
             f"{len(names)} coefficients ({', '.join(names)})."
         )
     return L
@@ -103,7 +103,7 @@ def _in_order(matrix: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     unknown = [column for column in matrix.columns if column not in names]
     if unknown:
         raise InputError(
-            f"The matrix of hypotheses has the column {unknown[0]!r}: the coefficients are "
+            f"terms_or_matrix has the column {gates.described(unknown[0])}: the coefficients are "
             f"{', '.join(names)}."
         )
     return matrix.reindex(columns=list(names), fill_value=0.0)
@@ -122,13 +122,14 @@ def _matches(term: str, names: Sequence[str]) -> list[int]:
         pattern = re.compile(term)
     except re.error as error:
         raise InputError(
-            f"{term!r} is neither the name of a coefficient ({', '.join(names)}) nor a regular "
-            f"expression ({error})."
+            f"terms_or_matrix: {gates.described(term)} is neither the name of a coefficient "
+            f"({', '.join(names)}) nor a regular expression ({error})."
         ) from None
     found = [c for c, name in enumerate(names) if pattern.search(name)]
     if not found:
         raise InputError(
-            f"{term!r} matches no coefficient: the coefficients are {', '.join(names)}."
+            f"terms_or_matrix: {gates.described(term)} matches no coefficient: the coefficients "
+            f"are {', '.join(names)}."
         )
     return found
 

@@ -173,8 +173,8 @@ def linear_test(
     for row in range(len(L)):
         if np.linalg.matrix_rank(L[: row + 1]) <= row:
             raise InputError(
-                f"Row {row} of the matrix of hypotheses is zero or a combination of the rows "
-                "above it: leave it out."
+                f"Row {row} of the hypotheses (terms_or_matrix) is zero or a combination of the "
+                "rows above it: leave it out."
             )
     difference = L @ beta - rhs
     statistic = float(difference @ np.linalg.solve(L @ vcov @ L.T, difference))

@@ -211,6 +211,7 @@ def fit_many(
     if batch_size is not None:
         batch_size = gates.whole(batch_size, "batch_size, if given,", 1)
     gates.flag(progress, "progress")
+    gates.text(formula, "formula", "a right-hand side, as '~ 1' or '~ year'")
     model = many_model(y, S, formula, random, data, bscov, Psi_fix, rho, offset)
     check_method(method, model.design.k)
     if method not in LIKELIHOOD_METHODS:

@@ -86,7 +86,7 @@ def simulation_study(
         Without a scenario, for one that lacks an argument, or has an unknown one, and for a truth
         or a level that is no finite number.
     """
-    nsim = gates.whole(nsim, "nsim", 1)
+    nsim = gates.whole(nsim, "nsim", 1, gates.MOST_SEED)
     seed = gates.seed(seed)
     first = gates.whole(first, "first", 0, gates.MOST_SEED - nsim)
     conf_level = gates.fraction(conf_level, "conf_level")

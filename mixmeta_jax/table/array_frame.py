@@ -162,8 +162,8 @@ def _of_formula(formula: str, table: pd.DataFrame) -> ModelMatrix:
     text = formula.strip()
     if not text.startswith("~"):
         raise InputError(
-            f"formula={formula!r} must be the right-hand side alone, as '~ 1' or '~ year': the "
-            "outcomes are y."
+            f"X, or formula, must be a right-hand side as '~ 1' or '~ year', not "
+            f"{gates.described(formula)}: the outcomes are y."
         )
     right = text[1:].strip()
     columns = columns_of(right, table, "the formula")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
 
+from mixmeta_jax import gates
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.formulas.formula import columns_of, evaluate_outcome, split_formula
@@ -237,10 +238,7 @@ def build_frame(
     InputError
         For anything that cannot be fitted, in one sentence that names it.
     """
-    if na_action not in NA_ACTIONS:
-        raise InputError(
-            f"na_action must be one of {', '.join(map(repr, NA_ACTIONS))}, not {na_action!r}."
-        )
+    gates.choice(na_action, "na_action", NA_ACTIONS)
     if S is None:
         raise InputError(
             "S, the error variances of the outcomes, is missing: give a column name, an array or "
@@ -332,7 +330,7 @@ def _read(formula: Any, data: Any) -> tuple[pd.DataFrame, dict[str, Any], str]:
     if table is None:
         table = pd.DataFrame(index=given.index)
     if len(table) != len(given):
-        raise InputError(f"There are {len(given)} rows of outcomes, but data has {len(table)}.")
+        raise InputError(f"formula gives {len(given)} rows of outcomes, but data has {len(table)}.")
     if isinstance(formula, (pd.Series, pd.DataFrame)):
         refuse_reordered(given, table.index, "the outcomes")
     given = given.set_axis(table.index)

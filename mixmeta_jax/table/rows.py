@@ -68,20 +68,22 @@ def given_outcomes(outcomes: Any) -> pd.DataFrame:
         names = isinstance(outcomes, (list, tuple)) and any(isinstance(o, str) for o in outcomes)
         if outcomes is None or names or np.isscalar(outcomes) or callable(outcomes):
             raise gates.refused(
-                "The first argument",
-                "a formula, or outcomes as an array, Series or data frame of numbers",
+                "formula",
+                "text, or the outcomes as an array, Series or data frame of numbers",
                 outcomes,
             )
         y = gates.numbers(
-            outcomes, "The array of outcomes", missing=True, infinite=True, truths=True
+            outcomes, "formula (the array of outcomes)", missing=True, infinite=True, truths=True
         )
         y = y[:, None] if y.ndim == 1 else y
         if y.ndim != 2:
-            raise InputError(f"Outcomes must have the shape (n,) or (n, k), not {y.shape}.")
+            raise InputError(
+                f"formula, as outcomes, must have the shape (n,) or (n, k), not {y.shape}."
+            )
         k = y.shape[1]
         given = pd.DataFrame(y, columns=["y"] if k == 1 else [f"y{o + 1}" for o in range(k)])
     if not given.size:
-        raise InputError("There are no outcomes: the array or frame that was given is empty.")
+        raise InputError("formula gives no outcomes: the array or frame is empty.")
     return given
 
 
@@ -93,9 +95,16 @@ def chosen_rows(subset: Any, table: pd.DataFrame) -> np.ndarray:
     if isinstance(subset, str):
         subset = _where(subset, table)
     elif callable(subset):
-        subset = subset(table)
+        try:
+            subset = subset(table)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {shown(error, 120)}"
+            raise InputError(f"subset, a function, fails on the data with {reason}.") from error
     refuse_reordered(subset, table.index, "subset")
-    mask = np.asarray(subset)
+    try:
+        mask = np.asarray(subset)
+    except Exception as error:
+        raise gates.refused("subset", "true or false values", subset) from error
     if mask.dtype == object and mask.shape == (n,):
         if pd.isna(mask).any():
             row = row_label(table.index, int(np.argmax(pd.isna(mask))))

@@ -202,7 +202,7 @@ def _as_array(S: Any, data: pd.DataFrame | None) -> Any:
     if isinstance(S, pd.Series) and S.dtype == object and len(S) and np.ndim(S.iloc[0]) == 2:
         S = S.tolist()
     if isinstance(S, pd.Series):
-        what = "error variance" if S.name is None else f"S ('{S.name}')"
+        what = "S" if S.name is None else f"S ('{S.name}')"
         return numeric(S, what, finite=False, truths=False)
     if isinstance(S, pd.DataFrame):
         named = [(f"S column '{name}'", S.iloc[:, j]) for j, name in enumerate(S.columns)]

@@ -67,7 +67,7 @@ def pool(
     >>> round(float(curves.loc[("Oslo", 10), "curve"]), 3)
     0.9
     """
-    wanted = "a right-hand side alone, as '~ temperature'"
+    wanted = "a right-hand side, as '~ temperature'"
     right = gates.text(predictors, "predictors", wanted).strip()
     if not right.startswith("~"):
         raise gates.refused("predictors", wanted, predictors)
@@ -75,10 +75,7 @@ def pool(
     pairs, index = _labelled(estimates, labels)
     b, V = _stacked(pairs, index)
     k = b.shape[1]
-    if names is None:
-        columns = [f"b{i + 1}" for i in range(k)]
-    else:
-        columns = [gates.text(name, "an entry of names") for name in gates.listed(names, "names")]
+    columns = [f"b{i + 1}" for i in range(k)] if names is None else _names(names)
     if len(columns) != k or len(set(columns)) < k:
         raise InputError(f"names are {columns}: give {k} different ones, one per coefficient.")
     if any("`" in name for name in columns):
@@ -125,7 +122,13 @@ def curves(
     critical = normal_quantile(check_conf_level(conf_level))
     k = checked_fit(fit).frame.k
     basis = gates.numbers(basis, "basis", ("m", k))
-    at = list(range(len(basis))) if at is None else gates.listed(at, "at", "a list of exposures")
+    at = (
+        list(range(len(basis)))
+        if at is None
+        else gates.listed(getattr(at, "ravel", lambda: at)(), "at")
+    )
+    if not all(map(pd.api.types.is_hashable, at)):
+        raise gates.refused("at", "a list of exposures", at)
     if len(at) != len(basis):
         raise InputError(f"at has {len(at)} values, but basis has {len(basis)} rows.")
     table, covariance = fit.blup(level=level, vcov=True)
@@ -140,6 +143,10 @@ def curves(
     return pd.DataFrame(found, columns=["curve", "se", "lower", "upper"], index=index)
 
 
+def _names(names: Iterable[str]) -> list[str]:
+    return [gates.text(name, "an entry of names") for name in gates.listed(names, "names")]
+
+
 def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.Index]:
     if isinstance(estimates, Mapping):
         if labels is not None:
@@ -147,19 +154,21 @@ def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.In
         pairs, given = list(estimates.values()), list(estimates)
     else:
         if isinstance(estimates, tuple) and len(estimates) == 2 and _axes(estimates[1]) == 3:
-            b = gates.numbers(estimates[0], "The array of coefficients", ("n", "k"), missing=True)
-            V = gates.numbers(estimates[1], "The array of covariances", missing=True)
-            if len(b) != len(V):
-                raise InputError(f"There are {len(b)} coefficients, but {len(V)} covariances.")
+            b, V = (
+                gates.numbers(part, "estimates", missing=True, infinite=True) for part in estimates
+            )
+            if b.ndim == 0 or len(b) != len(V):
+                raise InputError(
+                    f"estimates has coefficients of shape {b.shape}, but {len(V)} covariances."
+                )
             estimates = list(zip(b, V, strict=True))
-        wanted = "{label: (coefficients, covariance)}, a list of such pairs, or a pair of arrays"
-        pairs = gates.listed(estimates, "estimates", wanted)
+        pairs = gates.listed(estimates, "estimates", "a mapping, list or pair of estimates")
         given = list(range(len(pairs))) if labels is None else gates.listed(labels, "labels")
         if len(given) != len(pairs):
-            raise InputError(f"There are {len(given)} labels for {len(pairs)} estimates.")
+            raise InputError(f"labels has {len(given)} entries for {len(pairs)} estimates.")
     index = _label_index(given)
     if not pairs:
-        raise InputError("There are no estimates to pool.")
+        raise InputError("estimates is empty: there is nothing to pool.")
     if index.has_duplicates:
         repeated = index[index.duplicated()].tolist()
         raise InputError(f"The label {repeated[0]!r} stands for two locations.")
@@ -189,10 +198,13 @@ def _stacked(pairs: list, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
     matrices: list[np.ndarray] = []
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise InputError(f"{_where(index, i)}: give a pair (coefficients, covariance).")
-        where = _where(index, i)
-        b = np.ravel(gates.numbers(pair[0], f"The coefficients of {where}", missing=True))
-        V = np.atleast_2d(gates.numbers(pair[1], f"The covariance of {where}", missing=True))
+            raise InputError(
+                f"estimates: give a pair (coefficients, covariance) for {_where(index, i)}."
+            )
+        of = f"of {_where(index, i)} in estimates"
+        b = np.ravel(gates.numbers(pair[0], f"The coefficient {of}", missing=True, infinite=True))
+        V = gates.numbers(pair[1], f"The covariance {of}", missing=True, infinite=True)
+        V = np.atleast_2d(V)
         k = len(vectors[0]) if vectors else len(b)
         if len(b) != k or V.shape != (k, k):
             raise InputError(
