@@ -174,7 +174,7 @@ def read_data(source: str) -> pd.DataFrame:
         return mx.load_dataset(source)
     path = Path(source)
     readers = {
-        ".csv": pd.read_csv,
+        ".csv": _read_csv,
         ".parquet": pd.read_parquet,
         ".pq": pd.read_parquet,
     }
@@ -199,6 +199,30 @@ def read_data(source: str) -> pd.DataFrame:
         raise mx.InputError(f"The file '{source}' cannot be read: {reason}.") from error
 
 
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A CSV file, of which every column has a name of its own.
+
+    pandas takes a first column without a name for row labels, which shifts all others where lines
+    end in a separator, and gives a name that is there twice a number.
+    """
+    import pandas as pd
+
+    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
+    names = header.iloc[0]
+    twice = names[names.duplicated() & (names != "")].tolist()
+    if twice:
+        raise mx.InputError(f"The file '{path}' has two columns of the name '{twice[0]}'.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(path, index_col=False)
+    except pd.errors.ParserWarning as error:
+        raise mx.InputError(
+            f"The file '{path}' has lines of more columns than the {len(names)} that its header "
+            "names: give every column a name, that of row labels too."
+        ) from error
+
+
 def figures(fit: Any, summary: Any) -> dict[str, Any]:
     """The figures of a fit as plain values; matrices are lists of rows, in the order of ``coef``.
 
@@ -220,6 +244,7 @@ def figures(fit: Any, summary: Any) -> dict[str, Any]:
         "method": fit.method,
         "bscov": fit.bscov,
         "n": frame.n,
+        "dropped": _records(fit.dropped),
         "df": {count: getattr(fit.df, count) for count in ("nall", "nobs", "fixed", "random")},
         "coef": fit.coef.to_dict(),
         "vcov": fit.vcov.to_numpy().tolist(),
@@ -234,6 +259,14 @@ def figures(fit: Any, summary: Any) -> dict[str, Any]:
         "status": fit.status.name,
         "converged": fit.converged,
     }
+
+
+def _records(dropped: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows and reasons, labels as numbers or text."""
+    return [
+        {"row": row if isinstance(row, (int, float)) else str(row), "reason": reason}
+        for row, reason in dropped.itertuples(index=False)
+    ]
 
 
 def to_json(value: Any) -> str:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -22,6 +22,9 @@ Array = Any
 """An array of numpy or of JAX."""
 
 T = TypeVar("T")
+
+MOST_AXES = 64
+"""Lists within lists: NumPy has no more axes, and a list that holds itself is no array."""
 
 _classes: list[Callable[[], None]] = []
 _registered = False
@@ -46,10 +49,27 @@ def is_jax(value: Any) -> bool:
     return kind is not None and isinstance(value, kind)
 
 
-def is_traced(value: Any) -> bool:
-    """Whether a value stands for an array inside a transformation of JAX."""
+def is_traced(values: Any) -> bool:
+    """Whether an array, or one in a list or mapping, stands for one inside a transformation."""
     kind = getattr(getattr(sys.modules.get("jax"), "core", None), "Tracer", None)
-    return kind is not None and isinstance(value, kind)
+    return kind is not None and _holds(values, kind)
+
+
+def _holds(values: Any, kind: type, depth: int = 0) -> bool:
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, (list, tuple)):
+        # Of each type once: a long list of plain numbers is no reason to look at every one.
+        types = set(map(type, values))
+        if depth > MOST_AXES or not any(issubclass(t, (kind, list, tuple, Mapping)) for t in types):
+            return False
+        return any(_holds(value, kind, depth + 1) for value in values)
+    return isinstance(values, kind)
+
+
+def traced_namespace(*values: Any) -> ModuleType:
+    """``jax.numpy`` where one of the values is traced, numpy otherwise."""
+    return sys.modules["jax"].numpy if any(map(is_traced, values)) else np
 
 
 # Trees

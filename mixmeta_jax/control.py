@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 
 BACKENDS = ("auto", "numpy", "jax")
@@ -52,22 +53,18 @@ class Control:
     backend: str = "auto"
 
     def __post_init__(self) -> None:
-        if not _is_count(self.max_iter):
-            raise InputError(
-                f"control: max_iter must be a whole number of at least 1, not {self.max_iter!r}."
-            )
-        if self.n_starts is not None and not _is_count(self.n_starts):
-            raise InputError(
-                f"control: n_starts must be None or a whole number of at least 1, not "
-                f"{self.n_starts!r}."
-            )
-        if not isinstance(self.gradient_tol, (int, float)) or not self.gradient_tol > 0:
-            raise InputError(
-                f"control: gradient_tol must be a positive number, not {self.gradient_tol!r}."
-            )
-        if self.backend not in BACKENDS:
-            listed = ", ".join(map(repr, BACKENDS))
-            raise InputError(f"control: backend must be one of {listed}, not {self.backend!r}.")
+        # Frozen, but what is kept is what the checks return: Python's own numbers.
+        own = {
+            "max_iter": gates.whole(self.max_iter, "control: max_iter", 1),
+            "gradient_tol": gates.number(self.gradient_tol, "control: gradient_tol", above=0),
+            "vc_adjust": gates.flag(self.vc_adjust, "control: vc_adjust"),
+            "verbose": gates.flag(self.verbose, "control: verbose"),
+            "backend": gates.choice(self.backend, "control: backend", BACKENDS),
+        }
+        if self.n_starts is not None:
+            own["n_starts"] = gates.whole(self.n_starts, "control: n_starts, if given,", 1)
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
         if self.mesh is not None and self.backend == "numpy":
             raise InputError(
                 "control: mesh divides the work among the devices of JAX, which backend='numpy' "
@@ -86,14 +83,9 @@ def as_control(value: Control | Mapping[str, Any] | None) -> Control:
         return Control()
     if isinstance(value, Control):
         return value
-    if not isinstance(value, Mapping):
-        raise InputError(
-            f"control must be a Control or a dict of its fields, not {type(value).__name__}."
-        )
     known = [field.name for field in fields(Control)]
-    for name in value:
-        if name not in known:
-            raise InputError(f"control has no setting {name!r}: choose among {', '.join(known)}.")
+    for name in gates.mapping(value, "control", "a Control or a dict of its fields"):
+        gates.choice(name, "a setting of control", known)
     return Control(**value)
 
 
@@ -101,7 +93,3 @@ def _is_mesh(value: Any) -> bool:
     # Who has a mesh has imported JAX.
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(value, jax.sharding.Mesh)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

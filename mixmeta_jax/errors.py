@@ -26,7 +26,7 @@ class InputError(MixmetaError, ValueError):
     """What the caller gave cannot be fitted; the message names the row, study, column or level."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(_cut(message, MOST))
+        super().__init__(shown(message, MOST))
 
 
 class PrecisionError(MixmetaError, RuntimeError):

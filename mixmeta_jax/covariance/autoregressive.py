@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mixmeta_jax import gates
 from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.covariance import natural
 from mixmeta_jax.covariance.maps import OneScale, Scaled, power_of_sine, power_of_squared_sine
@@ -20,7 +21,7 @@ from mixmeta_jax.covariance.structure import (
     pairs,
     with_angle,
 )
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.errors import InputError, shown
 
 UNCORRELATED = 1e-9
 """Correlation of the two closest times that counts as zero."""
@@ -99,10 +100,11 @@ class _InTime(Structure):
     min_dim = 2
 
     def __init__(self, times: Sequence[float]):
-        self.times = tuple(float(t) for t in np.ravel(np.asarray(times, float)))
-        if len(set(self.times)) < len(self.times) or not np.all(np.isfinite(self.times)):
+        values = gates.numbers(times, f"times of '{self.name}'", ("d",))
+        self.times = tuple(values.tolist())
+        if len(set(self.times)) < len(self.times):
             raise InputError(
-                f"The times of '{self.name}' are {self.times}: they must be finite and different."
+                f"times of '{self.name}' are {shown(self.times)}: they must be different."
             )
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mixmeta_jax import gates
 from mixmeta_jax.covariance.autoregressive import (
     AR1,
     ContinuousAR1,
@@ -98,7 +99,8 @@ def _choices(bscov: Any, levels: Sequence[str]) -> list[Any]:
 
 
 def _matrices(Psi_fix: Any, choices: list[Any], levels: Sequence[str]) -> dict[str, Any]:
-    using = [lev for c, lev in zip(choices, levels, strict=True) if c in NEEDS_MATRIX]
+    named = [isinstance(choice, str) and choice in NEEDS_MATRIX for choice in choices]
+    using = [level for level, needs in zip(levels, named, strict=True) if needs]
     if Psi_fix is None:
         return {}
     if isinstance(Psi_fix, Mapping):
@@ -131,13 +133,13 @@ def _structure(choice: Any, level: str, matrix: Any) -> Structure:
         return choice
     if isinstance(choice, type) and issubclass(choice, Structure):
         raise InputError(
-            f"Level '{level}' has the class {choice.__name__} as its structure: give an instance, "
+            f"bscov of level '{level}' is the class {choice.__name__}: give an instance, "
             f"{choice.__name__}()."
         )
     if not isinstance(choice, str) or choice not in STRUCTURES:
         raise InputError(
-            f"Level '{level}' has the unknown structure {choice!r}: choose one of "
-            f"{_listed(STRUCTURES)}, or give an instance of mixmeta_jax.Structure."
+            f"bscov of level '{level}' must be one of {_listed(STRUCTURES)}, or an instance of "
+            f"mixmeta_jax.Structure, not {gates.described(choice)}."
         )
     if choice in NEEDS_MATRIX:
         if matrix is None:

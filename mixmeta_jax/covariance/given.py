@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mixmeta_jax import gates
 from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.covariance import natural
 from mixmeta_jax.covariance.maps import Scaled, Squares
@@ -18,16 +19,13 @@ class _Given(Structure):
     """A structure built around a given matrix."""
 
     def __init__(self, Psi_fix: Any):
-        try:
-            matrix = np.atleast_2d(np.asarray(Psi_fix, float))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"Psi_fix for '{self.name}' must be a matrix of numbers.") from error
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        matrix = np.atleast_2d(gates.numbers(Psi_fix, f"Psi_fix for '{self.name}'"))
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
             raise InputError(
                 f"Psi_fix for '{self.name}' has shape {matrix.shape}: it must be a square matrix."
             )
-        if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, rtol=1e-10):
-            raise InputError(f"Psi_fix for '{self.name}' must be finite and symmetric.")
+        if not np.allclose(matrix, matrix.T, rtol=1e-10):
+            raise InputError(f"Psi_fix for '{self.name}' must be symmetric.")
         smallest = np.linalg.eigvalsh(matrix)[0]
         if smallest < -1e-10 * np.abs(matrix).max():
             raise InputError(

@@ -6,8 +6,8 @@ from importlib.resources import files
 
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.datasets.registry import DATASETS, Dataset
-from mixmeta_jax.errors import InputError
 
 __all__ = ["Dataset", "describe_dataset", "list_datasets", "load_dataset"]
 
@@ -25,12 +25,7 @@ def describe_dataset(name: str) -> Dataset:
     InputError
         If no data set has that name.
     """
-    try:
-        return DATASETS[name]
-    except (KeyError, TypeError):
-        raise InputError(
-            f"There is no data set {name!r}; choose one of {', '.join(list_datasets())}."
-        ) from None
+    return DATASETS[gates.choice(name, "name", list_datasets())]
 
 
 def load_dataset(name: str) -> pd.DataFrame:

@@ -105,7 +105,22 @@ def _at_nothing(design: Design, method: str, control: Control) -> Estimate:
     beta, vcov = _to_predictors(design, beta[:, 0], V[:, :, 0])
     status = Status.CONVERGED if np.isfinite(loglik[0]) else Status.NOT_FINITE
     matrices = tuple(P[:, :, 0] for P in Psi) if design.structures else None
-    return Estimate(beta, vcov, np.zeros(0), matrices, float(loglik[0]), 0, 0.0, status)
+    return _withdrawn(Estimate(beta, vcov, np.zeros(0), matrices, float(loglik[0]), 0, 0.0, status))
+
+
+def _withdrawn(estimate: Estimate) -> Estimate:
+    """The estimate; NaN where the likelihood was not finite, which says nothing of it."""
+    if estimate.status != Status.NOT_FINITE:
+        return estimate
+    return replace(
+        estimate,
+        beta=np.full_like(estimate.beta, np.nan),
+        vcov=np.full_like(estimate.vcov, np.nan),
+        theta=np.full_like(estimate.theta, np.nan),
+        Psi=None if estimate.Psi is None else tuple(P * np.nan for P in estimate.Psi),
+        loglik=np.nan,
+        gradient_norm=np.nan,
+    )
 
 
 class _Search:
@@ -160,15 +175,17 @@ class _Search:
         if best.status[0] == Status.MAX_ITER:
             best = self.turned(best, first)
         beta, vcov = _to_predictors(self.design, best.beta[:, 0], best.V[:, :, 0])
-        return Estimate(
-            beta,
-            vcov,
-            best.theta[:, 0],
-            tuple(P[:, :, 0] for P in best.Psi),
-            float(best.loglik[0]),
-            int(best.n_iter[0]),
-            float(best.norm[0]),
-            Status(int(best.status[0])),
+        return _withdrawn(
+            Estimate(
+                beta,
+                vcov,
+                best.theta[:, 0],
+                tuple(P[:, :, 0] for P in best.Psi),
+                float(best.loglik[0]),
+                int(best.n_iter[0]),
+                float(best.norm[0]),
+                Status(int(best.status[0])),
+            )
         )
 
     def climbed(

@@ -84,13 +84,13 @@ class ManyEstimates:
             for own, P in zip(self.Psi, Psi, strict=True):
                 own[members] = P
 
-    def withdraw(self, members: np.ndarray) -> None:
-        """Take back estimates that further work might have changed."""
+    def withdraw(self, members: np.ndarray, status: Status = Status.INTERRUPTED) -> None:
+        """Take back estimates that further work might have changed, or that say nothing."""
         for values in (self.beta, self.se, self.vcov, self.theta, *(self.Psi or ())):
             if values is not None:
                 values[members] = np.nan
         self.loglik[members] = self.gradient_norm[members] = np.nan
-        self.status[members] = int(Status.INTERRUPTED)
+        self.status[members] = int(status)
 
 
 @dataclass

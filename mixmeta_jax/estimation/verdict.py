@@ -87,9 +87,11 @@ def judge(
         Norm at which the gradient counts as zero.
     """
     xp = namespace(value, information, *Psi)
-    finite = xp.isfinite(value) & xp.isfinite(norm) & xp.isfinite(information).all((0, 1))
-    n = len(units)
-    information = xp.where(finite, information, np.eye(n)[:, :, None])
+    natural = information * (units[:, None] * units)
+    finite = xp.isfinite(value) & xp.isfinite(norm) & xp.isfinite(natural).all((0, 1))
+    nothing = np.eye(len(units))[:, :, None]
+    information = xp.where(finite, information, nothing)
+    natural = xp.where(finite, natural, nothing)
     size = xp.where(finite, xp.einsum("aab->ab", guide), 1.0)
     root = xp.sqrt(xp.maximum(size, FLOOR / units**2))
     curvature, directions = xp.linalg.eigh(_stacked(information / (root[:, None] * root)))
@@ -100,7 +102,7 @@ def judge(
         at_bound = at_bound | structure.at_bound(inside, scale)
     status = xp.where(at_bound, int(Status.BOUNDARY), int(Status.CONVERGED))
     # A stop that is not finite is judged by that, whatever comes out here.
-    moved = _moved_where_flat(information, slopes, scales, units) > MOVES
+    moved = _moved_where_flat(natural, slopes, scales, units) > MOVES
     status = xp.where(moved, int(Status.NOT_IDENTIFIED), status)
     status = xp.where(stationary, status, int(Status.MAX_ITER))
     status = xp.where(finite, status, int(Status.NOT_FINITE))
@@ -117,9 +119,12 @@ def _stacked(matrices: Array) -> Array:
 def _moved_where_flat(
     information: Array, slopes: Sequence[Array], scales: Sequence[Array], units: Array
 ) -> Any:
-    """How far Ψ moves along a direction in which the likelihood does not; 0 where there is none."""
+    """How far Ψ moves along a direction in which the likelihood does not; 0 where there is none.
+
+    ``information`` is that of the parameters in their units.
+    """
     xp = namespace(information)
-    natural, axes = xp.linalg.eigh(_stacked(information * (units[:, None] * units)))
+    natural, axes = xp.linalg.eigh(_stacked(information))
     constant = xp.abs(natural) < FLAT
     if xp is np and not constant.any():
         return 0.0

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.table.frame import ModelFrame
 
@@ -19,13 +20,14 @@ def check_method(method: str, k: int) -> None:
     """Raise `InputError` for an unknown method, or one that does not exist for k outcomes."""
     listed = ", ".join(f"'{name}'" for name in METHODS)
     extra = ", ".join(f"'{name}'" for name in UNIVARIATE_METHODS)
-    if method in UNIVARIATE_METHODS and k > 1:
+    if gates.text(method, "method", "the name of a method") in UNIVARIATE_METHODS and k > 1:
         raise InputError(
             f"method='{method}' is for one outcome, but the model has {k}: choose one of {listed}."
         )
     if method not in METHODS + UNIVARIATE_METHODS:
         raise InputError(
-            f"method={method!r} is not known: choose one of {listed}, or for one outcome {extra}."
+            f"method={gates.described(method)} is not known: choose one of {listed}, or for one "
+            f"outcome {extra}."
         )
 
 

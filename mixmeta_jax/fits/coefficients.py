@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import references
 from mixmeta_jax.fits.fitted_model import FittedModel
@@ -128,7 +129,7 @@ def joint_test(
     """χ² or F test of linear hypotheses given by names, regular expressions or a matrix."""
     names = model.frame.coef_names()
     L = hypotheses(terms_or_matrix, names)
-    values = np.asarray(rhs, float)
+    values = gates.numbers(rhs, "rhs")
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(L)):
         raise InputError(
             f"rhs has shape {values.shape}, but there are {len(L)} hypotheses: give one value, or "
@@ -162,7 +163,7 @@ def hypotheses(terms_or_matrix: Any, names: Sequence[str]) -> np.ndarray:
     """
     if isinstance(terms_or_matrix, str):
         terms_or_matrix = [terms_or_matrix]
-    elif isinstance(terms_or_matrix, (np.ndarray, pd.Series, pd.Index)):
+    elif getattr(getattr(terms_or_matrix, "dtype", None), "kind", "") in ("O", "U", "T"):
         terms_or_matrix = terms_or_matrix.tolist()
     elif isinstance(terms_or_matrix, pd.DataFrame):
         terms_or_matrix = _in_order(terms_or_matrix, names)
@@ -171,20 +172,15 @@ def hypotheses(terms_or_matrix: Any, names: Sequence[str]) -> np.ndarray:
         for term in terms_or_matrix:
             chosen.update(dict.fromkeys(_matches(term, names)))
         return np.eye(len(names))[list(chosen)]
-    try:
-        L = np.atleast_2d(np.asarray(terms_or_matrix, float))
-    except (TypeError, ValueError):
-        raise InputError(
-            "wald_test takes names of coefficients, a regular expression, or a matrix of numbers; "
-            f"{terms_or_matrix!r} is none of these."
-        ) from None
+    if terms_or_matrix is None or isinstance(terms_or_matrix, (str, Mapping)):
+        wanted = "names of coefficients, a regular expression, or a matrix of numbers"
+        raise gates.refused("terms_or_matrix", wanted, terms_or_matrix)
+    L = np.atleast_2d(gates.numbers(terms_or_matrix, "terms_or_matrix, a matrix,"))
     if L.ndim != 2 or L.shape[1] != len(names) or len(L) == 0:
         raise InputError(
-            f"The matrix of hypotheses has shape {L.shape}, but needs one column for each of the "
+            f"terms_or_matrix has the shape {L.shape}, but needs one column for each of the "
             f"{len(names)} coefficients ({', '.join(names)})."
         )
-    if not np.isfinite(L).all():
-        raise InputError("The matrix of hypotheses has entries that are not finite.")
     return L
 
 
@@ -195,7 +191,7 @@ def _in_order(matrix: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     unknown = [column for column in matrix.columns if column not in names]
     if unknown:
         raise InputError(
-            f"The matrix of hypotheses has the column {unknown[0]!r}: the coefficients are "
+            f"terms_or_matrix has the column {gates.described(unknown[0])}: the coefficients are "
             f"{', '.join(names)}."
         )
     return matrix.reindex(columns=list(names), fill_value=0.0)
@@ -214,13 +210,14 @@ def _matches(term: str, names: Sequence[str]) -> list[int]:
         pattern = re.compile(term)
     except re.error as error:
         raise InputError(
-            f"{term!r} is neither the name of a coefficient ({', '.join(names)}) nor a regular "
-            f"expression ({error})."
+            f"terms_or_matrix: {gates.described(term)} is neither the name of a coefficient "
+            f"({', '.join(names)}) nor a regular expression ({error})."
         ) from None
     found = [c for c, name in enumerate(names) if pattern.search(name)]
     if not found:
         raise InputError(
-            f"{term!r} matches no coefficient: the coefficients are {', '.join(names)}."
+            f"terms_or_matrix: {gates.described(term)} matches no coefficient: the coefficients "
+            f"are {', '.join(names)}."
         )
     return found
 

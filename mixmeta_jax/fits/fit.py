@@ -16,6 +16,7 @@ from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_method
 from mixmeta_jax.fits.familiar_names import FamiliarNames
+from mixmeta_jax.fits.kept import frozen, kept_arguments
 from mixmeta_jax.fits.moment_fit import fit_moments
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.plots.accessor import Plots
@@ -64,13 +65,17 @@ was fitted by restricted maximum likelihood (REML)'
         return paragraph(self, version("mixmeta_jax"), conf_level, digits)
 
     def update(self, **changes: Any) -> Fit:
-        """Refit with some of the arguments of `mixmeta` changed."""
+        """Refit with some of the arguments of `mixmeta` changed.
+
+        The data are those that were fitted, whatever has been done to the frame since; columns
+        that it has been given since are there too. Give ``data`` for any others.
+        """
         for name in changes:
             if name not in self.arguments:
                 raise InputError(
                     f"mixmeta has no argument '{name}': choose among {', '.join(self.arguments)}."
                 )
-        return mixmeta(**{**self.arguments, **changes})
+        return mixmeta(**{**self.arguments, "data": self.data, **changes})
 
 
 def mixmeta(
@@ -136,14 +141,14 @@ def mixmeta(
         Where the data cannot be read or the model cannot be fitted to them; the message names the
         row, study, column or level.
     """
-    arguments = dict(locals())
+    arguments = kept_arguments(locals())
     # The checks take products and factors of matrices too: see `estimation.blas`.
     with one_thread():
-        return _fitted(arguments)
+        return _fitted(arguments, data)
 
 
-def _fitted(arguments: dict[str, Any]) -> Fit:
-    """The fit, from the arguments of `mixmeta`."""
+def _fitted(arguments: dict[str, Any], original: Any) -> Fit:
+    """The fit, from the arguments of `mixmeta` as they are kept, and the data as given."""
     method = arguments["method"]
     settings = as_control(arguments["control"])
     read = ("formula", "S", "data", "random", "rho", "offset", "subset", "na_action")
@@ -163,4 +168,6 @@ def _fitted(arguments: dict[str, Any]) -> Fit:
         estimate = fit_design(design, method, settings, names)
     else:
         estimate = fit_moments(frame, design, method, settings)
-    return Fit(frame, design, estimate, method, arguments)
+    for part in (frame, design, estimate):
+        frozen(part)
+    return Fit(frame, design, estimate, method, arguments, original)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import Estimate
 from mixmeta_jax.estimation.start import error_variances
+from mixmeta_jax.fits.kept import frozen, with_later_columns
 from mixmeta_jax.inference.comparison import InformationCriteria, information_criteria
 from mixmeta_jax.inference.fixed_effects import FixedFit, fixed_effects
 from mixmeta_jax.inference.heterogeneity import QTable, q_table
@@ -21,6 +23,7 @@ from mixmeta_jax.report import tables
 from mixmeta_jax.report.results import DegreesOfFreedom
 from mixmeta_jax.status import Status
 from mixmeta_jax.table.frame import ModelFrame
+from mixmeta_jax.table.magnitudes import beyond_precision
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,7 +39,9 @@ class FittedModel:
     method
         Estimation method.
     arguments
-        What `mixmeta` was called with.
+        What `mixmeta` was called with, kept as it was then.
+    given
+        The data as they were given, in which there may be later columns.
     """
 
     frame: ModelFrame
@@ -44,6 +49,7 @@ class FittedModel:
     estimate: Estimate
     method: str
     arguments: dict[str, Any]
+    given: Any = None
 
     # The model
 
@@ -62,10 +68,25 @@ class FittedModel:
         return self.frame.random
 
     @property
+    def data(self) -> Any:
+        """The data as they were fitted, with the columns that have been added since; or None."""
+        return with_later_columns(self.arguments["data"], self.given)
+
+    @property
+    def dropped(self) -> pd.DataFrame:
+        """Rows that were left out for missing values: ``row``, the label, and ``reason``.
+
+        Those that ``subset`` leaves out are not among them.
+        """
+        frame = self.frame
+        rows = pd.Series(frame.full_index[~frame.kept].tolist(), dtype=object).infer_objects()
+        return pd.DataFrame({"row": rows, "reason": pd.Series(frame.reasons, dtype=object)})
+
+    @property
     def S(self) -> np.ndarray | tuple[np.ndarray, ...]:
         """Known error covariances: shape (n, k, k), or one matrix per block that spans units.
 
-        Rows and columns of missing outcomes hold 0.
+        Rows and columns of missing outcomes hold 0. The arrays are read-only.
         """
         within = self.frame.within
         if within.unit is not None:
@@ -89,15 +110,21 @@ class FittedModel:
 
     # The estimates
 
-    @cached_property
+    # What is returned is the caller's own: changing it changes no fit.
+
+    @property
     def coef(self) -> pd.Series:
         """Fixed effects β̂, predictor-major, shape (p·k,)."""
-        return pd.Series(self.estimate.beta, index=self.frame.coef_names(), name="coef")
+        return self._coef.copy()
 
     @cached_property
+    def _coef(self) -> pd.Series:
+        return pd.Series(self.estimate.beta, index=self.frame.coef_names(), name="coef")
+
+    @property
     def vcov(self) -> pd.DataFrame:
         """Covariance of the fixed effects, shape (p·k, p·k)."""
-        return tables.square_frame(self.estimate.vcov, self.frame.coef_names())
+        return tables.square_frame(self.estimate.vcov.copy(), self.frame.coef_names())
 
     @property
     def Psi_by_level(self) -> tuple[np.ndarray, ...]:
@@ -105,11 +132,11 @@ class FittedModel:
         Psi = self.estimate.Psi
         return () if Psi is None else tuple(Psi)
 
-    @cached_property
+    @property
     def Psi(self) -> pd.DataFrame | dict[str, pd.DataFrame] | None:
         """Covariance of the random effects; by level where there are several."""
         frames = [
-            tables.square_frame(matrix, self.frame.random_names(level))
+            tables.square_frame(matrix.copy(), self.frame.random_names(level))
             for level, matrix in enumerate(self.Psi_by_level)
         ]
         return self._by_level(frames)
@@ -159,6 +186,15 @@ class FittedModel:
         return Status(int(self.estimate.status))
 
     @property
+    def reason(self) -> str:
+        """Why the likelihood is not finite, in words; empty where it is."""
+        if self.status is not Status.NOT_FINITE:
+            return ""
+        frame, variances = self.frame, error_variances(self.design)
+        seen = np.asarray(variances)[np.isfinite(frame.y)]
+        return beyond_precision(frame.y, frame.X, seen, frame.outcome_names, frame.x_names)
+
+    @property
     def converged(self) -> bool:
         """Whether the estimate is a maximum, inside or at the boundary."""
         return self.status.converged
@@ -191,7 +227,9 @@ class FittedModel:
     @cached_property
     def fitted_array(self) -> np.ndarray:
         """X β̂ plus the offset, shape (n, k)."""
-        return predicted(self.frame.X, self.estimate.beta, self.frame.k) + self.frame.offset
+        values = predicted(self.frame.X, self.estimate.beta, self.frame.k) + self.frame.offset
+        frozen(values)
+        return values
 
     @property
     def fitted(self) -> pd.Series | pd.DataFrame:
@@ -204,7 +242,8 @@ class FittedModel:
         return self._per_unit(self.frame.y - self.fitted_array)
 
     def _per_unit(self, values: np.ndarray) -> pd.Series | pd.DataFrame:
-        return tables.outcome_values(self.spread(values), self.frame.outcome_names, self.index)
+        own = self.spread(values).copy()
+        return tables.outcome_values(own, self.frame.outcome_names, self.index)
 
     # Heterogeneity
 
@@ -239,11 +278,19 @@ class FittedModel:
             return self.n_levels
         if isinstance(level, str) and level in self.level_names:
             return self.level_names.index(level) + 1
-        counted = isinstance(level, (int, np.integer)) and not isinstance(level, bool)
-        if counted and level in range(self.n_levels + 1):
-            return int(level)
+        try:
+            number = gates.whole(level, "level")
+        except InputError:
+            number = self.n_levels + 1
+        if number <= self.n_levels:
+            return number
         names = ", ".join(f"'{name}'" for name in self.level_names) or "none"
         raise InputError(
-            f"level={level!r} is not a level of the model: give a number from 0 to "
-            f"{self.n_levels}, or a name (there are {names})."
+            f"level must be a level of the model, not {gates.described(level)}: give a number from "
+            f"0 to {self.n_levels}, or a name (there are {names})."
         )
+
+
+def checked_fit(value: Any, what: str = "fit") -> Any:
+    """A fit, as `mixmeta` returns it."""
+    return gates.instance(value, FittedModel, what, "a fit, as mixmeta returns it")

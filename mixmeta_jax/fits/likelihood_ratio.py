@@ -7,6 +7,7 @@ import numpy as np
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fit import Fit
+from mixmeta_jax.fits.fitted_model import checked_fit
 from mixmeta_jax.inference.comparison import likelihood_ratio
 from mixmeta_jax.report.results import LikelihoodRatioTest
 from mixmeta_jax.status import Status
@@ -69,8 +70,7 @@ def lr_test(smaller: Fit, larger: Fit) -> LikelihoodRatioTest:
 
 def _check_likelihoods(smaller: Fit, larger: Fit) -> None:
     for name, fit in (("smaller", smaller), ("larger", larger)):
-        if not isinstance(fit, Fit):
-            raise InputError(f"lr_test compares two fits, but the {name} one is {fit!r}.")
+        checked_fit(fit, name)
         if not np.isfinite(fit.loglik):
             raise InputError(
                 f"The {name} fit is by method='{fit.method}', which has no likelihood: refit "

@@ -48,7 +48,7 @@ def new_groups(model: FittedModel, newdata: Any, S: Any) -> ModelFrame:
     names = frame.outcome_names
     if frame.formula is not None:
         names = list(split_formula(frame.formula).outcomes)
-    y = np.column_stack([evaluate_outcome(name, table) for name in names])
+    y = np.column_stack([evaluate_outcome(name, table, "newdata") for name in names])
     X, index = frame.new_X(table)
     _check_complete(X, index, "predictor")
     levels = frame.new_levels(table)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.new_groups import new_groups
@@ -68,8 +69,8 @@ class PredictedRows:
         if len(places) != 1:
             problem = "is not in" if len(places) == 0 else "occurs more than once in"
             raise InputError(
-                f"reference={label!r} {problem} the index of the predicted rows: give a label "
-                "that is there once, or a mapping of predictors."
+                f"reference={gates.described(label)} {problem} the index of the predicted rows: "
+                "give a label that is there once, or a mapping of predictors."
             )
         Z = tuple(matrix[places] for matrix in self.Z)
         return PredictedRows(self.X[places], Z, self.offset[places], self.index[places])
@@ -88,6 +89,8 @@ def predict(
 ) -> Result:
     """Expected outcomes with their uncertainty; see `Fit.predict`."""
     critical = normal_quantile(check_conf_level(conf_level))
+    for what, value in (("se", se), ("ci", ci), ("pi", pi), ("vcov", vcov)):
+        gates.flag(value, what)
     # Without an interval no level widens, but a level that is not there is an error all the same.
     depth = model.level_number(level) * pi
     rows = _fitted_rows(model, depth) if newdata is None else _new_rows(model, newdata, depth)
@@ -122,8 +125,10 @@ def blup(
 ) -> Result:
     """Best linear unbiased predictions; see `Fit.blup`."""
     critical = normal_quantile(check_conf_level(conf_level))
-    _check_choice("type", type, BLUP_TYPES)
-    _check_choice("se_method", se_method, SE_METHODS)
+    for what, value in (("se", se), ("pi", pi), ("vcov", vcov)):
+        gates.flag(value, what)
+    gates.choice(type, "type", BLUP_TYPES)
+    gates.choice(se_method, "se_method", SE_METHODS)
     depth = model.level_number(level)
     if newdata is None and S is not None:
         raise InputError("blup takes S only together with newdata: the fit has its own S.")
@@ -144,6 +149,7 @@ def blup_values(model: FittedModel, depth: int) -> np.ndarray:
 
 def ranef(model: FittedModel, level: int | str | None, se: bool) -> pd.DataFrame:
     """Random effects of the groups of one level; see `Fit.ranef`."""
+    gates.flag(se, "se")
     depth = model.level_number(level)
     if depth == 0:
         raise InputError(
@@ -205,10 +211,10 @@ def _new_rows(model: FittedModel, newdata: Any, depth: int) -> PredictedRows:
 def _places(index: pd.Index, label: Any) -> np.ndarray:
     """Positions of a label in an index."""
     try:
-        found = index.get_loc(label)
-    except (KeyError, TypeError, pd.errors.InvalidIndexError):
-        return np.zeros(0, int)
-    return np.atleast_1d(np.arange(len(index))[found])
+        found = None if isinstance(label, slice) else index.get_loc(label)
+    except Exception:  # what is no label of any index
+        found = None
+    return np.zeros(0, int) if found is None else np.atleast_1d(np.arange(len(index))[found])
 
 
 def _one_row(reference: Any) -> pd.DataFrame:
@@ -217,7 +223,9 @@ def _one_row(reference: Any) -> pd.DataFrame:
         if len(reference) != 1:
             raise InputError(f"reference has {len(reference)} rows: give the one to contrast with.")
         return reference
-    return pd.DataFrame([dict(reference)])
+    if isinstance(reference, pd.Series):
+        reference = reference.to_dict()
+    return as_pandas({name: [value] for name, value in reference.items()}, "reference")
 
 
 def _add_interval(
@@ -246,9 +254,3 @@ def _arranged(
         variance, index = model.spread(variance), model.index
     table = tables.statistics_frame(statistics, model.frame.outcome_names, index)
     return (table, variance) if vcov else table
-
-
-def _check_choice(argument: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        listed = " or ".join(f"'{name}'" for name in known)
-        raise InputError(f"{argument}={value!r} is not known: choose {listed}.")

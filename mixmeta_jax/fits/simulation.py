@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from mixmeta_jax import gates
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.draws import draws, semidefinite_root
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.memory import refuse_size
 from mixmeta_jax.table.array_frame import array_frame, judged_within
 from mixmeta_jax.table.within_study import WithinStudy
 
@@ -60,9 +62,9 @@ def mixmeta_sim(
     InputError
         For shapes that do not fit, or a Psi that is not positive semidefinite.
     """
-    _check_counts(nsim, seed, first)
     frame = array_frame(y, S, None, random, data, rho)
     levels, mean = frame.levels, frame.y
+    nsim = check_draws(nsim, seed, first, mean.size)
     names = [level.name for level in levels]
     matrices = _matrices(Psi, names, [frame.k * level.Z.shape[1] for level in levels])
     groups = np.stack([level.codes for level in levels], axis=1)
@@ -81,7 +83,7 @@ def simulate_fitted(
     first: int = 0,
 ) -> np.ndarray:
     """Outcomes of a fitted design around their mean, NaN where its own are: (nsim, n, k)."""
-    _check_counts(nsim, seed, first)
+    nsim = check_draws(nsim, seed, first, mean.size)
     mean = np.where(design.mask, mean, np.nan)
     errors = error_factors(within)
     shape = (design.n, design.k)
@@ -95,11 +97,19 @@ def error_factors(within: WithinStudy) -> Errors:
     return [(units[None], semidefinite_root(S)[None]) for units, S in within.blocks or ()]
 
 
-def _check_counts(nsim: Any, seed: Any, first: Any) -> None:
-    for name, value, least in (("nsim", nsim, 1), ("seed", seed, 0), ("first", first, 0)):
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < least:
-            raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+def check_draws(count: Any, seed: Any, first: Any, size: int, what: str = "nsim") -> int:
+    """The number of data sets that are drawn, of ``size`` numbers each.
+
+    Raises
+    ------
+    InputError
+        For numbers that are none, streams that do not exist, or a result beyond the memory.
+    """
+    count = gates.whole(count, what, 1)
+    gates.seed(seed)
+    refuse_size(count * size, f"{what}={gates.described(count)}")
+    gates.whole(first, "first", 0, gates.MOST_SEED - count)
+    return count
 
 
 def _matrices(Psi: Any, names: list[str], dims: list[int]) -> list[np.ndarray]:
@@ -123,8 +133,9 @@ def _matrices(Psi: Any, names: list[str], dims: list[int]) -> list[np.ndarray]:
         )
     matrices = []
     for matrix, name, d in zip(given, names, dims, strict=True):
-        P = np.atleast_2d(np.asarray(matrix, float))
-        if P.shape != (d, d) or not np.isfinite(P).all() or not np.allclose(P, P.T):
+        P = gates.numbers(matrix, f"Psi of level '{name}'")
+        P = P.reshape(1, 1) if P.ndim == 0 else np.atleast_2d(P)
+        if P.shape != (d, d) or not np.allclose(P, P.T):
             raise InputError(f"Psi of level '{name}' must be a finite symmetric {d} × {d} matrix.")
         if np.linalg.eigvalsh(P)[0] < -1e-10 * np.abs(P).max():
             raise InputError(f"Psi of level '{name}' is not positive semidefinite.")

@@ -8,6 +8,8 @@ as floats, so that no power of integers overflows or fills the memory.
 from __future__ import annotations
 
 import ast
+import copy
+import functools
 import operator
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +26,9 @@ from mixmeta_jax.table.columns import is_numeric, numeric, refuse_reordered
 
 MAX_COLUMNS = 5_000
 """Columns that a term, or a design matrix, may have: their square must fit into memory."""
+
+SUMS = 1e-6
+"""Difference, relative to the largest value, that sums over the rows in another order explain."""
 
 COUNTS = ("df", "degree", "levels")
 """Arguments of transforms that say how many columns there are to be."""
@@ -231,13 +236,32 @@ class Evaluation:
         function = BASES[name] if own is None else own
         if own is None:
             self._refuse_size(name, arguments, keywords)
-        else:
-            arguments = [_copied(argument) for argument in arguments]
         if getattr(function, "__is_stateful_transform__", False):
             key = f"{ast.unparse(node)} in {self.expression.text}"
             keywords |= {"_state": self.state.setdefault(key, {}), "_spec": self.spec}
-        result = function(*arguments, **keywords)
-        return result if own is None else self._rows(result, arguments, name)
+        if own is None:
+            return function(*arguments, **keywords)
+        return self._of_own(own, name, arguments, keywords)
+
+    def _of_own(self, function: Callable, name: str, given: list, keywords: dict[str, Any]) -> Any:
+        """What a user's transform returns, which must say of each row the same in any order."""
+        columns = [v for v in (*given, *keywords.values()) if isinstance(v, pd.Series)]
+        # What is learnt in the first call must not be known in the second.
+        known = {"_state": copy.deepcopy(keywords["_state"])} if "_state" in keywords else {}
+        # No function of use takes this order to itself, as the opposite one takes reversals.
+        order = np.random.default_rng(0).permutation(len(columns[0]) if columns else 0)
+        shuffled = functools.partial(_shuffled, order=order)
+        found = []
+        for taken, state in ((_copied, {}), (shuffled, known)):
+            named = {key: taken(value) for key, value in keywords.items()} | state
+            found.append(self._rows(function(*map(taken, given), **named), columns, name))
+        first, second = map(_table, found)
+        if columns and first.ndim and not _same(first[order], second):
+            raise self._error(
+                f"calls {name}(), whose values depend on the order of the rows or are drawn anew: "
+                "compute such a column of the data first"
+            )
+        return found[0]
 
     def _refuse_size(self, name: str, arguments: list, keywords: dict[str, Any]) -> None:
         """Raise where a basis would have more columns than can be of use."""
@@ -250,11 +274,10 @@ class Evaluation:
                     f"asks {name}() for about {size:,} columns, more than {MAX_COLUMNS:,}"
                 )
 
-    def _rows(self, result: Any, arguments: list, name: str) -> Any:
+    def _rows(self, result: Any, columns: list[pd.Series], name: str) -> Any:
         """What a user's transform returned: a value per row, or several, in the rows' order."""
         if isinstance(result, FactorValues):
             return result
-        columns = [value for value in arguments if isinstance(value, pd.Series)]
         if columns:
             refuse_reordered(result, columns[0].index, f"what {name}() returns")
             values = result if isinstance(result, pd.Series) else np.asarray(result)
@@ -281,6 +304,29 @@ def _float(value: Any) -> Any:
     if isinstance(value.dtype, np.dtype) and value.dtype.kind in "iu":
         return value.astype(float)
     return value
+
+
+def _shuffled(value: Any, order: np.ndarray) -> Any:
+    """A column with its values in another order, under the same labels."""
+    return value.iloc[order].set_axis(value.index) if isinstance(value, pd.Series) else value
+
+
+def _table(values: Any) -> np.ndarray:
+    """What a transform returned, shape (n,) or (n, m); of another shape where it has no rows."""
+    values = _bare(values)
+    if isinstance(values, Mapping):
+        values = np.column_stack([np.asarray(column) for column in values.values()])
+    return np.asarray(values)
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether values are the same but for the rounding of sums in another order."""
+    if one.shape != other.shape:
+        return False
+    if one.dtype.kind in "iufb" and other.dtype.kind in "iufb":
+        size = np.abs(one[np.isfinite(one)]).max(initial=0.0)
+        return np.allclose(one, other, rtol=0, atol=SUMS * size, equal_nan=True)
+    return bool(pd.Series(one.ravel()).equals(pd.Series(other.ravel())))
 
 
 def _copied(value: Any) -> Any:

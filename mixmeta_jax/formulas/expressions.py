@@ -23,7 +23,7 @@ from mixmeta_jax.formulas.transforms import (
     known_names,
     stands_for_no_column,
 )
-from mixmeta_jax.table.columns import close_matches
+from mixmeta_jax.gates import close_matches
 
 MAX_LENGTH = 50_000
 """Characters of a formula or subset: reading so many takes a second."""

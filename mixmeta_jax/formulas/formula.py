@@ -309,7 +309,7 @@ def category_column(expression: str, columns: Container[str]) -> str | None:
     return None
 
 
-def evaluate_outcome(expression: str, data: pd.DataFrame) -> np.ndarray:
+def evaluate_outcome(expression: str, data: pd.DataFrame, what: str = "the data") -> np.ndarray:
     """The values of one outcome, a column or an expression of columns, NaN where missing.
 
     Raises
@@ -323,12 +323,12 @@ def evaluate_outcome(expression: str, data: pd.DataFrame) -> np.ndarray:
         return numeric(data[name], f"outcome '{name}'")
     where = "the left-hand side of the formula"
     if name != expression or re.fullmatch(r"[^\W\d][\w.]*", name):
-        existing_columns([name], data, where)
+        existing_columns([name], data, where, what)
     source = as_formulaic(name)
     if source.startswith("{") and source.endswith("}"):
         source = source[1:-1]
     read = read_expression(source, "The left-hand side of the formula")
-    used = existing_columns(dict.fromkeys(read.columns(data.columns)), data, where)
+    used = existing_columns(dict.fromkeys(read.columns(data.columns)), data, where, what)
     if not used:
         raise InputError(f"The outcome '{shown(name)}' in the formula reads no column of the data.")
     columns = {column: numeric(data[column], f"column '{column}'") for column in used}

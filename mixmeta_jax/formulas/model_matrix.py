@@ -12,10 +12,10 @@ from formulaic import ModelSpec
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.evaluation import MAX_COLUMNS
 from mixmeta_jax.formulas.formula import category_column, materialise, parse, term_factors
+from mixmeta_jax.gates import close_matches
 from mixmeta_jax.table.cells import Cells, column_count, crossed_categories
 from mixmeta_jax.table.columns import (
     are_plain,
-    close_matches,
     existing_columns,
     is_numeric,
     missing_rows,

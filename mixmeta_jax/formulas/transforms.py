@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from formulaic.transforms import TRANSFORMS, ContrastsRegistry
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.splines import bs, ns
 
@@ -89,7 +90,9 @@ def register_transform(name: str, function: Callable) -> None:
         What formulas call it; a name that is registered already is replaced.
     function
         Takes columns (Series of n values) and the numbers or strings that the formula gives, and
-        returns n values, or an array of shape (n, m), row by row in the same order. One that learns
+        returns n values, or an array of shape (n, m), row by row in the same order. It is called a
+        second time with the rows in another order, and refused where it does not say the same
+        of each of them: what sorts, or draws at random, is no transform. One that learns
         from the rows it is fitted on is decorated by ``formulaic.transforms.stateful_transform``.
 
     Raises
@@ -107,12 +110,10 @@ def register_transform(name: str, function: Callable) -> None:
     ['(Intercept)', 'decades(year)']
     """
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-        raise InputError(f"The name of a transform must be a Python name, not {shown(repr(name))}.")
+        raise gates.refused("name, that of a transform,", "a Python name", name)
     if name in RESERVED or (is_known(name) and name not in _registered):
         raise InputError(f"Formulas know '{name}' already: register the transform by another name.")
-    if not callable(function):
-        raise InputError(f"The transform '{name}' must be a function, not {shown(repr(function))}.")
-    _registered[name] = function
+    _registered[name] = gates.function(function, f"function, the transform '{shown(name)}',")
 
 
 def is_known(name: str) -> bool:

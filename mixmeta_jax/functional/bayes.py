@@ -21,6 +21,8 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import betaln, gammaln
 
+from mixmeta_jax import gates
+from mixmeta_jax.arrays import is_traced
 from mixmeta_jax.covariance.autoregressive import (
     AR1,
     ContinuousAR1,
@@ -39,7 +41,7 @@ from mixmeta_jax.covariance.structures import (
 from mixmeta_jax.design.design import Design, parameters_by_level
 from mixmeta_jax.design.tensors import arrange, masked
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.functional.model import require_float64
+from mixmeta_jax.functional.model import checked_design, parameters, require_float64
 from mixmeta_jax.likelihood.likelihood import LOG_2PI
 from mixmeta_jax.likelihood.shifts import shifted
 from mixmeta_jax.likelihood.sweep import upward
@@ -71,12 +73,24 @@ class Priors:
         correlation, both parameters of its Beta prior: 1 is uniform over its range.
     beta_scale
         Standard deviation of a normal prior of each coefficient; None for a flat one.
+
+    Raises
+    ------
+    InputError
+        For a value that is not a positive, finite number.
     """
 
     sd_scale: float = 1.0
     sd_df: float = 3.0
     concentration: float = 1.0
     beta_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sd_scale", "sd_df", "concentration", "beta_scale"):
+            value = getattr(self, name)
+            # Traced, a sampler's own parameter has no value to look at.
+            if not (is_traced(value) or (name == "beta_scale" and value is None)):
+                gates.number(value, f"Priors: {name}", above=0)
 
 
 def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None = None) -> Array:
@@ -122,12 +136,9 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
         step = jax.jit(blackjax.nuts(density, **settings).step)  # state, info = step(key, state)
     """
     require_float64()
-    priors = Priors() if priors is None else priors
-    beta = jnp.asarray(beta)
-    if beta.shape != (design.p * design.k,):
-        raise InputError(
-            f"beta has shape {beta.shape}, but the model has {design.p * design.k} coefficient(s)."
-        )
+    checked_design(design)
+    priors = Priors() if priors is None else gates.instance(priors, Priors, "priors", "Priors")
+    beta = parameters(beta, "beta", design.p * design.k)
     total = log_prior(eta, design, priors)
     if priors.beta_scale is not None:
         size = jnp.log(priors.beta_scale) + 0.5 * LOG_2PI
@@ -143,7 +154,8 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
 
 def covariances(eta: Array, design: Design) -> tuple[Array, ...]:
     """Ψ of each level, outer first, at η; see `log_density`."""
-    return tuple(_covariance(s, t, d) for s, t, d in _levels(eta, design))
+    require_float64()
+    return tuple(_covariance(s, t, d) for s, t, d in _levels(eta, checked_design(design)))
 
 
 def log_prior(eta: Array, design: Design, priors: Priors) -> Array:
@@ -173,10 +185,7 @@ def _levels(eta: Array, design: Design) -> list[tuple[Structure, Array, int]]:
                 f"The structure '{structure.name}' has no prior here: choose one that mixmeta "
                 "knows by name, or write the density of its parameters with log_likelihood."
             )
-    eta = jnp.asarray(eta)
-    n = sum(design.n_parameters)
-    if eta.shape != (n,):
-        raise InputError(f"eta has shape {eta.shape}, but the structures have {n} parameter(s).")
+    eta = parameters(eta, "eta", sum(design.n_parameters))
     return parameters_by_level(design.structures, design.dims, eta)
 
 

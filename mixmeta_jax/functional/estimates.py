@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mixmeta_jax import gates
 from mixmeta_jax.arrays import tree
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.design.design import Design
@@ -24,7 +25,7 @@ from mixmeta_jax.estimation.estimator import SEVERAL_SIZE, given_start
 from mixmeta_jax.estimation.implicit import Search, optimum
 from mixmeta_jax.estimation.restarts import may_restart, restarts
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
-from mixmeta_jax.functional.model import METHODS, require_float64
+from mixmeta_jax.functional.model import METHODS, checked_design, require_float64
 from mixmeta_jax.inference.effects import random_part
 from mixmeta_jax.likelihood.likelihood import prepared, profile, solution_at
 from mixmeta_jax.likelihood.sweep import upward
@@ -121,8 +122,8 @@ def estimate(
     ((13,), True)
     """
     require_float64()
-    if method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}.")
+    gates.choice(method, "method", METHODS)
+    checked_design(design)
     settings = as_control(control)
     if method == "fixed":
         design = design.without_levels()
@@ -134,17 +135,11 @@ def estimate(
         loglik, beta, V = solution_at(tuple(P[:, :, None] for P in Psi), tensors, restricted)
         T = jnp.kron(jnp.asarray(design.basis), jnp.eye(design.k))
         vcov = T @ V[:, :, 0] @ T.T
-        return Estimate(
-            T @ beta[:, 0],
-            0.5 * (vcov + vcov.T),
-            theta,
-            Psi,
-            loglik[0],
-            jnp.where(jnp.isfinite(loglik[0]), status, int(Status.NOT_FINITE)),
-            n_iter,
-            norm,
-            design.k,
-        )
+        status = jnp.where(jnp.isfinite(loglik[0]), status, int(Status.NOT_FINITE))
+        found = (T @ beta[:, 0], 0.5 * (vcov + vcov.T), theta, Psi, loglik[0])
+        # A likelihood that is not finite says nothing of any of them.
+        found = jax.tree.map(lambda x: jnp.where(status == Status.NOT_FINITE, jnp.nan, x), found)
+        return Estimate(*found, status, n_iter, norm, design.k)
 
 
 def _found(
@@ -207,11 +202,9 @@ def predict(fitted: Estimate, X: Any) -> tuple[Array, Array]:
     InputError
         Where X does not have the predictors of the fit.
     """
-    X = jnp.asarray(X)
-    k = fitted.k
+    k = _checked_estimate(fitted).k
     p = len(fitted.beta) // k
-    if X.ndim != 2 or X.shape[1] != p:
-        raise InputError(f"X has shape {X.shape}: it must be (m, {p}), the predictors of the fit.")
+    X = gates.numbers(X, "X", ("m", p), missing=True, infinite=True, truths=True)
     V = fitted.vcov.reshape(p, k, p, k)
     return X @ fitted.beta.reshape(p, k), jnp.einsum("na,aobr,nb->nor", X, V, X)
 
@@ -232,13 +225,26 @@ def blups(fitted: Estimate, design: Design) -> Array:
         Shape (n, k), without the offset.
     """
     require_float64()
+    checked_design(design)
+    dims = tuple(P.shape[-1] for P in _checked_estimate(fitted).Psi)
+    if len(fitted.beta) != design.p * design.k or dims not in ((), design.dims):
+        raise InputError(
+            "fitted is not the estimate of this design: their coefficients or random effects "
+            "differ in number."
+        )
     with jax.default_matmul_precision("highest"):
         fixed = jnp.asarray(design.X) @ fitted.beta.reshape(design.p, design.k)
         y = jnp.where(design.mask, jnp.where(design.mask, design.y, 0.0) - fixed, 0.0)
+        if not dims:  # of method "fixed"
+            return fixed
         stacked = tuple(P[:, :, None] for P in fitted.Psi)
         groups, Z = jnp.asarray(design.groups), tuple(map(jnp.asarray, design.Z))
         tensors = arrange(replace(design, y=y))
         return fixed + random_part(stacked, tensors, design.layout, groups, Z)[:, :, 0]
+
+
+def _checked_estimate(value: Any) -> Estimate:
+    return gates.instance(value, Estimate, "fitted", "an estimate, as mx.estimate returns it")
 
 
 def cochran_q(design: Design) -> tuple[Array, Array]:
@@ -258,6 +264,7 @@ def cochran_q(design: Design) -> tuple[Array, Array]:
         Scalars.
     """
     require_float64()
+    checked_design(design)
     with jax.default_matmul_precision("highest"):
         data, _ = prepared(arrange(design.without_levels()))
         up = upward((), data)

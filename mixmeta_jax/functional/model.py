@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from mixmeta_jax import gates
 from mixmeta_jax.arrays import register_trees
 from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.design.design import Design
@@ -118,16 +119,10 @@ def log_likelihood(theta: Array, design: Design, method: str = "reml") -> Array:
         For an unknown method or a ``theta`` of the wrong length.
     """
     require_float64()
-    if method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}.")
-    if method == "fixed":
+    checked_design(design)
+    if gates.choice(method, "method", METHODS) == "fixed":
         return log_likelihood_at((), arrange(design.without_levels()), method)
-    theta = jnp.asarray(theta)
-    n_theta = sum(design.n_parameters)
-    if theta.shape != (n_theta,):
-        raise InputError(
-            f"theta has shape {theta.shape}, but the structures have {n_theta} parameter(s)."
-        )
+    theta = parameters(theta, "theta", sum(design.n_parameters))
     return log_likelihood_at(design.Psi(theta), arrange(design), method)
 
 
@@ -138,6 +133,16 @@ def require_float64() -> None:
             "The functional core needs float64: call jax.config.update('jax_enable_x64', True) "
             "first, or wrap the call in 'with jax.enable_x64(True):'."
         )
+
+
+def checked_design(value: Any) -> Design:
+    """A design, as `make_design` returns it, its arrays perhaps traced."""
+    return gates.instance(value, Design, "design", "a design, as make_design returns it")
+
+
+def parameters(values: Any, what: str, n: int) -> Array:
+    """A vector of n parameters, perhaps traced, of JAX."""
+    return jnp.asarray(gates.numbers(values, what, (n,), infinite=True, missing=True))
 
 
 def _refuse_traced(data: Any, Psi_fix: Any) -> None:

@@ -39,7 +39,8 @@ def q_table(Q: float, residuals: np.ndarray, variances: np.ndarray, p: int) -> Q
         left, the p-value and I² are NaN.
     """
     seen = np.isfinite(residuals)
-    squares = np.where(seen, residuals, 0.0) ** 2 / np.where(seen, variances, 1.0)
+    with np.errstate(all="ignore"):  # residuals near 1e160 have an infinite Q
+        squares = np.where(seen, residuals, 0.0) ** 2 / np.where(seen, variances, 1.0)
     counts = seen.sum(axis=0)
     statistic = np.append(Q, squares.sum(axis=0))
     df = np.append(counts.sum() - p * residuals.shape[1], counts - p)
@@ -48,7 +49,7 @@ def q_table(Q: float, residuals: np.ndarray, variances: np.ndarray, p: int) -> Q
     tested = df > 0
     pvalue[tested] = chdtrc(df[tested], statistic[tested])
     excess = np.maximum(0.0, statistic[tested] - df[tested])
-    share = np.zeros_like(excess)
-    np.divide(excess, statistic[tested], out=share, where=excess > 0)
+    share = np.where(np.isinf(excess), 1.0, 0.0)
+    np.divide(excess, statistic[tested], out=share, where=(excess > 0) & np.isfinite(excess))
     I2[tested] = 100 * share
     return QTable(statistic, df, pvalue, I2)

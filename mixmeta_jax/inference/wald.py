@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg.lapack import dpstrf
 from scipy.special import chdtri, ndtr, ndtri, stdtrit
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 
 SIMULTANEOUS = (None, "goldstein", "max-t")
@@ -19,14 +20,7 @@ RANK = 1e-10
 
 def check_conf_level(conf_level: float) -> float:
     """The confidence level as a float strictly between 0 and 1."""
-    if isinstance(conf_level, bool) or not isinstance(conf_level, (int, float, np.number)):
-        raise InputError(f"conf_level must be a number between 0 and 1, not {conf_level!r}.")
-    if not 0 < conf_level < 1:
-        raise InputError(
-            f"conf_level must lie strictly between 0 and 1, not at {conf_level:g}: "
-            "write 0.95 for 95 percent."
-        )
-    return float(conf_level)
+    return gates.fraction(conf_level, "conf_level")
 
 
 def normal_quantile(conf_level: float) -> float:
@@ -36,9 +30,7 @@ def normal_quantile(conf_level: float) -> float:
 
 def check_simultaneous(simultaneous: str | None) -> None:
     """Raise `InputError` where ``simultaneous`` is not one of `SIMULTANEOUS`."""
-    if simultaneous not in SIMULTANEOUS:
-        listed = ", ".join(repr(name) for name in SIMULTANEOUS)
-        raise InputError(f"simultaneous={simultaneous!r} is not known: choose one of {listed}.")
+    gates.choice(simultaneous, "simultaneous", SIMULTANEOUS)
 
 
 def largest_quantile(correlation: np.ndarray, conf_level: float, df: float = np.inf) -> float:
@@ -132,6 +124,6 @@ def check_independent(L: np.ndarray) -> None:
     for row in range(len(L)):
         if np.linalg.matrix_rank(L[: row + 1]) <= row:
             raise InputError(
-                f"Row {row} of the matrix of hypotheses is zero or a combination of the rows "
-                "above it: leave it out."
+                f"Row {row} of the hypotheses (terms_or_matrix) is zero or a combination of the "
+                "rows above it: leave it out."
             )

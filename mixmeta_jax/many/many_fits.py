@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
@@ -19,6 +20,7 @@ from mixmeta_jax.estimation.batch import fit_batch
 from mixmeta_jax.estimation.chunks import chunk_size
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.moment_batch import fit_moment_batch
+from mixmeta_jax.estimation.start import error_variances
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, check_method
 from mixmeta_jax.fits.moment_fit import VARIANCE_ONLY
 from mixmeta_jax.inference.effects import predicted_outcomes
@@ -26,6 +28,7 @@ from mixmeta_jax.inference.fixed_effects import fixed_effects
 from mixmeta_jax.many.many_checks import check_single_settings, refuse_shared_faults, sound_members
 from mixmeta_jax.many.many_data import ManyModel, many_model
 from mixmeta_jax.status import Status
+from mixmeta_jax.table.magnitudes import beyond_precision
 
 RETURNS = (
     "coef",
@@ -204,9 +207,11 @@ def fit_many(
     """
     settings = as_control(control)
     check_single_settings(settings)
-    returns = _checked_returns(returns)
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise InputError(f"batch_size must be None or a whole number, not {batch_size!r}.")
+    returns = gates.choices(returns, "returns", RETURNS)
+    if batch_size is not None:
+        batch_size = gates.whole(batch_size, "batch_size, if given,", 1)
+    gates.flag(progress, "progress")
+    gates.text(formula, "formula", "a right-hand side, as '~ 1' or '~ year'")
     model = many_model(y, S, formula, random, data, bscov, Psi_fix, rho, offset)
     check_method(method, model.design.k)
     if method not in LIKELIHOOD_METHODS:
@@ -239,6 +244,10 @@ def fit_model(
             )
     unsound = status >= 0
     found.status[unsound] = status[unsound]
+    overflown = np.flatnonzero((found.status == Status.NOT_FINITE) & ~unsound)
+    found.withdraw(overflown, Status.NOT_FINITE)
+    for b in overflown.tolist():
+        reason[b] = _why_not_finite(model, design.one(b))
     more = {}
     try:
         if "blup" in returns:
@@ -252,6 +261,12 @@ def fit_model(
             stacklevel=3,
         )
     return many_result(model, found, {"reason": reason, **more}, method, returns)
+
+
+def _why_not_finite(model: ManyModel, design: Design) -> str:
+    variances = np.asarray(error_variances(design))[design.mask]
+    names = model.frame.outcome_names, model.frame.x_names
+    return beyond_precision(design.y, design.X, variances, *names)
 
 
 def _blups(
@@ -330,16 +345,6 @@ def many_result(
         method=method,
         n_sets=len(found.status),
     )
-
-
-def _checked_returns(returns: Sequence[str]) -> tuple[str, ...]:
-    names = (returns,) if isinstance(returns, str) else tuple(returns)
-    for name in names:
-        if name not in RETURNS:
-            raise InputError(
-                f"returns names {name!r}, which is not there: choose among {', '.join(RETURNS)}."
-            )
-    return names
 
 
 def _check_moments(model: ManyModel, method: str) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.errors import InputError
+from mixmeta_jax import gates
+from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.simulation import mixmeta_sim
 from mixmeta_jax.many.many_fits import fit_many
 from mixmeta_jax.status import Status
@@ -18,10 +19,14 @@ from mixmeta_jax.status import Status
 CHUNK_NUMBERS = 2**23
 """Outcomes that are drawn and fitted at once."""
 
+SCENARIO = "a mapping of its arguments"
+SCENARIOS = "a mapping {name: {argument: value}}"
 SHARED = ("S", "random", "data", "rho")
 FITTING = ("formula", "method", "bscov", "Psi_fix", "control")
 NAMES = ["scenario", "estimand"]
-COLUMNS = [
+DRAWN = "data sets"
+"""Key of the ``attrs`` of a table: per scenario its name, seed, and first and last data set."""
+MEASURES = [
     "n",
     "bias",
     "bias_mcse",
@@ -34,6 +39,7 @@ COLUMNS = [
     "model_se",
     "model_se_mcse",
 ]
+COLUMNS = [*MEASURES, "conf_level"]
 
 
 def simulation_study(
@@ -71,16 +77,24 @@ def simulation_study(
     DataFrame
         One row per scenario and estimand: ``n`` data sets that converged, ``bias, rmse,
         coverage, empirical_se, model_se`` and the Monte Carlo error of each, as ``bias_mcse``
-        (Morris, White & Crowther 2019, table 6; RMSE by the delta method). NaN where too few
-        data sets converged, or for what needs standard errors of other estimands.
+        (Morris, White & Crowther 2019, table 6; RMSE by the delta method), and ``conf_level``. NaN
+        where too few data sets converged, or for what needs standard errors of other estimands.
 
     Raises
     ------
     InputError
-        For a scenario that lacks an argument, or has an unknown one.
+        Without a scenario, for one that lacks an argument, or has an unknown one, and for a truth
+        or a level that is no finite number.
     """
-    for name, scenario in scenarios.items():
+    nsim = gates.whole(nsim, "nsim", 1, gates.MOST_SEED)
+    seed = gates.seed(seed)
+    first = gates.whole(first, "first", 0, gates.MOST_SEED - nsim)
+    conf_level = gates.fraction(conf_level, "conf_level")
+    gates.flag(progress, "progress")
+    for name, scenario in gates.mapping(scenarios, "scenarios", SCENARIOS).items():
         _check(name, scenario)
+    if not len(scenarios):
+        raise InputError("scenarios is empty: give {name: arguments} with at least one scenario.")
     rows: dict[tuple[Any, str], dict[str, float]] = {}
     for name, scenario in scenarios.items():
         try:
@@ -95,7 +109,10 @@ def simulation_study(
         for estimand, (values, se, truth) in estimates.items():
             rows[name, estimand] = performance(values, se, truth, conf_level)
     index = pd.MultiIndex.from_tuples(list(rows), names=NAMES)
-    return pd.DataFrame(list(rows.values()), index=index, columns=COLUMNS)
+    table = pd.DataFrame(list(rows.values()), index=index, columns=COLUMNS)
+    drawn = dict.fromkeys(repr(name) for name, _ in rows)
+    table.attrs[DRAWN] = [[name, seed, first, first + nsim - 1] for name in drawn]
+    return table
 
 
 def join_studies(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -105,8 +122,9 @@ def join_studies(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     ----------
     tables
         What `simulation_study` returned for parts that have no data set in common, with one
-        ``conf_level``. A scenario may be missing from some of them, as after an interrupt: ``n``
-        says how many data sets each row rests on.
+        ``conf_level``. Which data sets they are stands in the ``attrs`` of a table, which a CSV
+        loses; a part that is given twice is known by its figures then. A scenario may be missing
+        from some of them, as after an interrupt: ``n`` says how many data sets each row rests on.
 
     Returns
     -------
@@ -117,21 +135,64 @@ def join_studies(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If there is no table, or one has other columns.
+        If there is no table, one has other columns, a data set is in two of them, or their levels
+        differ.
     """
-    if not len(tables):
-        raise InputError("join_studies has no table to join: give those of simulation_study.")
+    if not (tables := gates.listed(tables, "tables", "a list of tables of simulation_study")):
+        raise InputError("tables has no table to join: give those of simulation_study.")
     for number, table in enumerate(tables):
-        if list(table.columns) != COLUMNS:
+        if not isinstance(table, pd.DataFrame) or list(table.columns) != COLUMNS:
             raise InputError(
-                f"Table {number} is not one of simulation_study: its columns must be "
+                f"Table {number} of tables is not one of simulation_study: its columns must be "
                 f"{', '.join(COLUMNS)}."
             )
+    _refuse_shared_data_sets(tables)
+    levels = sorted({level for table in tables for level in table["conf_level"]})
+    if len(levels) > 1:
+        raise InputError(
+            f"The tables have the levels {levels[0]:g} and {levels[-1]:g} (column conf_level), of "
+            "which no coverage can be made: join tables of one level."
+        )
     parts = pd.concat(tables)
     rows = parts.groupby(level=[0, 1], sort=False)
     index = pd.MultiIndex.from_tuples([key for key, _ in rows], names=NAMES)
-    values = [_joined(part[part["n"] > 0]) for _, part in rows]
-    return pd.DataFrame(values, index=index, columns=COLUMNS)
+    values = [
+        _joined(part[part["n"] > 0]) | {"conf_level": part["conf_level"].iloc[0]}
+        for _, part in rows
+    ]
+    whole = pd.DataFrame(values, index=index, columns=COLUMNS)
+    whole.attrs[DRAWN] = [own for table in tables for own in _drawn(table)]
+    return whole
+
+
+def _drawn(table: pd.DataFrame) -> list[list[Any]]:
+    """The data sets of the scenarios that a table has rows of, where it still says so."""
+    there = {repr(name) for name in table.index.get_level_values(0)}
+    return [own for own in table.attrs.get(DRAWN, []) if own[0] in there]
+
+
+def _refuse_shared_data_sets(tables: Sequence[pd.DataFrame]) -> None:
+    """Raise where two tables rest on one data set, by its seed and number or by their figures."""
+    known: list[tuple[int, list[Any]]] = []
+    figures: dict[tuple, int] = {}
+    for number, table in enumerate(tables):
+        for own in _drawn(table):
+            name, seed, first, last = own
+            for other, (its_name, its_seed, begin, end) in known:
+                if (name, seed) == (its_name, its_seed) and first <= end and begin <= last:
+                    raise InputError(
+                        f"Tables {other} and {number} both hold data set {max(first, begin)} of "
+                        f"seed {seed} in the scenario {shown(name)}: join parts that have none in "
+                        "common."
+                    )
+            known.append((number, own))
+        for key, row in zip(table.index, table[MEASURES].to_numpy(float), strict=True):
+            same = (key, row.tobytes())
+            if row[0] > 1 and figures.setdefault(same, number) != number:
+                raise InputError(
+                    f"Tables {figures[same]} and {number} have the same figures in the scenario "
+                    f"{shown(key[0])}: join each part once."
+                )
 
 
 def performance(
@@ -151,13 +212,14 @@ def performance(
     used = np.isfinite(estimates) & (True if se is None else np.isfinite(se))
     error = estimates[used] - truth
     se = np.full(len(error), np.nan) if se is None else se[used]
+    level = {"conf_level": conf_level}
     if not len(error):
-        return _measures(0, *[np.nan] * 7)
+        return _measures(0, *[np.nan] * 7) | level
     z = NormalDist().inv_cdf(0.5 + conf_level / 2)
     covered = np.where(np.isnan(se), np.nan, np.abs(error) <= z * se)
     means = [float(values.mean()) for values in (error, error**2, covered, se**2)]
     spreads = [float(((v - v.mean()) ** 2).sum()) for v in (error, error**2, se**2)]
-    return _measures(len(error), *means, *spreads)
+    return _measures(len(error), *means, *spreads) | level
 
 
 def _measures(
@@ -195,7 +257,7 @@ def _measures(
         np.sqrt(model),
         np.sqrt(of_model / (4 * n * more * model)) if n else np.nan,
     )
-    return dict(zip(COLUMNS, map(float, values), strict=True)) | {"n": n}
+    return dict(zip(MEASURES, map(float, values), strict=True)) | {"n": n}
 
 
 def _joined(parts: pd.DataFrame) -> dict[str, float]:
@@ -239,22 +301,48 @@ def _estimates(
         if (fits.status == Status.INTERRUPTED).any():
             raise KeyboardInterrupt
         with np.errstate(divide="ignore", invalid="ignore"):
-            more = [of(fits) for of, _ in others.values()]
+            more = [
+                gates.numbers(
+                    of(fits), f"What the estimand {name!r} returns", (len(fits),), True, True
+                )
+                for name, (of, _) in others.items()
+            ]
         values = np.column_stack([fits.coef, *more, fits.se])
         parts.append(np.where(fits.converged[:, None], values, np.nan))
     found = np.concatenate(parts).T
     names, P = [*fits.coef_names, *others], len(fits.coef_names)
     if len(set(names)) < len(names):
         raise InputError(f"An estimand has the name of a coefficient ({', '.join(names[:P])}).")
-    truth = [*np.broadcast_to(scenario["coef"], P), *(value for _, value in others.values())]
+    coef = gates.numbers(scenario["coef"], "coef")
+    if coef.shape not in ((), (1,), (P,)):
+        raise InputError(
+            f"coef has the shape {coef.shape}, but the model has {P} coefficient(s) "
+            f"({', '.join(fits.coef_names)}): give one true value for each, or one for all."
+        )
+    truth = [*np.broadcast_to(coef, P), *(float(value) for _, value in others.values())]
     errors = [*found[len(names) :], *[None] * len(others)]
     return dict(zip(names, zip(found[: len(names)], errors, truth, strict=True), strict=True))
 
 
 def _check(name: Any, scenario: Mapping[str, Any]) -> None:
+    gates.mapping(scenario, f"scenarios: the scenario {gates.described(name)}", SCENARIO)
     for needed in ("y", "S", "Psi", "coef"):
         if needed not in scenario:
             raise InputError(f"Scenario {name!r} lacks '{needed}'.")
     for given in scenario:
         if given not in ("y", "Psi", "coef", "estimands", *SHARED, *FITTING):
             raise InputError(f"Scenario {name!r} has the unknown argument '{given}'.")
+    where = f"of scenario {name!r}"
+    gates.numbers(scenario["coef"], f"coef {where}")
+    estimands = gates.mapping(scenario.get("estimands", {}), f"estimands {where}")
+    for estimand, pair in estimands.items():
+        what = f"The estimand {estimand!r} {where}"
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise gates.refused(what, "a pair (function of the fits, truth)", pair)
+        gates.function(pair[0], f"{what}: its first part")
+        gates.number(pair[1], f"{what}: its truth")
+
+
+def _values(values: Any, what: str, B: int) -> np.ndarray:
+    """One number for each of B data sets, NaN where there is none."""
+    return gates.numbers(values, what, (B,), missing=True, infinite=True)

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits.fitted_model import FittedModel
-from mixmeta_jax.fits.simulation import simulate_fitted
+from mixmeta_jax import gates
+from mixmeta_jax.errors import InputError, shown
+from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
+from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
 from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import refit, resample
 from mixmeta_jax.report.results import PermutationTest
+from mixmeta_jax.table.rows import as_pandas, chosen_rows
+
+KINDS = ("parametric", "groups")
+"""What a bootstrap may draw."""
 
 
 def bootstrap(
@@ -49,13 +54,15 @@ def bootstrap(
     InputError
         For an unknown kind.
     """
-    if kind == "parametric":
+    checked_fit(fit)
+    gates.flag(progress, "progress")
+    if gates.choice(kind, "kind", KINDS) == "parametric":
         frame = fit.frame
         mean = fit.fitted_array - frame.offset
+        n = check_draws(n, seed, first, mean.size, "n")
         y = simulate_fitted(fit.design, frame.within, mean, fit.Psi_by_level, n, seed, first)
         return refit(fit, y, progress=progress)
-    if kind != "groups":
-        raise InputError(f"kind must be 'parametric' or 'groups', not {kind!r}.")
+    n = check_draws(n, seed, first, fit.design.y.size, "n")
     m = int(fit.design.groups[:, 0].max()) + 1
     drawn = [np.random.default_rng([seed, first + b]).integers(0, m, m) for b in range(n)]
     return resample(fit, np.stack(drawn), progress)
@@ -81,7 +88,8 @@ def leave_one_out(fit: FittedModel, by: str = "unit", progress: bool = True) -> 
     InputError
         For an unknown level.
     """
-    codes, labels = _parts(fit, by)
+    gates.flag(progress, "progress")
+    codes, labels = _parts(checked_fit(fit), by)
     out = np.arange(len(labels))[:, None] == codes[None]
     return _masked(fit, out, labels, by, progress)
 
@@ -108,7 +116,8 @@ def cumulative(fit: FittedModel, order: Any = None, progress: bool = True) -> pd
     InputError
         For an unknown column, or values of another length.
     """
-    codes, labels = _parts(fit, fit.frame.levels[0].name)
+    gates.flag(progress, "progress")
+    codes, labels = _parts(fit, checked_fit(fit).frame.levels[0].name)
     values = np.arange(fit.frame.n) if order is None else _order(fit, order)
     when = np.full(len(labels), np.inf)
     np.minimum.at(when, codes, np.asarray(values, float))
@@ -143,13 +152,14 @@ def permutation_test(
     Raises
     ------
     InputError
-        For an unknown coefficient, S that spans rows, random slopes, or where no two outer groups
-        have as many units.
+        For an unknown coefficient, one whose predictor does not vary, S that spans rows, random
+        slopes, or where no two outer groups have as many units.
     """
-    names = fit.frame.coef_names()
-    if term not in names:
-        raise InputError(f"There is no coefficient '{term}': choose among {', '.join(names)}.")
+    names = checked_fit(fit).frame.coef_names()
+    gates.choice(term, "term", names)
     design = fit.design
+    n = check_draws(n, seed, first, design.y.size, "n")
+    gates.flag(progress, "progress")
     slopes = any(Z.shape[1] > 1 or (Z != 1).any() for Z in design.Z)
     if fit.frame.within.blocks is not None or slopes:
         raise InputError(
@@ -162,13 +172,19 @@ def permutation_test(
             f"permutation_test exchanges outer groups of one size, but no two groups of level "
             f"'{fit.frame.levels[0].name}' have as many units."
         )
+    place = names.index(term)
+    column = design.X[:, place // fit.frame.k]
+    if all((column[rows] == column[rows[:1]]).all() for rows in classes):
+        raise InputError(
+            f"The predictor of '{term}' is the same whatever groups are exchanged, so that a "
+            "permutation test says nothing of it: test a coefficient of a predictor that varies."
+        )
     orders = np.empty((n, design.n), int)
     for b, order in enumerate(orders):
         rng = np.random.default_rng([seed, first + b])
         for rows in classes:
             order[rows] = rng.permutation(rows)
     found = refit(fit, np.broadcast_to(design.y, (n, *design.y.shape)), design.X[orders], progress)
-    place = names.index(term)
     assert found.coef is not None and found.se is not None and found.converged is not None
     statistics = np.full(n, np.nan)
     valid = found.converged
@@ -202,23 +218,19 @@ def _masked(
 def _parts(fit: FittedModel, by: str) -> tuple[np.ndarray, list[Any]]:
     frame = fit.frame
     names = [level.name for level in frame.levels]
-    if by in names:
+    if gates.choice(by, "by", dict.fromkeys(("unit", *names))) in names:
         level = frame.levels[names.index(by)]
         return level.codes, list(level.labels)
-    if by == "unit":
-        return np.arange(frame.n), frame.index.tolist()
-    raise InputError(f"by={by!r} must be 'unit' or a level: {', '.join(map(repr, names))}.")
+    return np.arange(frame.n), frame.index.tolist()
 
 
 def _order(fit: FittedModel, order: Any) -> np.ndarray:
     n = fit.frame.n
     if isinstance(order, str):
-        data = fit.arguments["data"]
-        if data is None or order not in data:
-            raise InputError(f"order names the column '{order}', which is not in the data.")
-        values = np.asarray(pd.DataFrame(data).loc[fit.frame.index, order], float)
-    else:
-        values = np.asarray(order, float)
-    if values.shape != (n,) or np.isnan(values).any():
-        raise InputError(f"order must have one number for each of the {n} fitted units.")
-    return values
+        if fit.data is None:
+            raise InputError(f"order names the column '{shown(order)}', but there are no data.")
+        data = as_pandas(fit.data)
+        column = data[gates.column(order, data, "order")]
+        # By position, since labels may repeat.
+        order = column[chosen_rows(fit.arguments["subset"], data)][fit.frame.kept]
+    return gates.numbers(order, "order", (n,), infinite=True)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Hashable
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.table.columns import existing_columns
+from mixmeta_jax.table.columns import label_codes, numeric, refuse_twice_named
 from mixmeta_jax.table.rows import as_pandas
 
 
@@ -51,24 +52,21 @@ def ar1_blocks(
     Raises
     ------
     InputError
-        If ρ is out of its range, a variance is negative, a time is missing or repeated within a
-        group; the message names the row or group.
+        If ρ is out of its range, a variance is negative or infinite, a row has a variance and no
+        group, a time is missing, infinite or repeated within a group, or a column holds no numbers;
+        the message names the row or group.
     """
+    data = as_pandas(data)
+    where = None
+    unit = gates.number(unit, "unit", above=0)
     if time is None:
-        if not -1 < rho < 1:
-            raise InputError(f"rho is a correlation between -1 and 1; it got {rho!r}.")
-        where = None
+        rho = gates.number(rho, "rho", above=-1, below=1)
     else:
-        if not 0 <= rho < 1:
-            raise InputError(
-                f"rho at lags in time is a correlation of at least 0 and below 1; it got {rho!r}. "
-                "Leave out time for lags by position, where it may be negative."
-            )
-        if not unit > 0:
-            raise InputError(f"unit is a length of time above 0; it got {unit!r}.")
-        data = as_pandas(data)
-        existing_columns([time], data, "time")
-        where = _numbers(data, time)
+        hint = ": leave out time for lags by position, where it may be negative"
+        rho = gates.number(rho, "rho, at lags in time,", least=0, below=1, hint=hint)
+        gates.column(time, data, "time")
+        refuse_twice_named({"group": group, "variance": variance, "time": time})
+        where = numeric(data[time], f"column '{time}' (time)", truths=False)
 
     def correlation(label: Hashable, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
         place = np.arange(len(rows), dtype=float) if where is None else where[rows] / unit
@@ -94,6 +92,7 @@ def cs_blocks(
     Parameters, except that ρ lies between -1/(r - 1) and 1 for a group of r rows, and what is
     returned and raised are those of `ar1_blocks`.
     """
+    rho = gates.number(rho, "rho", least=-1, below=1)
 
     def correlation(label: Hashable, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
         r = int(seen.sum())
@@ -116,22 +115,31 @@ def _blocks(
 ) -> dict[Hashable, pd.DataFrame]:
     """Labelled covariances; ``correlation`` takes a group, its rows, and which have variances."""
     data = as_pandas(data)
-    existing_columns([group, variance], data, "the error blocks")
+    gates.column(group, data, "group")
+    gates.column(variance, data, "variance")
     if not data.index.is_unique:
         row = data.index[data.index.duplicated()].tolist()[0]
         raise InputError(
             f"The row label {row!r} occurs more than once, so blocks cannot name their rows; use "
             "data.reset_index(drop=True)."
         )
-    v = _numbers(data, variance)
+    refuse_twice_named({"group": group, "variance": variance})
+    v = numeric(data[variance], f"column '{variance}' (variance)", truths=False)
     if (v < 0).any():
         row = data.index[v < 0].tolist()[0]
         raise InputError(f"Row {row!r} has a negative variance in column {variance!r}.")
     blocks = {}
-    codes, labels = pd.factorize(data[group])
-    for code, label in enumerate(labels.tolist()):
+    codes, labels = label_codes(data, group)
+    alone = (codes < 0) & ~np.isnan(v)
+    if alone.any():
+        row = data.index[alone].tolist()[0]
+        raise InputError(
+            f"Row {row!r} has a variance in column {variance!r}, but no group in {group!r}: fill "
+            "it in, or leave the row out."
+        )
+    for code, label in enumerate(labels):
         rows = np.flatnonzero(codes == code)
-        seen = np.isfinite(v[rows])
+        seen = ~np.isnan(v[rows])
         if not seen.any():
             continue
         sd = np.sqrt(v[rows[seen]])
@@ -140,10 +148,3 @@ def _blocks(
         np.fill_diagonal(matrix, v[rows[seen]])
         blocks[label] = pd.DataFrame(matrix, index=names, columns=names)
     return blocks
-
-
-def _numbers(data: pd.DataFrame, column: str) -> np.ndarray:
-    try:
-        return pd.to_numeric(data[column]).to_numpy(float, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"Column {column!r} has a value that is not a number.") from error

@@ -34,8 +34,9 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.table.columns import existing_columns
+from mixmeta_jax.table.columns import label_codes, numeric, refuse_twice_named
 from mixmeta_jax.table.rows import as_pandas
 
 NON_CASES = {"ir": 0.0, "ci": -1.0, "cc": 1.0}
@@ -279,13 +280,29 @@ def _read_tables(
 ) -> list[DoseTable]:
     """The checked tables of all studies, by first appearance."""
     data = as_pandas(data)
-    existing_columns((study, logrr, se, cases, n, type), data, "the dose-response table")
+    names = ("study", "logrr", "se", "cases", "n", "type")
+    roles = dict(zip(names, (study, logrr, se, cases, n, type), strict=True))
+    if dose is not None and not (isinstance(dose, str) and dose == "dose"):
+        roles["dose"] = dose
+    for role, name in roles.items():
+        gates.column(name, data, role)
+    refuse_twice_named(roles)
     if data[study].isna().any():
         row = data.index[data[study].isna()].tolist()[0]
         raise InputError(f"Row {row!r} has no study in column {study!r}; every row needs one.")
     tables = []
-    codes, labels = pd.factorize(data[study])
-    for code, label in enumerate(labels.tolist()):
+    codes, labels = label_codes(data, study)
+    label_codes(data, type)
+    numbers = pd.DataFrame(
+        {
+            name: numeric(data[name], f"column '{name}' ({role})", finite=False, truths=False)
+            for role, name in roles.items()
+            if role not in ("study", "type", "dose")
+        },
+        index=data.index,
+    )
+    data = data.assign(**numbers)
+    for code, label in enumerate(labels):
         rows = data[codes == code]
         tables.append(_read_table(label, rows, logrr, se, cases, n, type))
         if dose is None or dose not in data.columns:
@@ -310,7 +327,7 @@ def _read_table(
         raise InputError(
             f"Study {label!r} has the type {types[0]!r}; known types are 'ir', 'cc' and 'ci'."
         )
-    effect, error, count, persons = (_numbers(label, rows, name) for name in (logrr, se, cases, n))
+    effect, error, count, persons = (rows[name].to_numpy() for name in (logrr, se, cases, n))
     # Other programs' files mark the reference by an error of zero.
     reference = (np.isnan(error) | (error == 0)) & (effect == 0)
     if reference.sum() != 1:
@@ -354,12 +371,3 @@ def _read_table(
         float(count[reference][0]),
         float(persons[reference][0]),
     )
-
-
-def _numbers(label: Hashable, rows: pd.DataFrame, name: str) -> np.ndarray:
-    try:
-        return pd.to_numeric(rows[name]).to_numpy(float, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"Study {label!r} has a value in column {name!r} that is not a number."
-        ) from error

@@ -14,15 +14,24 @@ from typing import overload
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.prepare.measures import KINDS, Effects, Figures
-from mixmeta_jax.table.columns import close_matches, existing_columns, numeric, row_label
+from mixmeta_jax.table.columns import numeric, refuse_twice_named, row_label
 from mixmeta_jax.table.rows import as_pandas
 
 # Events and what they are counted among.
 _AMONG = {"events": "total", "control_events": "control_total"}
 _POSITIVE = ("total", "control_total", "time", "control_time")
 _NOT_NEGATIVE = ("events", "control_events", "sd", "control_sd", "sd_before")
+
+# Figures of which one column cannot hold both; two groups may well have one size.
+_APART = (
+    *_AMONG.items(),
+    ("events", "control_events"),
+    ("mean", "control_mean"),
+    ("mean", "mean_before"),
+)
 
 # The smallest group whose effect has a variance.
 _FEWEST = {"md": 2, "smd": 2, "rom": 2, "smcc": 3, "z": 4}
@@ -127,6 +136,7 @@ def effect_sizes(
     _check(name, figures, data.index)
     if study is not None:
         _check_shared(name, figures, data, study)
+    zero_cell = gates.number(zero_cell, "zero_cell", least=0)
     if KINDS[name].corrected:
         _correct(figures, zero_cell)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -142,13 +152,7 @@ def effect_sizes(
 
 def _kind_name(kind: object) -> str:
     codes = {known.code: name for name, known in KINDS.items()}
-    name = codes.get(kind, kind) if isinstance(kind, str) else kind
-    if not isinstance(name, str) or name not in KINDS:
-        hint = close_matches(kind, KINDS)
-        raise InputError(
-            f"kind={kind!r} is not an effect size: choose among {', '.join(KINDS)}.{hint}"
-        )
-    return name
+    return gates.choice(codes.get(kind, kind) if isinstance(kind, str) else kind, "kind", KINDS)
 
 
 def _read(name: str, data: pd.DataFrame, columns: dict[str, str]) -> Figures:
@@ -163,7 +167,10 @@ def _read(name: str, data: pd.DataFrame, columns: dict[str, str]) -> Figures:
             raise InputError(
                 f"'{name}' needs the column of '{wanted}': name the columns of {listed}."
             )
-    existing_columns([columns[wanted] for wanted in needed], data, "effect_sizes")
+    for wanted in needed:
+        gates.column(columns[wanted], data, wanted)
+    for pair in _APART:
+        refuse_twice_named({figure: columns[figure] for figure in pair if figure in columns})
     return {
         wanted: numeric(data[columns[wanted]], f"column '{columns[wanted]}' ({wanted})").copy()
         for wanted in needed
@@ -197,10 +204,6 @@ def _check(name: str, figures: Figures, index: pd.Index) -> None:
 
 def _correct(figures: Figures, zero_cell: float) -> None:
     """Add to the cells of rows with an empty one, in place."""
-    if isinstance(zero_cell, bool) or not isinstance(zero_cell, (int, float, np.number)):
-        raise InputError(f"zero_cell must be a number of at least 0, not {zero_cell!r}.")
-    if not 0 <= zero_cell < np.inf:
-        raise InputError(f"zero_cell must be a number of at least 0, not {zero_cell:g}.")
     empty = np.zeros(len(figures["events"]), bool)
     for events, total in _AMONG.items():
         if events in figures:
@@ -229,7 +232,7 @@ def _refuse_infinite(name: str, found: Effects, seen: np.ndarray, index: pd.Inde
 
 def _check_shared(name: str, figures: Figures, data: pd.DataFrame, study: str) -> None:
     """Raise where rows of one label do not share a control, or blocks cannot name their rows."""
-    existing_columns([study], data, "study")
+    gates.column(study, data, "study")
     control = [figure for figure in figures if figure.startswith("control_")]
     if not control or name == "peto":
         raise InputError(f"Effects '{name}' have no covariance through a control: leave out study.")

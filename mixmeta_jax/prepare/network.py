@@ -25,8 +25,9 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.table.columns import existing_columns
+from mixmeta_jax.table.columns import label_codes, numeric, refuse_twice_named
 from mixmeta_jax.table.rows import as_pandas
 
 
@@ -91,16 +92,13 @@ def network_contrasts(
     Raises
     ------
     InputError
-        If counts are impossible, a study has one arm or a treatment twice, or no path of trials
-        links a treatment to the reference; the message names the study or treatment.
+        If counts are impossible, a column is named twice, a study has one arm or a treatment twice,
+        or no path of trials links a treatment to the reference; the message names the study or
+        treatment.
     """
     arms = _read_arms(data, study, treatment, events, total)
     treatments = _sorted(arms["treatment"].unique())
-    if reference not in treatments:
-        raise InputError(
-            f"The reference {reference!r} is not among the treatments {treatments}; name one of "
-            "them."
-        )
+    reference = gates.label(reference, "reference", treatments)
     _check_connected(arms, treatments, reference)
     _check_corrections(zero_cell, augment)
     others = [t for t in treatments if t != reference]
@@ -200,8 +198,16 @@ def _read_arms(
 ) -> pd.DataFrame:
     """The arms, with columns study, treatment, events, total, after checks of each study."""
     data = as_pandas(data)
-    existing_columns((study, treatment, events, total), data, "the arms of the network")
+    roles = {"study": study, "treatment": treatment, "events": events, "total": total}
+    for role, name in roles.items():
+        gates.column(name, data, role)
+    refuse_twice_named(roles)
+    counts = {
+        role: numeric(data[roles[role]], f"column '{roles[role]}' ({role})", truths=False)
+        for role in ("events", "total")
+    }
     for column in (study, treatment):
+        label_codes(data, column)
         if data[column].isna().any():
             row = data.index[data[column].isna()].tolist()[0]
             raise InputError(
@@ -212,8 +218,7 @@ def _read_arms(
         {
             "study": data[study].tolist(),
             "treatment": pd.Series(data[treatment].tolist(), dtype=object),
-            "events": pd.to_numeric(data[events], errors="coerce").to_numpy(float, na_value=np.nan),
-            "total": pd.to_numeric(data[total], errors="coerce").to_numpy(float, na_value=np.nan),
+            **counts,
         }
     )
     faults = [
@@ -226,9 +231,9 @@ def _read_arms(
         if fault.any():
             label, t = (arms.loc[fault, column].tolist()[0] for column in ("study", "treatment"))
             raise InputError(f"Study {label!r} has treatment {t!r} {what}.")
-    counts = arms.groupby("study", sort=False).size()
-    if (counts < 2).any():
-        label = counts.index[counts < 2].tolist()[0]
+    sizes = arms.groupby("study", sort=False).size()
+    if (sizes < 2).any():
+        label = sizes.index[sizes < 2].tolist()[0]
         raise InputError(f"Study {label!r} has one arm only, and nothing to compare; leave it out.")
     return arms
 
@@ -251,11 +256,12 @@ def _check_connected(arms: pd.DataFrame, treatments: list, reference: Hashable) 
 
 
 def _check_corrections(zero_cell: float, augment: tuple[float, float]) -> None:
-    if not zero_cell >= 0:
-        raise InputError(f"zero_cell is a count added to cells, 0 or more; it got {zero_cell!r}.")
-    if np.shape(augment) != (2,) or not 0 < augment[0] < augment[1]:
+    gates.number(zero_cell, "zero_cell", least=0)
+    events, people = gates.numbers(augment, "augment", (2,))
+    if not 0 < events < people:
         raise InputError(
-            f"augment gives events and people of an arm, 0 < events < people; it got {augment!r}."
+            f"augment gives events and people of an arm, 0 < events < people, not {events:g} and "
+            f"{people:g}."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.errors import InputError
+from mixmeta_jax import gates
+from mixmeta_jax.errors import shown
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.reference import Reference
@@ -27,6 +29,9 @@ from mixmeta_jax.report.tables import random_frame
 from mixmeta_jax.status import Status
 
 Q_HEADER = ("Q", "df", "Pr(>Q)", "I2")
+
+MOST_REASONS = 3
+"""Reasons for which rows were left out that are told apart."""
 
 CLIPPED = "The moment estimate had a negative eigenvalue, which was set to zero."
 """What the boundary means where there is no likelihood."""
@@ -102,6 +107,10 @@ class SummaryResult:
         The reference distribution of tests and intervals in words.
     notes
         What a reader should know of it, a sentence each.
+    left_out
+        Reasons why rows were left out, and how many for each, the most frequent first.
+    reason
+        Why the likelihood is not finite; empty where it is.
     """
 
     title: str
@@ -123,6 +132,8 @@ class SummaryResult:
     report: str
     reference: str = ""
     notes: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, int], ...] = ()
+    reason: str = ""
 
     @property
     def random(self) -> pd.DataFrame | dict[str, pd.DataFrame] | None:
@@ -183,11 +194,7 @@ def summarise(
     model: FittedModel, conf_level: float, report: str, reference: Reference
 ) -> SummaryResult:
     """Collect what the summary shows; see `Fit.summary`."""
-    if report not in REPORTS:
-        raise InputError(
-            f"report={report!r} is not known: choose 'sd' (standard deviations and correlations) "
-            "or 'var' (variances and covariances)."
-        )
+    gates.choice(report, "report", REPORTS)
     frame = model.frame
     parts = []
     for number, Psi in enumerate(model.Psi_by_level):
@@ -215,6 +222,8 @@ def summarise(
         report=report,
         reference=reference.words,
         notes=reference.notes,
+        left_out=tuple(Counter(frame.reasons).most_common()),
+        reason=model.reason,
     )
 
 
@@ -304,11 +313,25 @@ def _counts(summary: SummaryResult) -> list[str]:
     df = summary.df
     return [
         ", ".join([f"{summary.n} units", *groups, f"{df.nall} observed outcomes"]),
+        *_left_out(summary.left_out),
         f"Parameters: {df.fixed} fixed, {df.random} random",
     ]
 
 
+def _left_out(reasons: Sequence[tuple[str, int]]) -> list[str]:
+    """How many rows were left out, and why: the most frequent reasons."""
+    if not reasons:
+        return []
+    total = sum(count for _, count in reasons)
+    words = [f"{shown(reason)} ({count})" for reason, count in reasons[:MOST_REASONS]]
+    others = len(reasons) - MOST_REASONS
+    words += [f"{others} other reasons"] if others > 0 else []
+    return [f"Left out {total} row{'' if total == 1 else 's'}: {', '.join(words)}"]
+
+
 def _criteria(summary: SummaryResult) -> list[str]:
+    if summary.reason:
+        return ["No log-likelihood, AIC or BIC: it is not finite"]
     if not np.isfinite(summary.loglik):
         return [f"No log-likelihood, AIC or BIC: method '{summary.method}' has none"]
     return [f"Log-likelihood {summary.loglik:.4f}, AIC {summary.aic:.4f}, BIC {summary.bic:.4f}"]
@@ -318,6 +341,8 @@ def _status_line(summary: SummaryResult) -> str:
     status = summary.status
     if status is Status.BOUNDARY and not np.isfinite(summary.loglik):
         return f"Status {status.name}: {CLIPPED}"
+    if summary.reason:
+        return f"Status {status.name}: {summary.reason}"
     return f"Status {status.name}: {status.sentence}"
 
 

@@ -83,7 +83,8 @@ def random_frame(Psi: np.ndarray, names: Sequence[str], report: str) -> pd.DataF
     if report == "sd":
         size = np.sqrt(np.maximum(variance, 0.0))
         scale = np.outer(size, size)
-        related = np.divide(Psi, scale, out=np.full_like(Psi, np.nan), where=scale > 0)
+        with np.errstate(all="ignore"):  # a Psi that is not finite belongs to a failed fit
+            related = np.divide(Psi, scale, out=np.full_like(Psi, np.nan), where=scale > 0)
         related = np.clip(related, -1.0, 1.0)
     kind = "cor" if report == "sd" else "cov"
     table = pd.DataFrame({report: size}, index=list(names))

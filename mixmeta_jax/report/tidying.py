@@ -26,6 +26,7 @@ def glance(model: FittedModel) -> pd.DataFrame:
     row = {
         "method": model.method,
         "n": model.frame.n,
+        "dropped": len(model.frame.reasons),
         "n_obs": df.nall,
         "df_total": df.nobs,
         "fixed": df.fixed,

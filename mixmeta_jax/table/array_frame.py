@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.formulas.formula import columns_of
 from mixmeta_jax.formulas.model_matrix import ModelMatrix, build_matrix
@@ -123,12 +124,7 @@ def _concrete(within: WithinStudy) -> bool:
 
 def as_numbers(values: Any, what: str) -> Any:
     """Traced arrays as they are but for their precision, everything else as numpy's float64."""
-    if is_traced(values):
-        return namespace(values).asarray(values, float)
-    try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} cannot be read as numbers: give an array.") from error
+    return gates.numbers(values, what, missing=True, infinite=True, truths=True)
 
 
 def _outcomes(y: Any, many: bool) -> Any:
@@ -166,8 +162,8 @@ def _of_formula(formula: str, table: pd.DataFrame) -> ModelMatrix:
     text = formula.strip()
     if not text.startswith("~"):
         raise InputError(
-            f"formula={formula!r} must be the right-hand side alone, as '~ 1' or '~ year': the "
-            "outcomes are y."
+            f"X, or formula, must be a right-hand side as '~ 1' or '~ year', not "
+            f"{gates.described(formula)}: the outcomes are y."
         )
     right = text[1:].strip()
     columns = columns_of(right, table, "the formula")

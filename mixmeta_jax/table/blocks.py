@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.table.columns import row_label
 from mixmeta_jax.table.traced import namespace
@@ -182,11 +183,7 @@ def _hint(rows: Rows) -> str:
 def _read(given: Any, label: Label, members: np.ndarray, rows: _Chosen) -> _Block:
     """The block of a group as the user gave it."""
     where = f"The block of S for {rows.level} {label!r}"
-    try:
-        xp = namespace(given)
-        matrix = xp.atleast_2d(xp.asarray(given, float))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where} cannot be read as a matrix of numbers.") from error
+    matrix = namespace(given).atleast_2d(gates.numbers(given, where, missing=True, infinite=True))
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise InputError(f"{where} has shape {matrix.shape}: it must be square.")
     if isinstance(given, pd.DataFrame):
@@ -265,7 +262,7 @@ def _by_group(
     """One labelled matrix over all rows, cut into the blocks of its groups."""
     entries = _entries(S, np.arange(len(codes)), rows, "The matrix S")
     of_entry = codes[entries // rows.k]
-    values = S.to_numpy(float)
+    values = gates.numbers(S, "The matrix S", missing=True, infinite=True)
     stray = (values != 0) & ~np.isnan(values) & (of_entry[:, None] != of_entry)
     if stray.any():
         i, j = np.argwhere(stray)[0]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.errors import InputError
+from mixmeta_jax import gates
+from mixmeta_jax.errors import InputError, shown
 
 NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
 """What pandas infers of an object column that holds numbers."""
@@ -18,12 +18,6 @@ NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
 def row_label(index: pd.Index, position: int) -> Any:
     """The label of a row as a plain Python value, which is how a user reads it."""
     return index[position : position + 1].tolist()[0]
-
-
-def close_matches(name: object, known: Iterable[object]) -> str:
-    """A sentence that suggests the names that are nearly the one given; empty without any."""
-    close = difflib.get_close_matches(str(name), [str(other) for other in known], 3)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def existing_columns(
@@ -38,15 +32,10 @@ def existing_columns(
     where, what
         Part of the model that names the columns, and what the frame is called, for the sentence.
     """
-    names = list(names)
-    for name in names:
-        if name not in data.columns:
-            hint = close_matches(name, data.columns)
-            raise InputError(f"There is no column '{name}' in {what}, named in {where}.{hint}")
-    return names
+    return [gates.column(name, data, where, what) for name in names]
 
 
-def numeric(values: pd.Series, what: str, finite: bool = True) -> np.ndarray:
+def numeric(values: pd.Series, what: str, finite: bool = True, truths: bool = True) -> np.ndarray:
     """A column as floats, NaN where missing.
 
     Parameters
@@ -57,14 +46,14 @@ def numeric(values: pd.Series, what: str, finite: bool = True) -> np.ndarray:
         How the sentence calls it.
     finite
         Whether an infinite value is an error.
+    truths
+        Whether True and False count as 1 and 0.
     """
-    numbers = values.to_numpy(float) if _holds_numbers(values) else _inferred(values, what)
-    if finite:
-        infinite = np.isinf(numbers)
-        if infinite.any():
-            row = row_label(values.index, int(np.argmax(infinite)))
-            raise InputError(f"The {what} is infinite in row {row!r}.")
-    return numbers
+    if _holds_numbers(values):
+        numbers = values.to_numpy(float)
+        if not finite or not np.isinf(numbers).any():
+            return numbers
+    return gates.numbers(values, f"The {what}", missing=True, infinite=not finite, truths=truths)
 
 
 def _holds_numbers(column: pd.Series) -> bool:
@@ -72,23 +61,38 @@ def _holds_numbers(column: pd.Series) -> bool:
     return isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf"
 
 
-def _inferred(values: pd.Series, what: str) -> np.ndarray:
-    """Numbers of a column of any other type, NaN where missing."""
-    if values.dtype == object or isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype(object).where(values.notna().to_numpy(), np.nan)
+def refuse_twice_named(roles: Mapping[str, Any]) -> None:
+    """Raise where one column is given for two things, such as events and people."""
+    given = list(roles.items())
+    for i, (role, name) in enumerate(given):
+        for other, same in given[:i]:
+            if name == same:
+                raise InputError(
+                    f"{other} and {role} are both column '{shown(name)}': each needs its own."
+                )
+
+
+def label_codes(data: pd.DataFrame, name: str) -> tuple[np.ndarray, list[Any]]:
+    """The groups that a column of labels makes, shape (n,), −1 where missing; and their labels.
+
+    Raises
+    ------
+    InputError
+        For labels that cannot be told apart, as lists and dicts.
+    """
     try:
-        if values.dtype.kind in "mMc":
-            raise TypeError("dates, durations and complex numbers are no reals")
-        return pd.to_numeric(values, errors="raise").to_numpy(dtype=float, na_value=np.nan)
-    except (ValueError, TypeError) as error:
-        bad = values.notna().to_numpy()
-        if values.dtype.kind not in "mMc":
-            bad = bad & pd.to_numeric(values, errors="coerce").isna().to_numpy()
-        row = int(np.argmax(bad))
-        raise InputError(
-            f"The {what} holds {values.iloc[row]!r} in row {row_label(values.index, row)!r}, which "
-            "is not a number."
-        ) from error
+        codes, labels = pd.factorize(data[name])
+    except TypeError as error:
+        for label, value in data[name].items():
+            try:
+                hash(value)
+            except TypeError:
+                raise InputError(
+                    f"The column '{name}' holds {gates.described(value)} in row {label!r}, which "
+                    "is no label: use text, numbers or tuples."
+                ) from error
+        raise
+    return codes, labels.tolist()
 
 
 def refuse_reordered(values: Any, index: pd.Index, what: str) -> None:

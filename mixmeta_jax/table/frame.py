@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
 
+from mixmeta_jax import gates
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.formulas.formula import columns_of, evaluate_outcome, split_formula
@@ -28,10 +29,12 @@ from mixmeta_jax.table.names import INTERCEPT, Names, crossed
 from mixmeta_jax.table.rows import (
     as_pandas,
     chosen_rows,
+    drop_reasons,
     given_outcomes,
     kept_rows,
     offset_values,
     refuse_infinite_offset,
+    refuse_outcomes_in,
 )
 from mixmeta_jax.table.rules import (
     Model,
@@ -106,6 +109,8 @@ class ModelFrame:
         As the user gave them; None where outcomes came as an array, or without random effects.
     fixed
         What rebuilds X on new data.
+    reasons
+        Why each row after ``subset`` that is no unit was left out, in the order of the data.
     """
 
     y: np.ndarray
@@ -121,6 +126,7 @@ class ModelFrame:
     formula: str | None
     random: Any
     fixed: ModelMatrix
+    reasons: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -232,10 +238,7 @@ def build_frame(
     InputError
         For anything that cannot be fitted, in one sentence that names it.
     """
-    if na_action not in NA_ACTIONS:
-        raise InputError(
-            f"na_action must be one of {', '.join(map(repr, NA_ACTIONS))}, not {na_action!r}."
-        )
+    gates.choice(na_action, "na_action", NA_ACTIONS)
     if S is None:
         raise InputError(
             "S, the error variances of the outcomes, is missing: give a column name, an array or "
@@ -256,18 +259,22 @@ def build_frame(
     )
     columns = columns_of(predictors, table, "the formula")
     terms = parse_random(random, table)
+    grouping = [c for t in terms for c in (t.name, *t.columns)]
+    refuse_outcomes_in(names, {"S": S, "offset": offset, "random": grouping})
     shift = offset_values(offset, table, len(names))
     if offset is not None:
         shift = shift[chosen]
         refuse_infinite_offset(shift, rows.index)
     elif not everything:
         shift = shift[: len(rows)]
-    needed = list(dict.fromkeys([*columns, *(c for t in terms for c in (t.name, *t.columns))]))
+    needed = list(dict.fromkeys([*columns, *grouping]))
     refuse_infinite(rows, needed)
     kept = kept_rows(rows, needed, shift, y, na_action)
     seen = ~np.isnan(y)
     fitted, observed, whole = rows, seen, bool(kept.all())
+    reasons: tuple[str, ...] = ()
     if not whole:
+        reasons = drop_reasons(rows[~kept], needed, shift[~kept], y[~kept])
         fitted, observed, y, shift = rows[kept], seen[kept], y[kept], shift[kept]
     fixed = build_matrix(predictors, fitted, columns)
     level = terms[0].name if terms else None
@@ -289,6 +296,7 @@ def build_frame(
         formula=formula if isinstance(formula, str) else None,
         random=random,
         fixed=fixed,
+        reasons=reasons,
     )
     return judged_frame(frame, observed)
 
@@ -322,7 +330,7 @@ def _read(formula: Any, data: Any) -> tuple[pd.DataFrame, dict[str, Any], str]:
     if table is None:
         table = pd.DataFrame(index=given.index)
     if len(table) != len(given):
-        raise InputError(f"There are {len(given)} rows of outcomes, but data has {len(table)}.")
+        raise InputError(f"formula gives {len(given)} rows of outcomes, but data has {len(table)}.")
     if isinstance(formula, (pd.Series, pd.DataFrame)):
         refuse_reordered(given, table.index, "the outcomes")
     given = given.set_axis(table.index)

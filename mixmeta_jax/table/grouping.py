@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.formulas.expressions import unquoted
 from mixmeta_jax.formulas.formula import as_formulaic, columns_of, parse, split_outside
@@ -51,7 +52,7 @@ def parse_random(random: Any, data: pd.DataFrame) -> list[LevelTerm]:
             if not isinstance(formula, str) or len(split_outside(formula, "|")) > 1:
                 raise InputError(
                     f"random: the level '{level}' must have a formula without a bar, such as "
-                    f"'~ 1', not {formula!r}."
+                    f"'~ 1', not {gates.described(formula)}."
                 )
             pairs.append((str(level), _right_hand_side(formula)))
     else:
@@ -59,7 +60,7 @@ def parse_random(random: Any, data: pd.DataFrame) -> list[LevelTerm]:
         if not isinstance(formulas, Sequence) or not all(isinstance(f, str) for f in formulas):
             raise InputError(
                 "random must be a formula such as '~ 1 | district/study', a list of such formulas "
-                f"or a mapping {{level: formula}}, not {random!r}."
+                f"or a mapping {{level: formula}}, not {gates.described(random)}."
             )
         for formula in formulas:
             pairs.extend(_levels_of(formula))

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.table.positive_definite import ASYMMETRY, NEGATIVE
 from mixmeta_jax.table.traced import is_traced, namespace
 
 ROUNDING = 1e-12
@@ -19,7 +21,7 @@ def vech(matrices: Any) -> np.ndarray:
     Parameters
     ----------
     matrices
-        Shape (..., k, k).
+        Shape (..., k, k); NaN where missing.
 
     Returns
     -------
@@ -29,16 +31,26 @@ def vech(matrices: Any) -> np.ndarray:
     Raises
     ------
     InputError
-        If the last two axes differ.
+        If the last two axes differ, a matrix is not symmetric, or a value is no finite number.
 
     Examples
     --------
     >>> vech([[1.0, 0.5], [0.5, 2.0]])
     array([1. , 0.5, 2. ])
     """
-    matrices = np.asarray(matrices, float)
+    matrices = gates.numbers(matrices, "matrices", missing=True)
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2]:
-        raise InputError(f"vech needs square matrices, not an array of shape {matrices.shape}.")
+        raise InputError(
+            f"matrices has the shape {matrices.shape}: vech needs square matrices, (..., k, k)."
+        )
+    skew = _asymmetric(matrices)
+    if skew.any():
+        *matrix, i, j = np.argwhere(skew)[0].tolist()
+        where = f" of matrix {tuple(matrix) if len(matrix) > 1 else matrix[0]}" if matrix else ""
+        raise InputError(
+            f"matrices is not symmetric: the elements ({i}, {j}) and ({j}, {i}){where} are "
+            f"{matrices[(*matrix, i, j)]:g} and {matrices[(*matrix, j, i)]:g}."
+        )
     columns, rows = np.triu_indices(matrices.shape[-1])
     return matrices[..., rows, columns]
 
@@ -49,7 +61,7 @@ def xpnd(rows: Any) -> np.ndarray:
     Parameters
     ----------
     rows
-        Shape (..., k(k+1)/2).
+        Shape (..., k(k+1)/2); NaN where missing.
 
     Returns
     -------
@@ -59,7 +71,7 @@ def xpnd(rows: Any) -> np.ndarray:
     Raises
     ------
     InputError
-        If the last axis has no length k(k+1)/2.
+        If the last axis has no length k(k+1)/2, or a value is no finite number.
 
     Examples
     --------
@@ -67,12 +79,18 @@ def xpnd(rows: Any) -> np.ndarray:
     array([[1. , 0.5],
            [0.5, 2. ]])
     """
-    rows = np.asarray(rows, float)
-    k = triangle_size(rows.shape[-1]) if rows.ndim else 0
-    if not k:
+    rows = gates.numbers(rows, "rows", missing=True)
+    if not (rows.ndim and triangle_size(rows.shape[-1])):
         raise InputError(
-            f"xpnd needs rows of length k(k+1)/2 (1, 3, 6, 10, ...), not shape {rows.shape}."
+            f"rows has the shape {rows.shape}: xpnd needs rows of length k(k+1)/2 (1, 3, 6, 10, "
+            "...)."
         )
+    return expanded(rows)
+
+
+def expanded(rows: np.ndarray) -> np.ndarray:
+    """Symmetric matrices from triangles of a length k(k+1)/2, whatever is in them."""
+    k = triangle_size(rows.shape[-1])
     matrices = np.empty((*rows.shape[:-1], k, k))
     columns, lower = np.triu_indices(k)
     matrices[..., lower, columns] = rows
@@ -105,7 +123,8 @@ def inputcov(sd: Any, cor: Any = None) -> np.ndarray:
     Raises
     ------
     InputError
-        For a negative standard deviation, or a correlation of another shape or outside [−1, 1].
+        For a standard deviation that is negative or infinite, or a correlation of another shape,
+        outside [−1, 1], or whose matrix has a negative eigenvalue, so that no variables have it.
 
     Examples
     --------
@@ -113,22 +132,46 @@ def inputcov(sd: Any, cor: Any = None) -> np.ndarray:
     array([[[1., 1.],
             [1., 4.]]])
     """
-    sd = np.asarray(sd, float)
-    if sd.ndim != 2:
-        raise InputError(f"inputcov needs standard deviations of shape (n, k), not {sd.shape}.")
+    sd = gates.numbers(sd, "sd", ("n", "k"), missing=True)
     if (sd < 0).any():
         row, column = np.argwhere(sd < 0)[0].tolist()
         raise InputError(
-            f"inputcov got a negative standard deviation ({sd[row, column]:g}) in row {row}, "
-            f"column {column}."
+            f"sd holds a negative standard deviation ({sd[row, column]:g}) in row {row}, column "
+            f"{column}."
         )
-    return sd[:, :, None] * sd[:, None, :] * correlations(cor, *sd.shape)
+    C = correlations(cor, *sd.shape, "cor")
+    _refuse_indefinite(C)
+    return sd[:, :, None] * sd[:, None, :] * C
 
 
-def correlations(rho: Any, n: int, k: int) -> Any:
+def _asymmetric(matrices: np.ndarray) -> np.ndarray:
+    """Elements that differ from their mirrored ones by more than rounding explains."""
+    mirrored = np.swapaxes(matrices, -1, -2)
+    one = np.isnan(matrices) != np.isnan(mirrored)
+    largest = np.nan_to_num(np.abs(matrices)).max((-1, -2), initial=0.0, keepdims=True)
+    return one | (np.abs(matrices - mirrored) > ASYMMETRY * largest)
+
+
+def _refuse_indefinite(C: np.ndarray) -> None:
+    """Raise where a matrix of correlations (n or 1, k, k), complete or NaN, is that of nothing."""
+    whole = np.flatnonzero(np.isfinite(C).all((1, 2)))
+    if not len(whole) or C.shape[1] < 3:
+        return
+    least = np.linalg.eigvalsh(C[whole])[:, 0]
+    if least.min() < NEGATIVE:
+        first = int(np.argmax(least < NEGATIVE))
+        where = f" of row {whole[first]}" if len(C) > 1 else ""
+        raise InputError(
+            f"cor{where} is no matrix of correlations: its smallest eigenvalue is "
+            f"{least[first]:.4g}, so that no variables have these correlations together."
+        )
+
+
+def correlations(rho: Any, n: int, k: int, what: str = "rho") -> Any:
     """Correlation matrices from any form of ``rho``, shape (n, k, k) or (1, k, k).
 
-    A traced one may be a scalar or a k × k matrix, whose values are not looked at.
+    A traced one may be a scalar or a k × k matrix, whose values are not looked at. ``what`` is the
+    name of the argument, for sentences.
 
     Raises
     ------
@@ -139,33 +182,32 @@ def correlations(rho: Any, n: int, k: int) -> Any:
         return np.eye(k)[None]
     if is_traced(rho):
         xp = namespace(rho)
-        values = xp.asarray(rho, float)
+        values = gates.numbers(rho, what)
         if values.shape not in ((), (k, k)):
             raise InputError(
-                f"rho has shape {values.shape}: traced, it must be a scalar or {k} x {k}."
+                f"{what} has shape {values.shape}: traced, it must be a scalar or {k} x {k}."
             )
         return xp.where(np.eye(k, dtype=bool), 1.0, values)[None]
-    try:
-        values = np.asarray(rho, float)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"rho must be made of numbers, not {rho!r}.") from error
+    values = gates.numbers(rho, what, missing=True, infinite=True)
     per_row = values.ndim == 1 and len(values) == n > 1
     if (np.abs(values) > 1 + ROUNDING).any() or (np.isnan(values).any() and not per_row):
-        raise InputError("rho must lie between -1 and 1 and, but for one per row, not be missing.")
+        raise InputError(
+            f"{what} must lie between -1 and 1 and, but for one per row, not be missing."
+        )
     values = np.clip(values, -1, 1)
     pairs = k * (k - 1) // 2
     if values.ndim == 2:
         if values.shape != (k, k):
-            raise InputError(f"rho has shape {values.shape}, but there are {k} outcomes.")
-        if not np.allclose(values, values.T) or not np.allclose(np.diag(values), 1):
-            raise InputError("rho as a matrix must be symmetric with ones on its diagonal.")
+            raise InputError(f"{what} has shape {values.shape}, but there are {k} outcomes.")
+        if _asymmetric(values).any() or (np.abs(np.diag(values) - 1) > ASYMMETRY).any():
+            raise InputError(f"{what} as a matrix must be symmetric with ones on its diagonal.")
         return np.where(np.eye(k, dtype=bool), 1.0, (values + values.T) / 2)[None]
     if values.ndim == 0 or values.shape == (1,):
         return np.where(np.eye(k, dtype=bool), 1.0, values.reshape(1, 1, 1))
     if values.ndim == 1 and len(values) in (n, pairs):
         if n == pairs:
             raise InputError(
-                f"rho has {n} values, the number of rows as well as of pairs of outcomes: give "
+                f"{what} has {n} values, the number of rows as well as of pairs of outcomes: give "
                 f"a {k} x {k} matrix for one per pair, or S with covariances for one per row."
             )
         if len(values) == n:
@@ -175,6 +217,6 @@ def correlations(rho: Any, n: int, k: int) -> Any:
         matrix[rows, columns] = matrix[columns, rows] = values
         return matrix[None]
     raise InputError(
-        f"rho has shape {values.shape}: give a scalar, one value per row ({n}), one per pair of "
+        f"{what} has shape {values.shape}: give a scalar, one value per row ({n}), one per pair of "
         f"outcomes ({pairs}), or a {k} x {k} matrix."
     )

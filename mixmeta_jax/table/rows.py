@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.evaluation import Evaluation
 from mixmeta_jax.formulas.expressions import pieces, read_expression, refuse_length
@@ -64,22 +65,25 @@ def given_outcomes(outcomes: Any) -> pd.DataFrame:
         refuse_twice(names)
         given = outcomes.set_axis(names, axis=1)
     else:
-        try:
-            y = np.asarray(outcomes, float)
-        except (TypeError, ValueError):
-            y = np.array(np.nan)
-        if y.ndim == 0:
-            raise InputError(
-                "The first argument must be a formula, or outcomes as an array, Series or data "
-                f"frame of numbers, not {type(outcomes).__name__}."
+        names = isinstance(outcomes, (list, tuple)) and any(isinstance(o, str) for o in outcomes)
+        if outcomes is None or names or np.isscalar(outcomes) or callable(outcomes):
+            raise gates.refused(
+                "formula",
+                "text, or the outcomes as an array, Series or data frame of numbers",
+                outcomes,
             )
+        y = gates.numbers(
+            outcomes, "formula (the array of outcomes)", missing=True, infinite=True, truths=True
+        )
         y = y[:, None] if y.ndim == 1 else y
         if y.ndim != 2:
-            raise InputError(f"Outcomes must have the shape (n,) or (n, k), not {y.shape}.")
+            raise InputError(
+                f"formula, as outcomes, must have the shape (n,) or (n, k), not {y.shape}."
+            )
         k = y.shape[1]
         given = pd.DataFrame(y, columns=["y"] if k == 1 else [f"y{o + 1}" for o in range(k)])
     if not given.size:
-        raise InputError("There are no outcomes: the array or frame that was given is empty.")
+        raise InputError("formula gives no outcomes: the array or frame is empty.")
     return given
 
 
@@ -91,9 +95,16 @@ def chosen_rows(subset: Any, table: pd.DataFrame) -> np.ndarray:
     if isinstance(subset, str):
         subset = _where(subset, table)
     elif callable(subset):
-        subset = subset(table)
+        try:
+            subset = subset(table)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {shown(error, 120)}"
+            raise InputError(f"subset, a function, fails on the data with {reason}.") from error
     refuse_reordered(subset, table.index, "subset")
-    mask = np.asarray(subset)
+    try:
+        mask = np.asarray(subset)
+    except Exception as error:
+        raise gates.refused("subset", "true or false values", subset) from error
     if mask.dtype == object and mask.shape == (n,):
         if pd.isna(mask).any():
             row = row_label(table.index, int(np.argmax(pd.isna(mask))))
@@ -144,6 +155,17 @@ def offset_columns(offset: Any) -> list[str]:
     return list(offset) if named else []
 
 
+def refuse_outcomes_in(outcomes: Sequence[str], places: Mapping[str, Any]) -> None:
+    """Raise where an outcome is its own error, offset, random predictor or group."""
+    for where, given in places.items():
+        for name in offset_columns(given):
+            if name in outcomes:
+                raise InputError(
+                    f"The outcome '{shown(name)}' is named in {where} too, where it would explain "
+                    "itself: name another column."
+                )
+
+
 def offset_values(offset: Any, table: pd.DataFrame, k: int, B: int | None = None) -> Any:
     """The offset of each row of the data and outcome, shape (n, k), NaN where missing.
 
@@ -169,10 +191,7 @@ def offset_values(offset: Any, table: pd.DataFrame, k: int, B: int | None = None
         values = numeric(offset, "offset", False)
     else:
         refuse_reordered(offset, table.index, "offset")
-        try:
-            values = namespace(offset).asarray(offset, float)
-        except (TypeError, ValueError) as error:
-            raise InputError("offset must be a column name or numbers.") from error
+        values = gates.numbers(offset, "offset", missing=True, infinite=True)
     if B is not None and k == 1 and values.shape == (B, n):
         values = values[:, :, None]
     if values.ndim == 3 and B is not None:
@@ -241,12 +260,10 @@ def kept_rows(
     kept = ~gaps & ~nothing
     if na_action == "raise" and not kept.all():
         row = int(np.argmin(kept))
-        absent = [f"column '{c}'" for c in needed if missing_rows(table.iloc[[row]], [c])[0]]
-        absent += ["the offset"] if np.isnan(shift[row]).any() else []
-        why = f"a value of {' and '.join(absent)}" if absent else "every outcome"
+        (why,) = drop_reasons(table.iloc[[row]], needed, shift[[row]], y[[row]])
         raise InputError(
-            f"Row {row_label(table.index, row)!r} misses {why}, and na_action is 'raise': complete "
-            "it, or choose na_action='omit'."
+            f"In row {row_label(table.index, row)!r} {why}, and na_action is 'raise': complete it, "
+            "or choose na_action='omit'."
         )
     if not kept.any():
         why = (
@@ -256,6 +273,21 @@ def kept_rows(
         )
         raise InputError(f"None of the {len(kept)} row(s) can be fitted: {why}.")
     return kept
+
+
+def drop_reasons(
+    table: pd.DataFrame, needed: Sequence[str], shift: np.ndarray, y: np.ndarray
+) -> tuple[str, ...]:
+    """What rows that cannot be fitted miss, in words; arguments as in `kept_rows`."""
+    names = [*(f"'{name}'" for name in needed), "the offset", "every outcome"]
+    flags = [missing_rows(table, [name]) for name in needed]
+    flags += [any_in_row(np.isnan(shift)), ~any_in_row(~np.isnan(y))]
+    patterns, which = np.unique(np.column_stack(flags), axis=0, return_inverse=True)
+    words = []
+    for pattern in patterns:
+        absent = [name for name, missing in zip(names, pattern, strict=True) if missing]
+        words.append(f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing")
+    return tuple(words[pattern] for pattern in which.ravel().tolist())
 
 
 def any_in_row(flags: np.ndarray) -> np.ndarray:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.table.blocks import Rows, is_spanning, spanning_matrices
 from mixmeta_jax.table.columns import existing_columns, numeric, refuse_reordered
-from mixmeta_jax.table.matrices import correlations, triangle_size, xpnd
+from mixmeta_jax.table.matrices import correlations, expanded, triangle_size
 from mixmeta_jax.table.traced import is_traced, namespace
 
 
@@ -136,7 +137,7 @@ def _matrices(values: np.ndarray, rho: Any, n: int, k: int, own: bool) -> np.nda
     elif width == k:
         return _completed(values, rho, n, k)
     elif width == k * (k + 1) // 2:
-        values = xpnd(values)
+        values = expanded(values)
     else:
         raise InputError(
             f"S has {width} columns for {k} outcome(s): give {k} (variances)"
@@ -201,16 +202,16 @@ def _as_array(S: Any, data: pd.DataFrame | None) -> Any:
     if isinstance(S, pd.Series) and S.dtype == object and len(S) and np.ndim(S.iloc[0]) == 2:
         S = S.tolist()
     if isinstance(S, pd.Series):
-        return numeric(S, "error variance" if S.name is None else f"S ('{S.name}')", finite=False)
+        what = "S" if S.name is None else f"S ('{S.name}')"
+        return numeric(S, what, finite=False, truths=False)
     if isinstance(S, pd.DataFrame):
-        columns = [numeric(S.iloc[:, j], f"S column '{c}'", False) for j, c in enumerate(S.columns)]
-        return np.column_stack(columns) if columns else np.empty((len(S), 0))
+        named = [(f"S column '{name}'", S.iloc[:, j]) for j, name in enumerate(S.columns)]
+        return _side_by_side(named, len(S))
     if isinstance(S, Sequence) and S and all(isinstance(name, str) for name in S):
         if data is None or not len(data.columns):
             raise InputError("S names columns, but there is no data: give data= or an array.")
         names = existing_columns(S, data, "S")
-        columns = [numeric(data[name], f"S column '{name}'", finite=False) for name in names]
-        return np.column_stack(columns)
+        return _side_by_side([(f"S column '{name}'", data[name]) for name in names], len(data))
     if is_traced(S):
         try:
             return namespace(S).asarray(S, float)
@@ -219,13 +220,13 @@ def _as_array(S: Any, data: pd.DataFrame | None) -> Any:
                 "S is traced and its entries differ in shape: give one of the same shape per row, "
                 "or blocks by group as {label: matrix}."
             ) from error
-    try:
-        values = np.asarray(S, float)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            "S cannot be read as numbers: give column names, variances, lower triangles or k x k "
-            "matrices of one size."
-        ) from error
+    values = gates.numbers(S, "S", missing=True, infinite=True)
     if not 1 <= values.ndim <= 4:
         raise InputError(f"S has {values.ndim} axes: it must have one entry per row of the data.")
     return values
+
+
+def _side_by_side(named: Sequence[tuple[str, pd.Series]], n: int) -> np.ndarray:
+    """Columns of n numbers, each with what sentences call it, as one array."""
+    columns = [numeric(values, what, finite=False, truths=False) for what, values in named]
+    return np.column_stack(columns) if columns else np.empty((n, 0))

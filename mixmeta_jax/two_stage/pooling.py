@@ -8,10 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fit import Fit, mixmeta
+from mixmeta_jax.fits.fitted_model import checked_fit
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.table.rows import as_pandas
+
+OPTIONS = ("random", "method", "bscov", "Psi_fix", "control")
+"""Arguments of `mixmeta` that `pool` passes on."""
 
 
 def pool(
@@ -62,10 +67,15 @@ def pool(
     >>> round(float(curves.loc[("Oslo", 10), "curve"]), 3)
     0.9
     """
+    wanted = "a right-hand side, as '~ temperature'"
+    right = gates.text(predictors, "predictors", wanted).strip()
+    if not right.startswith("~"):
+        raise gates.refused("predictors", wanted, predictors)
+    gates.choices(list(options), "options", OPTIONS)
     pairs, index = _labelled(estimates, labels)
     b, V = _stacked(pairs, index)
     k = b.shape[1]
-    columns = [f"b{i + 1}" for i in range(k)] if names is None else [str(name) for name in names]
+    columns = [f"b{i + 1}" for i in range(k)] if names is None else _names(names)
     if len(columns) != k or len(set(columns)) < k:
         raise InputError(f"names are {columns}: give {k} different ones, one per coefficient.")
     if any("`" in name for name in columns):
@@ -78,7 +88,7 @@ def pool(
         i = int(np.argmin(positive))
         raise InputError(f"The covariance of {_where(index, i)} is not positive definite.")
     left = " + ".join(f"`{c}`" if not c.isidentifier() else c for c in columns)
-    return mixmeta(f"{left} {predictors}", S=V if k > 1 else V[:, 0, 0], data=table, **options)
+    return mixmeta(f"{left} {right}", S=V if k > 1 else V[:, 0, 0], data=table, **options)
 
 
 def curves(
@@ -110,11 +120,15 @@ def curves(
         Where the basis does not have k columns, or ``at`` not m values.
     """
     critical = normal_quantile(check_conf_level(conf_level))
-    basis = np.asarray(basis, float)
-    k = fit.frame.k
-    if basis.ndim != 2 or basis.shape[1] != k:
-        raise InputError(f"basis has shape {basis.shape}: it must have {k} columns.")
-    at = np.arange(len(basis)) if at is None else np.ravel(np.asarray(at))
+    k = checked_fit(fit).frame.k
+    basis = gates.numbers(basis, "basis", ("m", k))
+    at = (
+        list(range(len(basis)))
+        if at is None
+        else gates.listed(getattr(at, "ravel", lambda: at)(), "at")
+    )
+    if not all(map(pd.api.types.is_hashable, at)):
+        raise gates.refused("at", "a list of exposures", at)
     if len(at) != len(basis):
         raise InputError(f"at has {len(at)} values, but basis has {len(basis)} rows.")
     table, covariance = fit.blup(level=level, vcov=True)
@@ -129,28 +143,53 @@ def curves(
     return pd.DataFrame(found, columns=["curve", "se", "lower", "upper"], index=index)
 
 
+def _names(names: Iterable[str]) -> list[str]:
+    return [gates.text(name, "an entry of names") for name in gates.listed(names, "names")]
+
+
 def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.Index]:
     if isinstance(estimates, Mapping):
         if labels is not None:
             raise InputError("labels are given, but the estimates have labels already.")
-        pairs, index = list(estimates.values()), pd.Index(list(estimates), name="location")
+        pairs, given = list(estimates.values()), list(estimates)
     else:
-        if isinstance(estimates, tuple) and len(estimates) == 2 and np.ndim(estimates[1]) == 3:
-            b, V = (np.asarray(part, float) for part in estimates)
-            if len(b) != len(V):
-                raise InputError(f"There are {len(b)} coefficients, but {len(V)} covariances.")
-            estimates = zip(b, V, strict=True)
-        pairs = list(estimates)
-        given = range(len(pairs)) if labels is None else list(labels)
+        if isinstance(estimates, tuple) and len(estimates) == 2 and _axes(estimates[1]) == 3:
+            b, V = (
+                gates.numbers(part, "estimates", missing=True, infinite=True) for part in estimates
+            )
+            if b.ndim == 0 or len(b) != len(V):
+                raise InputError(
+                    f"estimates has coefficients of shape {b.shape}, but {len(V)} covariances."
+                )
+            estimates = list(zip(b, V, strict=True))
+        pairs = gates.listed(estimates, "estimates", "a mapping, list or pair of estimates")
+        given = list(range(len(pairs))) if labels is None else gates.listed(labels, "labels")
         if len(given) != len(pairs):
-            raise InputError(f"There are {len(given)} labels for {len(pairs)} estimates.")
-        index = pd.Index(given, name="location")
+            raise InputError(f"labels has {len(given)} entries for {len(pairs)} estimates.")
+    index = _label_index(given)
     if not pairs:
-        raise InputError("There are no estimates to pool.")
+        raise InputError("estimates is empty: there is nothing to pool.")
     if index.has_duplicates:
         repeated = index[index.duplicated()].tolist()
         raise InputError(f"The label {repeated[0]!r} stands for two locations.")
     return pairs, index
+
+
+def _label_index(given: list) -> pd.Index:
+    """The labels, each one thing that can be told from the others."""
+    for label in given:
+        unlike = isinstance(label, (list, dict, set, np.ndarray, pd.Series, pd.DataFrame, pd.Index))
+        if unlike or (not isinstance(label, tuple) and pd.isna(label)):
+            raise gates.refused("An entry of labels", "text, a number or a tuple", label)
+    # A tuple is one label.
+    return pd.Index(given, name="location", tupleize_cols=False)
+
+
+def _axes(values: Any) -> int:
+    try:
+        return np.ndim(values)
+    except ValueError:  # ragged
+        return 0
 
 
 def _stacked(pairs: list, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
@@ -159,8 +198,13 @@ def _stacked(pairs: list, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
     matrices: list[np.ndarray] = []
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise InputError(f"{_where(index, i)}: give a pair (coefficients, covariance).")
-        b, V = np.ravel(np.asarray(pair[0], float)), np.atleast_2d(np.asarray(pair[1], float))
+            raise InputError(
+                f"estimates: give a pair (coefficients, covariance) for {_where(index, i)}."
+            )
+        of = f"of {_where(index, i)} in estimates"
+        b = np.ravel(gates.numbers(pair[0], f"The coefficient {of}", missing=True, infinite=True))
+        V = gates.numbers(pair[1], f"The covariance {of}", missing=True, infinite=True)
+        V = np.atleast_2d(V)
         k = len(vectors[0]) if vectors else len(b)
         if len(b) != k or V.shape != (k, k):
             raise InputError(

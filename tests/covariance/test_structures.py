@@ -183,7 +183,7 @@ LEVELS, DIMS = ["district", "study"], [1, 3]
         ({"study": "prop"}, np.ones((2, 3)), "must be a square matrix"),
         ({"study": "cor"}, np.zeros((3, 3)), "zero variance"),
         ({"study": "prop"}, np.zeros((3, 3)), "no multiple of it is a variance"),
-        ({"study": "prop"}, "a", "must be a matrix of numbers"),
+        ({"study": "prop"}, "a", "must be made of numbers"),
         ({"study": mx.CompoundSymmetry}, None, r"give an instance, CompoundSymmetry\(\)"),
         ("unstr", np.eye(3), "no level has a structure that uses it"),
         ("prop", np.eye(3), "one matrix for the levels 'district', 'study'"),
@@ -198,7 +198,7 @@ def test_bad_choices(bscov, Psi_fix, sentence):
 
 
 def test_repeated_times():
-    with pytest.raises(mx.InputError, match="finite and different"):
+    with pytest.raises(mx.InputError, match="must be different"):
         mx.ContinuousAR1(times=[1.0, 1.0])
 
 

@@ -96,8 +96,9 @@ def test_outcomes_of_every_type(values):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (pd.to_datetime(["2001-01-01", "2002-01-01"]), "not a number"),
-        (np.array([1.0, 2j]), "not a number"),
+        (pd.to_datetime(["2001-01-01", "2002-01-01"]), "real numbers, not of dates"),
+        (np.array([1.0, 2j]), "real numbers, not of complex numbers"),
+        (["0.1", "0.2"], "'0.1' in row 0, which is not a number"),
         (["0.1", "n/a"], "'n/a' in row 1, which is not a number"),
         (pd.Categorical(["0.1", "n/a"]), "'n/a' in row 1, which is not a number"),
         ([0.1, [0.2]], r"row 1"),

@@ -256,6 +256,7 @@ def test_performance_against_its_definitions():
         "empirical_se_mcse": empirical / 2,
         "model_se": np.sqrt(0.75),
         "model_se_mcse": np.sqrt(np.var([1, 1, 0.25], ddof=1) / 3 / 0.75) / 2,
+        "conf_level": 0.95,
     }
     assert found.keys() == expected.keys()
     for name, value in expected.items():

@@ -84,7 +84,7 @@ def test_compound_symmetry(visits):
     [
         (lambda d: ar1_blocks(d, "id", "v", 1.0), "between -1 and 1"),
         (lambda d: ar1_blocks(d, "id", "v", -0.2, time="t"), "at least 0"),
-        (lambda d: ar1_blocks(d, "id", "v", 0.2, time="t", unit=0), "unit is a length"),
+        (lambda d: ar1_blocks(d, "id", "v", 0.2, time="t", unit=0), "unit"),
         (lambda d: ar1_blocks(d.assign(t=0.0), "id", "v", 0.2, time="t"), "'a' has a time twice"),
         (
             lambda d: ar1_blocks(d.assign(t=[0, np.nan, 0, 1, 1]), "id", "v", 0.2, time="t"),

@@ -148,10 +148,10 @@ def test_bad_options_are_one_sentence(arms):
         network_contrasts(arms, *COLUMNS, reference="Z")
     with pytest.raises(InputError, match="Study 9 has an arm with no events"):
         network_contrasts(arms, *COLUMNS, reference="A", zero_cell=0)
-    with pytest.raises(InputError, match="zero_cell is a count"):
+    with pytest.raises(InputError, match="zero_cell"):
         network_contrasts(arms, *COLUMNS, reference="A", zero_cell=-1)
     for augment in ((1, 1), 0.01, (0.001,)):
-        with pytest.raises(InputError, match="0 < events < people"):
+        with pytest.raises(InputError, match="augment"):
             network_contrasts(arms, *COLUMNS, reference="A", augment=augment)
     renamed = arms.rename(columns={"study": "design"})
     with pytest.raises(InputError, match="called 'design'"):

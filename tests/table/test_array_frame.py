@@ -51,7 +51,7 @@ def test_one_outcome_of_each_data_set():
         ({"offset": Y[:3]}, r"offset has the shape \(3, 4, 2\): per data set"),
         ({"offset": np.where(Y[2, 1, 0] == Y, np.inf, 0.0)}, "infinite in row 1"),
         ({"offset": np.where(Y[2, 1, 0] == Y, np.nan, 0.0)}, "missing in data set 2, row 1"),
-        ({"y": "text"}, "y cannot be read as numbers"),
+        ({"y": "text"}, "y must be made of numbers, not 'text'"),
         ({"y": Y[None]}, r"must be \(B, n\) or \(B, n, k\)"),
         ({"data": {"x": [1.0, 2.0]}}, r"data has 2 rows, but y has 4 in each of its 5 data sets"),
         ({"X": "y ~ 1"}, "right-hand side alone"),

@@ -137,7 +137,7 @@ CASES = {
     "S as matrices of another size": ({"S": np.ones((6, 2, 2))}, ["2 x 2", "1 x 1"]),
     "S with too many axes": ({"S": np.ones((6, 1, 1, 1))}, ["4 axes"]),
     "S as one number": ({"S": 0.1}, ["S"]),
-    "S as ragged matrices": ({"S": [np.eye(1)] * 5 + [np.eye(2)]}, ["S cannot be read"]),
+    "S as ragged matrices": ({"S": [np.eye(1)] * 5 + [np.eye(2)]}, ["rows of one length"]),
     "S in another order": ({"S": table()["v"].iloc[::-1]}, ["S", "another order"]),
     "S not positive definite": (
         {"formula": "y + y2", "S": TRIANGLE, "data": with_value("c", "e", 0.5)},
@@ -250,7 +250,7 @@ CASES = {
         ["'y'", "infinite", "'c'"],
     ),
     "offset of another length": ({"offset": [0.1, 0.2]}, ["offset", "(2, 1)", "6 rows"]),
-    "offset as text": ({"offset": [["a"]] * 6}, ["offset", "numbers"]),
+    "offset as text": ({"offset": [["a"]] * 6}, ["offset", "'a'", "not a number"]),
     "subset of another length": ({"subset": [True, False]}, ["subset", "6", "(2,)"]),
     "subset with a gap": (
         {"subset": pd.Series([True, None, True, True, True, True])},

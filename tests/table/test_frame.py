@@ -152,12 +152,12 @@ def test_na_action(data):
     omit = build_frame("y ~ x", "v", gap, na_action="omit")
     exclude = build_frame("y ~ x", "v", gap, na_action="exclude")
     np.testing.assert_array_equal(omit.kept, exclude.kept)
-    with pytest.raises(InputError, match="Row 'd' misses a value of column 'x'"):
+    with pytest.raises(InputError, match="In row 'd' 'x' is missing"):
         build_frame("y ~ x", "v", gap, na_action="raise")
     nothing = with_value(data, "d", "y", NAN)
-    with pytest.raises(InputError, match="Row 'd' misses every outcome"):
+    with pytest.raises(InputError, match="In row 'd' every outcome is missing"):
         build_frame("y ~ x", "v", nothing, na_action="raise")
-    with pytest.raises(InputError, match="Row 'c' misses a value of the offset"):
+    with pytest.raises(InputError, match="In row 'c' the offset is missing"):
         build_frame("y", "v", data, offset=[0, 0, NAN, 0, 0, 0, 0], na_action="raise")
     assert build_frame("y ~ x", "v", data, na_action="raise").n == 7
     with pytest.raises(InputError, match="'omit', 'exclude', 'raise'"):
@@ -382,7 +382,7 @@ def test_an_outcome_that_is_never_observed(data):
         ({"data": None}, "no data"),
         ({"data": 3}, "data must be a data frame .* not int"),
         ({"S": None}, "S, the error variances of the outcomes, is missing"),
-        ({"formula": 3}, "must be a formula, or outcomes .* not int"),
+        ({"formula": 3}, "must be a formula, or outcomes .* not 3"),
         ({"formula": None}, "must be a formula, or outcomes"),
         ({"formula": ["y"]}, "must be a formula, or outcomes"),
         ({"formula": np.ones(3)}, "3 rows of outcomes, but data has 7"),

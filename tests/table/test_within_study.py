@@ -355,7 +355,7 @@ def test_without_random_the_label_is_that_of_the_row(data):
         ({"a": A, "b": B, "c": A}, "block for study 'c', but the data have no such group"),
         ({"a": A, "b": np.eye(3)}, r"study 'b' is 3 x 3.*2 row\(s\) of 1 outcome.*must be 2 x 2"),
         ({"a": A, "b": B[:1]}, r"study 'b' has shape \(1, 2\): it must be square"),
-        ({"a": A, "b": [["x", 1], [1, 2]]}, "study 'b' cannot be read as a matrix of numbers"),
+        ({"a": A, "b": [["x", 1], [1, 2]]}, "study 'b' holds 'x' in row 0, column 0"),
         ({"a": A, "b": -B}, r"negative variance \(-3\) for row 'i' in the block for study 'b'"),
         ({"a": A, "b": [[1, 2], [2, 1]]}, "not positive definite in the block for study 'b'.* -1"),
         ({"a": A, "b": [[1, 0.2], [0.1, 1]]}, "not symmetric in the block for study 'b'"),
@@ -413,7 +413,7 @@ def test_correlations_beside_covariances_are_refused(data):
         (np.ones((4, 3, 3)), r"matrices of 3 x 3, but there are 2.*2 x 2"),
         (np.ones((3, 2)), "S has 3 rows, but the data have 4"),
         (1.0, "S has 0 axes"),
-        ([np.eye(2), np.eye(3), np.eye(2), np.eye(2)], "S cannot be read as numbers"),
+        ([np.eye(2), np.eye(3), np.eye(2), np.eye(2)], "S must be rows of one length"),
     ],
 )
 def test_forms_that_cannot_be_read(data, S, message):

@@ -1,0 +1,486 @@
+"""Every public function and method with legal arguments, small enough to be called often.
+
+`tests/test_arguments.py` finds the public names by itself and fails for one that is not here. A new
+function or method needs one line in `CALLS`: what makes its legal arguments. `WRONG` holds values
+of every kind, from which each parameter in turn is given those that are not its own.
+"""
+
+import datetime
+import functools
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+
+import mixmeta_jax as mx
+
+ENGINE = {"backend": "numpy"}
+
+NOT_CALLED = {
+    "Fit": "mixmeta makes it",
+    "ManyFits": "fit_many makes it",
+    "Design": "make_design makes it",
+    "Estimate": "estimate makes it",
+    "Structure": "a base class without parameters",
+    "Status": "an enumeration",
+    "MixmetaError": "an exception",
+    "InputError": "an exception",
+    "PrecisionError": "an exception",
+}
+"""Public names that users do not call, and why."""
+
+PROTOCOL = {
+    "at_bound",
+    "check",
+    "correlation",
+    "curvature",
+    "factor",
+    "matrices",
+    "min_groups",
+    "n_parameters",
+    "ordered",
+    "psi",
+    "slopes",
+    "starts",
+    "starts_of_sets",
+    "terms",
+    "theta",
+}
+"""Methods of structures and designs that the library calls, perhaps traced: for users to write."""
+
+INNER = {"level_number", "spread"}
+"""Methods of fits that the library's own modules call."""
+
+
+@functools.cache
+def data():
+    """Six studies in three districts; never changed by anyone."""
+    return pd.DataFrame(
+        {
+            "y": [0.1, 0.9, -0.4, 0.3, 0.6, -0.2],
+            "y2": [0.2, 0.5, 0.1, 0.0, 0.4, 0.3],
+            "v": [0.1, 0.2, 0.1, 0.3, 0.2, 0.1],
+            "v2": [0.2, 0.1, 0.1, 0.2, 0.2, 0.1],
+            "x": [1.0, 2.0, 3.0, 4.0, 5.0, 7.0],
+            "group": [1, 1, 2, 2, 3, 3],
+            "time": [0.0, 1.0, 0.0, 1.0, 0.0, 1.0],
+        }
+    )
+
+
+@functools.cache
+def fit():
+    return mx.mixmeta("y ~ x", S="v", data=data(), control=ENGINE)
+
+
+@functools.cache
+def nested():
+    return mx.mixmeta("y ~ x", S="v", data=data(), random="~ 1 | group", control=ENGINE)
+
+
+@functools.cache
+def fits():
+    return mx.fit_many(outcomes(), data()["v"].to_numpy(), progress=False, control=ENGINE)
+
+
+@functools.cache
+def design():
+    return mx.make_design(data()["y"].to_numpy(), S=data()["v"].to_numpy())
+
+
+@functools.cache
+def estimated():
+    import jax
+
+    with jax.enable_x64(True):
+        return mx.estimate(design(), method="fixed")
+
+
+def outcomes():
+    return np.stack([data()["y"], data()["y2"]])
+
+
+def doses():
+    return pd.DataFrame(
+        {
+            "study": ["a", "a", "a"],
+            "logrr": [0.0, 0.3, 0.5],
+            "se": [np.nan, 0.2, 0.25],
+            "cases": [20, 30, 25],
+            "n": [100, 110, 80],
+            "type": ["cc"] * 3,
+            "dose": [0.0, 1.0, 2.0],
+        }
+    )
+
+
+def arms():
+    return pd.DataFrame(
+        {
+            "study": [1, 1, 2, 2],
+            "treatment": ["A", "B", "A", "C"],
+            "events": [3, 5, 4, 6],
+            "total": [20, 22, 30, 31],
+        }
+    )
+
+
+def scenario():
+    own = {"y": np.zeros(6), "S": data()["v"].to_numpy(), "Psi": [[0.1]], "coef": [0.0]}
+    return {"one": own | {"control": ENGINE}}
+
+
+def studied():
+    return mx.simulation_study(scenario(), nsim=2, progress=False)
+
+
+def estimates():
+    return {label: ([0.2 * i, 0.1], np.eye(2)) for i, label in enumerate("abcd")}
+
+
+@functools.cache
+def pooled():
+    return mx.pool(estimates(), bscov="id", control=ENGINE)
+
+
+def of_doses():
+    return {"data": doses()} | {name: name for name in doses().columns}
+
+
+def of_arms():
+    names = {name: name for name in ("study", "treatment", "events", "total")}
+    return {"data": arms(), **names, "reference": "A", "zero_cell": 0.5, "augment": (0.001, 0.01)}
+
+
+def repeated():
+    return {"data": data(), "group": "group", "variance": "v", "rho": 0.5}
+
+
+def joint():
+    return {"design": design(), "beta": np.zeros(1), "eta": np.zeros(1)}
+
+
+CALLS = {
+    "AR1": dict,
+    "CompoundSymmetry": dict,
+    "ContinuousAR1": lambda: {"times": [0.0, 1.0]},
+    "Control": lambda: {
+        "max_iter": 100,
+        "gradient_tol": 1e-6,
+        "start": None,
+        "n_starts": None,
+        "vc_adjust": True,
+        "verbose": False,
+        "mesh": None,
+        "backend": "numpy",
+    },
+    "Correlation": lambda: {"Psi_fix": np.eye(2)},
+    "Diagonal": dict,
+    "Fixed": lambda: {"Psi_fix": np.eye(2)},
+    "HeterogeneousAR1": dict,
+    "HeterogeneousCompoundSymmetry": dict,
+    "HeterogeneousContinuousAR1": lambda: {"times": [0.0, 1.0]},
+    "Identity": dict,
+    "Priors": lambda: {"sd_scale": 1.0, "sd_df": 3.0, "concentration": 1.0, "beta_scale": None},
+    "Proportional": lambda: {"Psi_fix": np.eye(2)},
+    "Unstructured": dict,
+    "ar1_blocks": lambda: repeated() | {"time": "time", "unit": 1.0},
+    "blups": lambda: {"fitted": estimated(), "design": design()},
+    "bootstrap": lambda: {
+        "fit": fit(),
+        "n": 2,
+        "seed": 0,
+        "kind": "parametric",
+        "first": 0,
+        "progress": False,
+    },
+    "cochran_q": lambda: {"design": design()},
+    "covariances": lambda: {"eta": np.zeros(1), "design": design()},
+    "cs_blocks": repeated,
+    "cumulative": lambda: {"fit": nested(), "order": None, "progress": False},
+    "curves": lambda: {
+        "fit": pooled(),
+        "basis": [[0.0, 1.0], [1.0, 2.0]],
+        "at": [0, 1],
+        "level": None,
+        "conf_level": 0.95,
+    },
+    "describe_dataset": lambda: {"name": "bcg"},
+    "effect_sizes": lambda: {
+        "kind": "logit",
+        "data": arms(),
+        "study": None,
+        "zero_cell": 0.5,
+        "events": "events",
+        "total": "total",
+    },
+    "estimate": lambda: {"design": design(), "method": "fixed", "control": None},
+    "fit_many": lambda: {
+        "y": outcomes(),
+        "S": data()["v"].to_numpy(),
+        "formula": "~ 1",
+        "random": None,
+        "data": data(),
+        "method": "reml",
+        "bscov": "unstr",
+        "Psi_fix": None,
+        "rho": None,
+        "offset": None,
+        "returns": ["coef"],
+        "batch_size": None,
+        "progress": False,
+        "control": ENGINE,
+    },
+    "greenland_longnecker": of_doses,
+    "hamling": of_doses,
+    "inputcov": lambda: {"sd": [[1.0, 2.0]], "cor": 0.5},
+    "join_studies": lambda: {"tables": [studied()]},
+    "leave_one_out": lambda: {"fit": fit(), "by": "unit", "progress": False},
+    "list_datasets": dict,
+    "load_dataset": lambda: {"name": "bcg"},
+    "log_density": lambda: joint() | {"priors": None},
+    "log_likelihood": lambda: {"theta": np.ones(1), "design": design(), "method": "reml"},
+    "long_contrasts": of_arms,
+    "lr_test": lambda: {"smaller": fixed(), "larger": larger()},
+    "make_design": lambda: {
+        "y": data()["y"].to_numpy(),
+        "X": None,
+        "S": data()["v"].to_numpy(),
+        "random": None,
+        "data": data(),
+        "bscov": "unstr",
+        "Psi_fix": None,
+        "rho": None,
+        "offset": None,
+    },
+    "mixmeta": lambda: {
+        "formula": "y ~ x",
+        "S": "v",
+        "data": data(),
+        "random": "~ 1 | group",
+        "method": "reml",
+        "bscov": "unstr",
+        "Psi_fix": None,
+        "rho": None,
+        "offset": None,
+        "subset": None,
+        "na_action": "omit",
+        "control": ENGINE,
+    },
+    "mixmeta_sim": lambda: {
+        "y": np.zeros(6),
+        "S": data()["v"].to_numpy(),
+        "Psi": [[0.1]],
+        "random": "~ 1 | group",
+        "data": data(),
+        "nsim": 2,
+        "seed": 0,
+        "rho": None,
+        "first": 0,
+    },
+    "network_contrasts": of_arms,
+    "permutation_test": lambda: {
+        "fit": fit(),
+        "term": "x",
+        "n": 2,
+        "seed": 0,
+        "first": 0,
+        "progress": False,
+    },
+    "pool": lambda: {
+        "estimates": estimates(),
+        "predictors": "~ 1",
+        "data": None,
+        "labels": None,
+        "names": ["a", "b"],
+        "bscov": "id",
+        "control": ENGINE,
+    },
+    "predict": lambda: {"fitted": estimated(), "X": [[1.0]]},
+    "register_transform": lambda: {"name": "doubled", "function": lambda x: 2 * x},
+    "simulation_study": lambda: {
+        "scenarios": scenario(),
+        "nsim": 2,
+        "seed": 0,
+        "first": 0,
+        "conf_level": 0.95,
+        "progress": False,
+    },
+    "vech": lambda: {"matrices": np.eye(2)},
+    "xpnd": lambda: {"rows": [1.0, 0.5, 2.0]},
+    # Methods
+    "Fit.augment": dict,
+    "Fit.blup": lambda: {
+        "level": None,
+        "type": "outcome",
+        "se": True,
+        "pi": True,
+        "vcov": False,
+        "conf_level": 0.95,
+        "se_method": "paper",
+        "newdata": data(),
+        "S": "v",
+    },
+    "Fit.confint": lambda: {"conf_level": 0.95, "simultaneous": None, "test": "z"},
+    "Fit.glance": dict,
+    "Fit.predict": lambda: {
+        "newdata": data(),
+        "se": True,
+        "ci": True,
+        "pi": True,
+        "vcov": False,
+        "conf_level": 0.95,
+        "level": None,
+        "reference": 0,
+    },
+    "Fit.qtest": dict,
+    "Fit.ranef": lambda: {"level": None, "se": True},
+    "Fit.simulate": lambda: {"nsim": 2, "seed": 0, "first": 0},
+    "Fit.summary": lambda: {"conf_level": 0.95, "report": "sd", "test": "z"},
+    "Fit.tidy": lambda: {"conf_level": 0.95},
+    "Fit.update": lambda: {"method": "ml"},
+    "Fit.wald_test": lambda: {"terms_or_matrix": ["x"], "rhs": 0, "test": "z"},
+    "ManyFits.to_frame": dict,
+}
+"""Legal arguments, by the function, or by the class and its method."""
+
+
+@functools.cache
+def fixed():
+    return mx.mixmeta("y", S="v", data=data(), method="fixed")
+
+
+@functools.cache
+def larger():
+    return mx.mixmeta("y ~ x", S="v", data=data(), method="ml", control=ENGINE)
+
+
+OWNERS = {"Fit": fit, "ManyFits": fits}
+"""What the methods of a class are called on."""
+
+FULL_PRECISION = {
+    "blups",
+    "cochran_q",
+    "covariances",
+    "estimate",
+    "log_density",
+    "log_likelihood",
+    "predict",
+}
+"""Functions that are called with JAX in double precision."""
+
+
+def endless():
+    held = []
+    held.append(held)
+    return held
+
+
+class Rude:
+    """An object that answers every question with an error."""
+
+    def __array__(self, *_, **__):
+        raise RuntimeError("array")
+
+    def __repr__(self):
+        raise RuntimeError("repr")
+
+    def __len__(self):
+        raise RuntimeError("len")
+
+    def __bool__(self):
+        raise RuntimeError("bool")
+
+    def __eq__(self, other):
+        raise RuntimeError("eq")
+
+    def __hash__(self):
+        raise RuntimeError("hash")
+
+
+WRONG = {
+    "None": lambda: None,
+    "text": lambda: "no such thing",
+    "empty text": lambda: "",
+    "blank": lambda: " ",
+    "long text": lambda: "x" * 100_000,
+    "half a character": lambda: "\ud800",
+    "null character": lambda: "a\0b",
+    "bytes": lambda: b"y",
+    "True": lambda: True,
+    "False": lambda: False,
+    "NumPy's True": lambda: np.True_,
+    "zero": lambda: 0,
+    "one": lambda: 1,
+    "negative": lambda: -1,
+    "half": lambda: 0.5,
+    "fractional": lambda: 2.5,
+    "complex": lambda: 1j,
+    "beyond 64 bits": lambda: 2**64,
+    "huge": lambda: 10**400,
+    "thousands of digits": lambda: 10**5000,
+    "nan": lambda: float("nan"),
+    "infinite": lambda: float("inf"),
+    "minus infinite": lambda: float("-inf"),
+    "Decimal": lambda: Decimal("sNaN"),
+    "empty list": list,
+    "empty tuple": tuple,
+    "numbers": lambda: [1.0, 2.0],
+    "texts": lambda: ["a", "b"],
+    "mixed": lambda: [1.0, "a", None],
+    "Nones": lambda: [None, None],
+    "truths": lambda: [True, False],
+    "complex numbers": lambda: [1j, 2.0],
+    "huge numbers": lambda: [10**400, 1],
+    "ragged": lambda: [[1.0], [1.0, 2.0]],
+    "deep": lambda: [[[[[1.0]]]]],
+    "endless": endless,
+    "dict": lambda: {"a": 1.0},
+    "empty dict": dict,
+    "odd dict": lambda: {None: object(), 3: []},
+    "set": lambda: {1.0, "a"},
+    "generator": lambda: (i for i in range(3)),
+    "range": lambda: range(3),
+    "slice": lambda: slice(None),
+    "object": object,
+    "rude object": Rude,
+    "class": lambda: dict,
+    "function": lambda: len,
+    "module": lambda: np,
+    "exception": lambda: ValueError("x"),
+    "date": lambda: datetime.date(2001, 1, 1),
+    "timestamp": lambda: pd.Timestamp("2001-01-01"),
+    "not a time": lambda: pd.NaT,
+    "missing": lambda: pd.NA,
+    "duration": lambda: np.timedelta64(3, "s"),
+    "dates": lambda: np.array(["2001-01-01"] * 6, "M8[D]"),
+    "empty array": lambda: np.zeros(0),
+    "empty matrix": lambda: np.zeros((0, 0)),
+    "matrix": lambda: np.ones((2, 2)),
+    "three axes": lambda: np.ones((2, 2, 2)),
+    "five axes": lambda: np.ones((1, 1, 1, 1, 1)),
+    "no axes": lambda: np.array(1.0),
+    "objects": lambda: np.array([object()] * 6, object),
+    "lists in an array": lambda: pd.Series([[1.0], [2.0]] * 3),
+    "array of texts": lambda: np.array(["y", "v"]),
+    "records": lambda: np.zeros(6, [("a", float)]),
+    "masked": lambda: np.ma.masked_array([1.0] * 6, [True] + [False] * 5),
+    "six": lambda: np.ones(6),
+    "six with NaN": lambda: np.array([np.nan] + [1.0] * 5),
+    "six infinite": lambda: np.full(6, np.inf),
+    "series of dates": lambda: pd.Series(pd.date_range("2001", periods=6)),
+    "periods": lambda: pd.Series(pd.period_range("2001", periods=6, freq="Y")),
+    "index": lambda: pd.Index(["a", "b"]),
+    "frame": data,
+    "empty frame": pd.DataFrame,
+    "frame of lists": lambda: pd.DataFrame({"a": [[1], [2]]}),
+    "frame without rows": lambda: data().iloc[:0],
+    "fit": fit,
+    "design": design,
+    "structure": lambda: mx.Identity(),
+    "structure's class": lambda: mx.Identity,
+    "control": lambda: mx.Control(),
+    "status": lambda: mx.Status.CONVERGED,
+    "Ellipsis": lambda: ...,
+}
+"""Values of every kind."""

@@ -1,0 +1,179 @@
+"""Every parameter of every public function and method, given values of every wrong kind.
+
+Each call ends in an `InputError`, whose one sentence is short and names the parameter, or in a
+result where the value is legal. What is public is found here, by inspection; legal arguments are
+those of `tests/arguments.py`.
+"""
+
+import inspect
+import re
+import signal
+import warnings
+from contextlib import contextmanager, nullcontext
+
+import jax
+import pytest
+
+import mixmeta_jax as mx
+from mixmeta_jax.errors import MOST
+from tests.arguments import (
+    CALLS,
+    FULL_PRECISION,
+    INNER,
+    NOT_CALLED,
+    OWNERS,
+    PROTOCOL,
+    WRONG,
+)
+
+TRUTHS = ("True", "False", "NumPy's True")
+LARGE = ("beyond 64 bits", "huge", "thousands of digits")
+SCALARS = {
+    **dict.fromkeys(("nsim", "n"), ("one", "no axes")),
+    **dict.fromkeys(("seed", "first"), ("zero", "one", "no axes", "status")),
+    **dict.fromkeys(("batch_size",), ("None", "one", "no axes", *LARGE)),
+    "conf_level": ("half",),
+    **dict.fromkeys(("se", "ci", "pi", "vcov", "progress", "verbose", "vc_adjust"), TRUTHS),
+    **dict.fromkeys(("method", "kind", "report", "test", "type", "se_method", "na_action"), ()),
+    "simultaneous": ("None",),
+    **dict.fromkeys(("fit", "smaller", "larger"), ("fit",)),
+    "design": ("design",),
+    "fitted": (),
+}
+"""The kinds that are legal, where a parameter of one name is of one kind everywhere."""
+
+
+LEGAL = {
+    ("make_design", "y"): ("frame",),
+    ("make_design", "X"): ("frame",),
+    ("mixmeta", "formula"): ("frame",),
+    ("mixmeta_sim", "y"): ("frame",),
+    ("curves", "fit"): ("fit",),
+}
+"""Values that are legal, but not together with the other arguments, on which the sentence is."""
+
+SAID = {
+    "formula": "(formula|outcome)",
+    "newdata": "(newdata|new data)",
+    "reference": "(reference|new data)",
+}
+"""What sentences call an argument beside its name."""
+
+
+def is_column(function, parameter):
+    """Whether the parameter is the name of a column, though one of the same name is not."""
+    return function in ("greenland_longnecker", "hamling", "effect_sizes") and parameter != "kind"
+
+
+def public_calls():
+    """Names of public functions and classes, and of public methods of classes, ``Class.method``."""
+    for name in mx.__all__:
+        value = getattr(mx, name)
+        if name not in NOT_CALLED:
+            yield name
+        if inspect.isclass(value) and not issubclass(value, (Exception, mx.Status)):
+            for method, _ in inspect.getmembers(value, callable):
+                hidden = method.startswith("_") or method in PROTOCOL or method in INNER
+                if not hidden and value is not mx.Design:
+                    yield f"{name}.{method}"
+    for name in mx.__all__:
+        yield from inner_calls(name)
+
+
+def inner_calls(name):
+    """Methods behind an attribute of a fit, ``Fit.attribute.method``, where there are some."""
+    if name in OWNERS:
+        owner = OWNERS[name]()
+        for attribute in dir(owner):
+            if not attribute.startswith("_") and attribute in ("plot",):
+                for method, _ in inspect.getmembers(getattr(owner, attribute), callable):
+                    if not method.startswith("_"):
+                        yield f"{name}.{attribute}.{method}"
+
+
+LONGEST = 10.0
+"""Seconds that a call with wrong arguments may take; most take a thousandth."""
+
+PUBLIC = list(public_calls())
+
+
+def called(name):
+    """The function or bound method of a name."""
+    first, *rest = name.split(".")
+    value = OWNERS[first]() if rest else getattr(mx, first)
+    for attribute in rest:
+        value = getattr(value, attribute)
+    return value
+
+
+def parameters(name):
+    """Names of the parameters, those of ``**options`` by the legal arguments."""
+    signature = inspect.signature(called(name)).parameters.values()
+    own = [p.name for p in signature if p.kind is not p.VAR_KEYWORD]
+    return list(dict.fromkeys([*own, *CALLS[name]()])) if name in CALLS else own
+
+
+def in_precision(name):
+    return jax.enable_x64(True) if name in FULL_PRECISION else nullcontext()
+
+
+@contextmanager
+def within(seconds):
+    """End what hangs, where the system has alarms; far beyond what any of the calls takes."""
+
+    def ring(*_):
+        raise TimeoutError(f"more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_every_public_name_has_legal_arguments():
+    assert not [name for name in PUBLIC if name not in CALLS], "add them to CALLS"
+    assert not [name for name in CALLS if name not in PUBLIC], "they are not public"
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_legal_arguments_are_all_there_and_legal(name):
+    function = called(name)
+    given = CALLS[name]()
+    for parameter in inspect.signature(function).parameters.values():
+        varied = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        assert varied or parameter.name in given, f"{parameter.name} is missing in CALLS"
+    with in_precision(name):
+        function(**given)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"), [(name, each) for name in PUBLIC for each in parameters(name)]
+)
+def test_wrong_kinds_are_told_in_a_sentence(name, parameter):
+    function, faults = called(name), []
+    legal = None if is_column(name, parameter) else SCALARS.get(parameter)
+    for kind, make in WRONG.items():
+        value = make()
+        try:
+            with within(LONGEST), warnings.catch_warnings(), in_precision(name):
+                # The library's own warnings are sentences; those of others are faults.
+                warnings.simplefilter("ignore", UserWarning)
+                function(**CALLS[name]() | {parameter: value})
+        except mx.InputError as error:
+            said = str(error)
+            named = re.search(rf"\b{SAID.get(parameter, re.escape(parameter))}\b", said)
+            if len(said) > MOST:
+                faults.append(f"{kind}: {len(said)} characters")
+            elif not named and kind not in (*(legal or ()), *LEGAL.get((name, parameter), ())):
+                faults.append(f"{kind}: not named in: {said}")
+            elif "\n" in said:
+                faults.append(f"{kind}: several lines: {said}")
+        except Exception as error:
+            faults.append(f"{kind}: {type(error).__name__}: {str(error)[:120]}")
+        else:
+            if legal is not None and kind not in legal:
+                faults.append(f"{kind}: taken")
+    assert not faults, "\n".join(["", *faults])
