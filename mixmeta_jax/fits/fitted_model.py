@@ -17,6 +17,7 @@ from mixmeta_jax.inference.comparison import InformationCriteria, information_cr
 from mixmeta_jax.inference.fixed_effects import FixedFit, fixed_effects
 from mixmeta_jax.inference.heterogeneity import QTable, q_table
 from mixmeta_jax.inference.prediction import predicted
+from mixmeta_jax.inference.residuals import marginal_variances, standardised
 from mixmeta_jax.report import tables
 from mixmeta_jax.report.results import DegreesOfFreedom
 from mixmeta_jax.status import Status
@@ -205,6 +206,17 @@ class FittedModel:
 
     def _per_unit(self, values: np.ndarray) -> pd.Series | pd.DataFrame:
         return tables.outcome_values(self.spread(values), self.frame.outcome_names, self.index)
+
+    @cached_property
+    def marginal_variances(self) -> np.ndarray:
+        """Σ_jj of every outcome, shape (n, k); without S where the outcome is missing."""
+        return marginal_variances(self.design, self.Psi_by_level)
+
+    @cached_property
+    def standardised_residuals(self) -> np.ndarray:
+        """r / √(Σ − XVXᵀ)_jj, shape (n, k), NaN where the outcome is missing."""
+        raw = self.frame.y - self.fitted_array
+        return standardised(self.design, self.Psi_by_level, raw, self.estimate.vcov)
 
     # Heterogeneity
 
