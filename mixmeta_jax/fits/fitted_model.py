@@ -17,7 +17,7 @@ from mixmeta_jax.inference.comparison import InformationCriteria, information_cr
 from mixmeta_jax.inference.fixed_effects import FixedFit, fixed_effects
 from mixmeta_jax.inference.heterogeneity import QTable, q_table
 from mixmeta_jax.inference.prediction import predicted
-from mixmeta_jax.inference.residuals import marginal_variances, standardised
+from mixmeta_jax.inference.residuals import leverages, marginal_variances, standardised
 from mixmeta_jax.report import tables
 from mixmeta_jax.report.results import DegreesOfFreedom
 from mixmeta_jax.status import Status
@@ -217,6 +217,11 @@ class FittedModel:
         """r / √(Σ − XVXᵀ)_jj, shape (n, k), NaN where the outcome is missing."""
         raw = self.frame.y - self.fitted_array
         return standardised(self.design, self.Psi_by_level, raw, self.estimate.vcov)
+
+    @cached_property
+    def leverages(self) -> np.ndarray:
+        """Diagonal of XVXᵀΣ⁻¹, shape (n, k), NaN where the outcome is missing."""
+        return leverages(self.design, self.Psi_by_level, self.estimate.vcov)
 
     # Heterogeneity
 

@@ -6,7 +6,7 @@ other outcomes,
     ℓ_w(β, θ) = ℓ(β, θ) − Σ_c (1 − w_c) log f(y_c | y_−c; β, θ),
 
 so that a weight of 1 keeps a case and a weight of 0 leaves it out; of independent groups it is
-Σ_c w_c ℓ_c. In Σ⁻¹ = W it is linear in each weight: W_w = W − (1 − w_c) U_c, U_c = W_·c W_cc⁻¹ W_c·.
+Σ_c w_c ℓ_c. Σ⁻¹ = W is linear in each weight, W_w = W − (1 − w_c) U_c with U_c = W_·c W_cc⁻¹ W_c·.
 The restricted likelihood with weights is what integrating exp ℓ_w over β leaves,
 
     ℓ_R,w(θ) = ℓ_w(β̂_w, θ) − ½ log|XᵀW_wX| + constants,
@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,12 +35,7 @@ from scipy import linalg
 
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design, parameters_by_level
-from mixmeta_jax.inference.outer_groups import (
-    OuterGroups,
-    basis_of,
-    basis_vcov,
-    outer_groups,
-)
+from mixmeta_jax.inference.outer_groups import OuterGroups, Piece
 
 NO_INFORMATION = 1e-10
 """Eigenvalue of the information, scaled to a diagonal of ones, below which a direction is held."""
@@ -63,15 +58,12 @@ class CaseDerivatives:
         ∂Ψ̂/∂w of each level, outer first, shape (C, d, d).
     logdet
         ∂ log|V|/∂w, shape (C,).
-    leverage
-        Sum of the case's diagonal of XVXᵀW, shape (C,).
     """
 
     beta: np.ndarray
     theta: np.ndarray
     Psi: tuple[np.ndarray, ...]
     logdet: np.ndarray
-    leverage: np.ndarray
 
 
 def case_derivatives(
@@ -98,20 +90,25 @@ def case_derivatives(
     restricted
         Whether the likelihood is the restricted one.
     """
-    V = basis_vcov(design, vcov)
+    basis = np.kron(design.basis, np.eye(design.k))
+    inverse = np.linalg.inv(basis)
+    V = inverse @ vcov @ inverse.T
     C, P = int(codes.max()) + 1, len(beta)
     dims = [len(own) for own in Psi]
     sums, cases = _Sums(dims, P, V, restricted), _Cases(C, dims, V, restricted)
-    for part in outer_groups(design, Psi, beta):
-        own = _Columns(part, design, len(Psi))
-        sums.add(part, own)
-        for which, g, at in _cases(part.rows, codes, design.k, P + sum(dims)):
-            cases.add(part, own, which, g, at)
+    expected = design.X @ beta.reshape(design.p, design.k)
+    only = replace(design, y=np.where(design.mask, design.y - expected, 0.0))
+    by_place = np.append(codes, -1)
+    for piece in OuterGroups(only, tuple(own[None] for own in Psi), basis):
+        part = _Columns(piece, design, len(Psi))
+        sums.add(part)
+        for which, g, at in _cases(by_place[piece.rows], design.k, P + sum(dims)):
+            cases.add(part, which, g, at)
     if not len(theta):
         nothing = np.zeros((C, 0))
         slope = cases.scores @ V
         logdet = -np.einsum("cpq,pq->c", cases.products, V)
-        return CaseDerivatives(slope @ basis_of(design).T, nothing, (), logdet, cases.leverage)
+        return CaseDerivatives(slope @ basis.T, nothing, (), logdet)
     slopes, curvature = _maps(design, theta, sums.rises)
     q, Q, H = sums.in_parameters(slopes, curvature)
     mixed = np.concatenate(
@@ -135,7 +132,7 @@ def case_derivatives(
         np.einsum("dea,ca->cde", part, own)
         for part, own in zip(slopes, np.split(moved, ends, axis=1), strict=True)
     )
-    return CaseDerivatives(slope @ basis_of(design).T, moved, changes, logdet, cases.leverage)
+    return CaseDerivatives(slope @ basis.T, moved, changes, logdet)
 
 
 def _maps(
@@ -171,29 +168,35 @@ def _inverse(H: np.ndarray) -> np.ndarray:
 
 
 class _Columns:
-    """The columns of a part of the outer groups, projected on the effects of every level.
+    """The columns of some outer groups, projected on the effects of every level.
 
     Attributes
     ----------
-    e, WX
-        Wr, shape (G, N), and WX, shape (G, N, P).
+    seen
+        Which places hold an observed outcome, shape (G, N).
+    W, e, WX
+        Σ⁻¹, shape (G, N, N), Wr, shape (G, N), and WX, shape (G, N, P).
     Z
-        Per level: (member, predictors) of its groups inside the outer ones, whether unit u belongs
-        to inner group j, shape (G, J, n_u), and Z, shape (G, n_u, q).
+        Per level: whether unit u belongs to inner group j, shape (G, J, n_u); Z, shape (G, n_u, q).
     s, H
         Per level: ZᵀWr and ZᵀWX of every inner group, shape (G, J, d) and (G, J, d, P).
     """
 
-    def __init__(self, part: OuterGroups, design: Design, n_levels: int) -> None:
+    def __init__(self, piece: Piece, design: Design, n_levels: int) -> None:
         self.k = design.k
-        self.e = (part.W @ part.r[..., None])[..., 0]
-        self.WX = part.W @ part.X
-        seen = part.seen.reshape(*part.rows.shape, design.k)
+        rows = piece.rows
+        at = np.minimum(rows, design.n - 1)
+        seen = design.mask[at] & (rows < design.n)[..., None]
+        self.seen = seen.reshape(len(rows), -1)
+        # A missing outcome has null columns, but a variance of one.
+        self.W = piece.W[0] * self.seen[:, None]
+        self.e = (self.W @ piece.y[0][..., None])[..., 0]
+        self.WX = self.W @ piece.X[0]
         self.Z = []
         for level in range(n_levels):
-            local = _numbered(design.groups[:, level][part.rows])
+            local = _numbered(np.where(rows < design.n, design.groups[:, level][at], -1))
             member = local[:, None] == np.arange(local.max() + 1)[:, None]
-            self.Z.append((1.0 * member, design.Z[level][part.rows], seen))
+            self.Z.append((1.0 * member, design.Z[level][at], seen))
         self.s = [self.on_effects(level, self.e[..., None])[..., 0] for level in range(n_levels)]
         self.H = [self.on_effects(level, self.WX) for level in range(n_levels)]
 
@@ -210,9 +213,9 @@ class _Columns:
         wide = Z[:, :, :, None, None] * values[:, :, None]  # (C, n_u, q, k, c)
         return (member @ wide.reshape(C, n_u, -1)).reshape(C, J, q * self.k, c)
 
-    def between(self, left: int, right: int, W: np.ndarray) -> np.ndarray:
+    def between(self, left: int, right: int) -> np.ndarray:
         """ZᵀWZ of all pairs of inner groups of two levels, (G, J, d, J', d')."""
-        half = self.on_effects(left, W)  # (G, J, d, N)
+        half = self.on_effects(left, self.W)  # (G, J, d, N)
         G, J, d, N = half.shape
         made = self.on_effects(right, half.reshape(G, J * d, N).swapaxes(1, 2))
         return np.moveaxis(made.reshape(*made.shape[:3], J, d), (3, 4), (1, 2))
@@ -242,8 +245,8 @@ class _Sums:
             for b in range(a, len(dims))
         }
 
-    def add(self, part: OuterGroups, own: _Columns) -> None:
-        """The outer groups of a part."""
+    def add(self, own: _Columns) -> None:
+        """Some outer groups."""
         for a, (s, H) in enumerate(zip(own.s, own.H, strict=True)):
             d, P = H.shape[2:]
             s, H = s.reshape(-1, d), H.reshape(-1, d, P)
@@ -251,7 +254,7 @@ class _Sums:
             flat = H.reshape(-1, d * P)
             self.Q[a] += flat.T @ flat
         for a, b in self.pairs:
-            w = own.between(a, b, part.W)  # (G, J, d, J', d')
+            w = own.between(a, b)  # (G, J, d, J', d')
             spread = own.s[a][:, :, :, None, None] * own.s[b][:, None, None]
             taken = 0.0
             if self.restricted:
@@ -315,18 +318,15 @@ class _Cases:
         self.V, self.restricted = V, restricted
         self.scores = np.zeros((C, P))
         self.products = np.zeros((C, P, P))
-        self.leverage = np.zeros(C)
         self.rises = [np.zeros((C, d, d)) for d in dims]
 
-    def add(
-        self, part: OuterGroups, own: _Columns, which: np.ndarray, g: np.ndarray, at: np.ndarray
-    ) -> None:
+    def add(self, own: _Columns, which: np.ndarray, g: np.ndarray, at: np.ndarray) -> None:
         """Cases of one size.
 
         Parameters
         ----------
-        part, own
-            Outer groups, and their columns.
+        own
+            Outer groups.
         which, g
             Numbers of the cases, and the outer group of each, shape (C,).
         at
@@ -334,9 +334,9 @@ class _Cases:
         """
         V = self.V
         places = g[:, None], at
-        rows = part.W[places]  # (C, m, N)
+        rows = own.W[places]  # (C, m, N)
         inner = np.take_along_axis(rows, at[:, None, :], 2)
-        gaps = ~part.seen[places]
+        gaps = ~own.seen[places]
         inner = inner + gaps[:, :, None] * np.eye(at.shape[1])
         R = np.linalg.inv(np.linalg.cholesky(inner))
         e = (R @ own.e[places][..., None])[..., 0]
@@ -345,7 +345,6 @@ class _Cases:
         t = np.einsum("cmn,cm->cn", F, e)
         self.scores[which] = np.einsum("cmp,cm->cp", FX, e)
         self.products[which] = FX.swapaxes(1, 2) @ FX
-        self.leverage[which] = np.einsum("cmp,cmp->c", part.X[places] @ V, own.WX[places])
         columns = np.concatenate([t[..., None], F.swapaxes(1, 2)], 2)
         for level, rises in enumerate(self.rises):
             on = own.on_effects(level, columns, g)  # (C, J, d, 1 + m)
@@ -363,16 +362,18 @@ class _Cases:
 
 
 def _cases(
-    rows: np.ndarray, codes: np.ndarray, k: int, widths: int
+    codes: np.ndarray, k: int, widths: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The cases of a part of the outer groups, those of one size together, a part at a time.
+    """The cases of some outer groups, those of one size together, a part at a time.
 
-    Yields their numbers, outer groups and outcomes, as `_Cases.add` takes them.
+    ``codes`` has the case at each place, −1 for none, shape (G, n_u). Yields numbers of cases,
+    their outer groups and their outcomes, as `_Cases.add` takes them.
     """
-    G, n_u = rows.shape
-    own = codes[rows].ravel()
-    order = np.argsort(own, kind="stable")
-    which, first, sizes = np.unique(own[order], return_index=True, return_counts=True)
+    n_u = codes.shape[1]
+    flat = codes.ravel()
+    order = np.argsort(flat, kind="stable")
+    order = order[flat[order] >= 0]
+    which, first, sizes = np.unique(flat[order], return_index=True, return_counts=True)
     for size in np.unique(sizes):
         same = np.flatnonzero(sizes == size)
         at_once = max(1, NUMBERS // int(n_u * k * (size * k + 1) * (1 + widths)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mixmeta_jax.design.design import Design
-from mixmeta_jax.inference.outer_groups import basis_vcov, outer_groups
+from mixmeta_jax.inference.effects import weighted_predictors
+from mixmeta_jax.inference.outer_groups import OuterGroups
 from mixmeta_jax.inference.prediction import between_variance, quadratic_form
 
 
@@ -54,23 +56,24 @@ def cholesky_residuals(design: Design, Psi: Sequence[np.ndarray], beta: np.ndarr
     L is lower triangular in the order of the data, outcome by outcome within a unit, so that each
     is the error of an outcome's prediction from those of its group before it.
     """
-    found = np.full((design.n, design.k), np.nan)
-    for part in outer_groups(design, Psi, beta):
-        L = np.linalg.cholesky(part.Sigma)
-        white = np.linalg.solve(L, part.r[..., None])[..., 0]
-        white = np.where(part.seen, white, np.nan)
-        found[part.rows] = white.reshape(*part.rows.shape, design.k)
-    return found
+    n, k = design.n, design.k
+    residual = np.where(design.mask, design.y - design.X @ beta.reshape(design.p, k), 0.0)
+    found = np.full((n + 1, k), np.nan)
+    only = replace(design, y=residual)
+    for piece in OuterGroups(only, tuple(P[None] for P in Psi), np.eye(len(beta))):
+        L = np.linalg.cholesky(piece.Sigma[0])
+        white = np.linalg.solve(L, piece.y[0][..., None])
+        found[piece.rows] = white.reshape(*piece.rows.shape, k)
+    return np.where(design.mask, found[:n], np.nan)
 
 
-def leverages(
-    design: Design, Psi: Sequence[np.ndarray], beta: np.ndarray, vcov: np.ndarray
-) -> np.ndarray:
-    """Diagonal of XVXᵀW, shape (n, k), NaN where an outcome is missing; its sum is P."""
-    V = basis_vcov(design, vcov)
-    found = np.full((design.n, design.k), np.nan)
-    for part in outer_groups(design, Psi, beta):
-        own = np.einsum("gnp,gnp->gn", part.X @ V, part.W @ part.X)
-        own = np.where(part.seen, own, np.nan)
-        found[part.rows] = own.reshape(*part.rows.shape, design.k)
-    return found
+def leverages(design: Design, Psi: Sequence[np.ndarray], vcov: np.ndarray) -> np.ndarray:
+    """Diagonal of XVXᵀΣ⁻¹, shape (n, k), NaN where an outcome is missing; its sum is P."""
+    p, k = design.p, design.k
+    T = design.basis
+    inverse = np.kron(np.linalg.inv(T), np.eye(k))
+    V = (inverse @ vcov @ inverse.T).reshape(p, k, p * k)
+    # X of outcome o has the predictors in its own columns.
+    own = np.einsum("na,aoc->noc", design.X @ T, V, optimize=True)
+    leverage = (own * weighted_predictors(design, Psi)).sum(2)
+    return np.where(design.mask, leverage, np.nan)

@@ -15,7 +15,7 @@ from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.influence import case_derivatives
 from mixmeta_jax.inference.prediction import predicted, quadratic_form
-from mixmeta_jax.inference.residuals import leverages, marginal_variances
+from mixmeta_jax.inference.residuals import marginal_variances
 from mixmeta_jax.likelihood.likelihood import solution_at
 from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import without
@@ -42,15 +42,13 @@ def _exact(fit: FittedModel, codes: np.ndarray, index: pd.Index, progress: bool)
     estimate, Psi = fit.estimate, _levels(found)
     assert found.coef is not None and found.vcov is not None and found.status is not None
     moved = estimate.beta - found.coef
-    by_outcome = leverages(fit.design, fit.Psi_by_level, estimate.beta, estimate.vcov)
-    leverage = np.bincount(codes, np.nansum(by_outcome, 1), len(index))
     ratio = np.full(len(index), np.nan)
     there = np.isfinite(found.vcov).all((1, 2))
     ratio[there] = np.linalg.slogdet(found.vcov[there])[1] - np.linalg.slogdet(estimate.vcov)[1]
     # The error of all data at the variances that are estimated without the case.
     scale = np.sqrt(np.diagonal(_vcov_at(fit, Psi, len(index)), axis1=1, axis2=2))
     variances = [own - P for own, P in zip(fit.Psi_by_level, Psi, strict=True)]
-    frame = _frame(fit, index, leverage, moved, np.exp(ratio), moved / scale, variances)
+    frame = _frame(fit, codes, index, moved, np.exp(ratio), moved / scale, variances)
     frame["status"] = [Status(int(status)).name for status in found.status]
     return frame
 
@@ -81,20 +79,21 @@ def _first_order(
     )
     scaled = found.beta / np.sqrt(np.diag(estimate.vcov))
     ratio = np.exp(-found.logdet)
-    return _frame(fit, index, found.leverage, found.beta, ratio, scaled, found.Psi)
+    return _frame(fit, codes, index, found.beta, ratio, scaled, found.Psi)
 
 
 def _frame(
     fit: FittedModel,
+    codes: np.ndarray,
     index: pd.Index,
-    leverage: np.ndarray,
     moved: np.ndarray,
     ratio: np.ndarray,
     scaled: np.ndarray,
     Psi: Sequence[np.ndarray],
 ) -> pd.DataFrame:
     """What all data say less what they say without each case."""
-    columns: dict[str, Any] = {"leverage": leverage}
+    leverage = np.nansum(fit.leverages, 1)
+    columns: dict[str, Any] = {"leverage": np.bincount(codes, leverage, len(index))}
     columns["cook"] = np.einsum("ci,ic->c", moved, np.linalg.solve(fit.estimate.vcov, moved.T))
     columns["covratio"] = ratio
     names = fit.frame.coef_names()
