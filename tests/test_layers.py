@@ -27,6 +27,7 @@ LAYERS = (
         "fits.fit",
         "fits.coefficient_methods",
         "fits.familiar_names",
+        "fits.diagnostic_methods",
         "fits.prediction_methods",
         "plots",
         "fits.likelihood_ratio",

@@ -15,6 +15,7 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_method
+from mixmeta_jax.fits.diagnostic_methods import DiagnosticMethods
 from mixmeta_jax.fits.familiar_names import FamiliarNames
 from mixmeta_jax.fits.kept import frozen, kept_arguments
 from mixmeta_jax.fits.moment_fit import fit_moments
@@ -27,7 +28,7 @@ from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.rules import count_faults, model_faults, raise_first
 
 
-class Fit(FamiliarNames, PredictionMethods):
+class Fit(FamiliarNames, PredictionMethods, DiagnosticMethods):
     """A fitted model, as `mixmeta` returns it; see `FittedModel` for its attributes."""
 
     def __repr__(self) -> str:

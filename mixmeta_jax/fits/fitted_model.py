@@ -19,6 +19,7 @@ from mixmeta_jax.inference.comparison import InformationCriteria, information_cr
 from mixmeta_jax.inference.fixed_effects import FixedFit, fixed_effects
 from mixmeta_jax.inference.heterogeneity import QTable, q_table
 from mixmeta_jax.inference.prediction import predicted
+from mixmeta_jax.inference.residuals import leverages, marginal_variances, standardised
 from mixmeta_jax.report import tables
 from mixmeta_jax.report.results import DegreesOfFreedom
 from mixmeta_jax.status import Status
@@ -244,6 +245,22 @@ class FittedModel:
     def _per_unit(self, values: np.ndarray) -> pd.Series | pd.DataFrame:
         own = self.spread(values).copy()
         return tables.outcome_values(own, self.frame.outcome_names, self.index)
+
+    @cached_property
+    def marginal_variances(self) -> np.ndarray:
+        """Σ_jj of every outcome, shape (n, k); without S where the outcome is missing."""
+        return marginal_variances(self.design, self.Psi_by_level)
+
+    @cached_property
+    def standardised_residuals(self) -> np.ndarray:
+        """r / √(Σ − XVXᵀ)_jj, shape (n, k), NaN where the outcome is missing."""
+        raw = self.frame.y - self.fitted_array
+        return standardised(self.design, self.Psi_by_level, raw, self.estimate.vcov)
+
+    @cached_property
+    def leverages(self) -> np.ndarray:
+        """Diagonal of XVXᵀΣ⁻¹, shape (n, k), NaN where the outcome is missing."""
+        return leverages(self.design, self.Psi_by_level, self.estimate.vcov)
 
     # Heterogeneity
 

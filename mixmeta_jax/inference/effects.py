@@ -52,6 +52,38 @@ def random_part(
     return effects_at_units(Psi, groups, Z, weighted)
 
 
+def weighted_predictors(design: Design, Psi: Sequence[np.ndarray]) -> np.ndarray:
+    """Σ⁻¹X of every unit, X in the orthonormal basis: shape (n, k, P), null where missing.
+
+    Parameters
+    ----------
+    design
+        The data, numpy's, of one data set.
+    Psi
+        Covariance of each level, outer first, shape (d, d); no level for fixed effects.
+    """
+    k, P = design.k, design.p * design.k
+    if not Psi:
+        design = design.without_levels()
+    # Each column in the place of the outcomes of a data set of its own.
+    columns = (design.X @ design.basis).T[:, None, :, None] * np.eye(k)[:, None]
+    columns = np.where(design.mask, columns.reshape(P, design.n, k), 0.0)
+    each = replace(design, y=columns)
+    stacked = tuple(matrix[:, :, None] for matrix in Psi)
+    found = executed(_weighted, each, stacked, arrange(each), design.layout, n=design.n)
+    return np.broadcast_to(found, (design.n, k, P))
+
+
+def _weighted(
+    Psi: tuple[Array, ...], tensors: Tensors, layout: Layout, *, n: int
+) -> Array:
+    """Σ⁻¹y of every unit and data set, shape (n, k, B)."""
+    data = masked(tensors)
+    zero = namespace(*(block.y for block in data.blocks)).zeros((data.n_coefficients, 1))
+    down = downward(upward(Psi, data), data, zero, None)
+    return at_units(layout, down.residuals, n, data.k)
+
+
 def at_units(layout: Layout, residuals: Sequence[Array], n: int, k: int) -> Array:
     """What the buckets hold, (s, N, B) each, at the n units: shape (n, k, B)."""
     xp = namespace(*residuals, *(bucket.rows for bucket in layout.buckets))

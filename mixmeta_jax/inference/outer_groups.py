@@ -30,6 +30,8 @@ class Piece:
     ----------
     groups
         Number of each group, shape (N,); see `outer_groups`.
+    rows
+        Unit at each place, shape (N, n_b); n, one past the last, where there is none.
     X
         Predictors of the P coefficients, shape (B, N, s, P).
     y
@@ -45,6 +47,7 @@ class Piece:
     """
 
     groups: np.ndarray
+    rows: np.ndarray
     X: np.ndarray
     y: np.ndarray
     W: np.ndarray
@@ -136,7 +139,7 @@ class OuterGroups:
         Sigma = np.where(pair, Sigma, np.eye(s))
         W = np.linalg.inv(Sigma)
         W = 0.5 * (W + np.swapaxes(W, -1, -2))
-        return Piece(self.of_units[at[:, 0]], X, y, W, Sigma, Z, same)
+        return Piece(self.of_units[at[:, 0]], rows, X, y, W, Sigma, Z, same)
 
     def _errors(self, at: np.ndarray, there: np.ndarray) -> np.ndarray:
         """S of the groups, shape (B, N, s, s)."""

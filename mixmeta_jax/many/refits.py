@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from mixmeta_jax.table.frame_design import arranged
 from mixmeta_jax.table.within_study import WithinStudy
 
 RETURNS = (*DEFAULT_RETURNS, "se", "reason")
+
+NUMBERS = 20_000_000
+"""Outcomes of the data sets that are there at a time: 160 megabytes."""
 
 
 def refit(
@@ -54,6 +58,30 @@ def refit(
         complete=bool(seen.all()),
     )
     return _fits(fit, design, progress)
+
+
+def without(fit: FittedModel, out: np.ndarray, progress: bool = True) -> ManyFits:
+    """The model without some of its units, those that are True in ``out``, shape (B, n)."""
+    y, parts = fit.design.y, []
+    at_once = max(1, NUMBERS // y.size)
+    for first in range(0, len(out), at_once):
+        chosen = out[first : first + at_once]
+        parts.append(refit(fit, np.where(chosen[:, :, None], np.nan, y), progress=progress))
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: Sequence[ManyFits]) -> ManyFits:
+    """Several of one kind as one."""
+    arrays: dict[str, Any] = {"n_sets": sum(map(len, parts))}
+    for name in RETURNS:
+        values = [getattr(part, name) for part in parts]
+        if isinstance(values[0], dict):
+            arrays[name] = {
+                level: np.concatenate([own[level] for own in values]) for level in values[0]
+            }
+        elif values[0] is not None:
+            arrays[name] = np.concatenate(values)
+    return replace(parts[0], **arrays)
 
 
 def resample(fit: FittedModel, drawn: np.ndarray, progress: bool = True) -> ManyFits:

@@ -12,7 +12,7 @@ from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
 from mixmeta_jax.many.many_fits import ManyFits
-from mixmeta_jax.many.refits import refit, resample
+from mixmeta_jax.many.refits import refit, resample, without
 from mixmeta_jax.report.results import PermutationTest
 from mixmeta_jax.table.rows import as_pandas, chosen_rows
 
@@ -89,9 +89,10 @@ def leave_one_out(fit: FittedModel, by: str = "unit", progress: bool = True) -> 
         For an unknown level.
     """
     gates.flag(progress, "progress")
-    codes, labels = _parts(checked_fit(fit), by)
-    out = np.arange(len(labels))[:, None] == codes[None]
-    return _masked(fit, out, labels, by, progress)
+    codes, labels = parts(checked_fit(fit), by)
+    frame = without(fit, left_out(codes, len(labels)), progress).to_frame()
+    frame.index = part_index(labels, by)
+    return frame
 
 
 def cumulative(fit: FittedModel, order: Any = None, progress: bool = True) -> pd.DataFrame:
@@ -117,14 +118,16 @@ def cumulative(fit: FittedModel, order: Any = None, progress: bool = True) -> pd
         For an unknown column, or values of another length.
     """
     gates.flag(progress, "progress")
-    codes, labels = _parts(fit, checked_fit(fit).frame.levels[0].name)
+    codes, labels = parts(fit, checked_fit(fit).frame.levels[0].name)
     values = np.arange(fit.frame.n) if order is None else _order(fit, order)
     when = np.full(len(labels), np.inf)
     np.minimum.at(when, codes, np.asarray(values, float))
     ranks = np.argsort(np.argsort(when, kind="stable"), kind="stable")
     out = ranks[codes][None] > np.arange(len(labels))[:, None]
     names = [labels[g] for g in np.argsort(when, kind="stable")]
-    return _masked(fit, out, names, "added", progress)
+    frame = without(fit, out, progress).to_frame()
+    frame.index = part_index(names, "added")
+    return frame
 
 
 def permutation_test(
@@ -202,20 +205,26 @@ def _equal_groups(codes: np.ndarray) -> list[np.ndarray]:
     return [order[sizes[order] == size].reshape(-1, size) for size in np.unique(sizes)]
 
 
-def _masked(
-    fit: FittedModel, out: np.ndarray, labels: list[Any], name: str, progress: bool
-) -> pd.DataFrame:
-    """Fits without some of the units, shape (B, n), as a frame."""
-    y = np.where(out[:, :, None], np.nan, fit.design.y[None])
-    frame = refit(fit, y, progress=progress).to_frame()
+def left_out(codes: np.ndarray, n_parts: int) -> np.ndarray:
+    """Which units each part has, shape (parts, n)."""
+    return np.arange(n_parts)[:, None] == codes[None]
+
+
+def part_index(labels: list[Any], name: str) -> pd.Index:
+    """The labels of units or groups as an index."""
     if any(isinstance(label, tuple) for label in labels):
-        frame.index = pd.MultiIndex.from_tuples(labels)
-    else:
-        frame.index = pd.Index(labels, name=name)
-    return frame
+        return pd.MultiIndex.from_tuples(labels)
+    return pd.Index(labels, name=name)
 
 
-def _parts(fit: FittedModel, by: str) -> tuple[np.ndarray, list[Any]]:
+def parts(fit: FittedModel, by: str) -> tuple[np.ndarray, list[Any]]:
+    """The part of every unit, shape (n,), and the labels of the parts: units, or groups.
+
+    Raises
+    ------
+    InputError
+        For what is neither "unit" nor a level.
+    """
     frame = fit.frame
     names = [level.name for level in frame.levels]
     if gates.choice(by, "by", dict.fromkeys(("unit", *names))) in names:
