@@ -218,7 +218,8 @@ def _flatten(structure: Structure) -> tuple[tuple, tuple]:
     # What JAX put together may hold other things in the places of arrays.
     names = held.pop(LEAVES, None)
     if names is None:
-        names = tuple(k for k, v in held.items() if isinstance(v, np.ndarray) or is_jax(v))
+        parts = (np.ndarray, Structure)
+        names = tuple(k for k, v in held.items() if isinstance(v, parts) or is_jax(v))
     static = tuple((k, v) for k, v in held.items() if k not in names)
     return tuple(held[name] for name in names), (names, static)
 
