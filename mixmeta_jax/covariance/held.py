@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace
-from mixmeta_jax.covariance.natural import Natural
+from mixmeta_jax.covariance.parameters import Parameter
 from mixmeta_jax.covariance.structure import Structure
 
 MODEST = 0.1
@@ -104,7 +104,7 @@ class Held(Structure):
         self,
         origin: Structure,
         d: int,
-        held: Sequence[Natural],
+        held: Sequence[Parameter],
         values: np.ndarray,
         recipe: Recipe,
     ) -> None:

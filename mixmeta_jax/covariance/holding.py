@@ -9,8 +9,8 @@ import numpy as np
 
 from mixmeta_jax.covariance.held import Curve, Held, Recipe
 from mixmeta_jax.covariance.maps import Scaled
-from mixmeta_jax.covariance.natural import (
-    Natural,
+from mixmeta_jax.covariance.parameters import (
+    Parameter,
     correlation_bounds,
     covariances,
     known,
@@ -21,7 +21,7 @@ from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.covariance.structures import Unstructured
 from mixmeta_jax.errors import InputError
 
-Values = Mapping[Natural, Any]
+Values = Mapping[Parameter, Any]
 
 ALONE = ("tau2", "sigma2", "var")
 """Names of a variance that is the only one."""
@@ -57,12 +57,12 @@ def hold(structure: Structure, d: int, values: Values) -> Structure:
     return Held(structure, d, tuple(values), np.stack(rows), recipe)
 
 
-def regime(parameter: Natural, value: float) -> tuple[bool, ...]:
+def regime(parameter: Parameter, value: float) -> tuple[bool, ...]:
     """What values must have in common to be held side by side."""
     return value in (0.0, parameter.lower, parameter.upper), value > 0
 
 
-def free_parameters(structure: Structure, d: int) -> tuple[Natural, ...]:
+def free_parameters(structure: Structure, d: int) -> tuple[Parameter, ...]:
     """`natural_parameters` that are not held."""
     if not isinstance(structure, Held):
         return natural_parameters(structure, d)
@@ -86,7 +86,7 @@ def null_effects(structure: Structure, d: int) -> set[int]:
     return null
 
 
-def _lost(correlation: Natural, null: set[int], d: int) -> bool:
+def _lost(correlation: Parameter, null: set[int], d: int) -> bool:
     """Whether a correlation has no meaning beside null variances."""
     return bool(null & set(correlation.at)) if correlation.at else len(null) > d - 2
 
@@ -153,19 +153,24 @@ def held_structures(
     return tuple(made)
 
 
-def find_parameter(structure: Structure, name: str, names: Sequence[str]) -> Natural | None:
+def find_parameter(structure: Structure, name: str, names: Sequence[str]) -> Parameter | None:
     """The natural parameter, or covariance, that a name means; None for none."""
     d = len(names)
     parameters = (*natural_parameters(structure, d), *covariances(structure, d))
     by_name = {_key(parameter.name(names)): parameter for parameter in parameters}
     for parameter in parameters:
         if len(parameter.at) == 2:
-            other = Natural(parameter.kind, parameter.at[::-1], parameter.lower, parameter.upper)
+            other = Parameter(parameter.kind, parameter.at[::-1], parameter.lower, parameter.upper)
             by_name.setdefault(_key(other.name(names)), parameter)
         elif parameter.at:
             by_name.setdefault(_key(names[parameter.at[0]]), parameter)
             by_name.setdefault(_key(f"var({names[parameter.at[0]]})"), parameter)
-    for kind, short in (("var", ALONE), ("scale", ALONE), ("cor", ("rho", "cor")), ("cov", ("cov",))):
+    for kind, short in (
+        ("var", ALONE),
+        ("scale", ALONE),
+        ("cor", ("rho", "cor")),
+        ("cov", ("cov",)),
+    ):
         alike = [parameter for parameter in parameters if parameter.kind == kind]
         if len(alike) == 1:
             for word in short:
@@ -177,7 +182,7 @@ def _key(name: str) -> str:
     return name.replace(" ", "")
 
 
-def _named(structure: Structure, name: str, level: str, names: Sequence[str]) -> Natural:
+def _named(structure: Structure, name: str, level: str, names: Sequence[str]) -> Parameter:
     if not known(structure):
         raise InputError(
             f"hold names '{name}' of level '{level}', whose structure '{structure.name}' is not one "
@@ -196,7 +201,7 @@ def _named(structure: Structure, name: str, level: str, names: Sequence[str]) ->
     return found
 
 
-def _checked(parameter: Natural, value: Any, level: str, names: Sequence[str]) -> float:
+def _checked(parameter: Parameter, value: Any, level: str, names: Sequence[str]) -> float:
     words = f"hold: {parameter.name(names)} of level '{level}'"
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if not number or not np.isfinite(value):
@@ -233,7 +238,7 @@ def _by_coordinates(structure: Structure, d: int, values: Values) -> Recipe:
     return Recipe(structure, tuple(i for i in range(d) if i not in null), fixed, (), correlated)
 
 
-def _angle(structure: Structure, parameter: Natural, value: Any, d: int) -> Any:
+def _angle(structure: Structure, parameter: Parameter, value: Any, d: int) -> Any:
     """The angle that stands for a correlation; as in the structures' own maps."""
     value = np.asarray(value, float)
     if structure.name in ("car1", "hcar1"):
@@ -329,7 +334,7 @@ def _unstructured(structure: Structure, d: int, values: Values) -> Recipe:
 
 
 def _front(
-    variances: Mapping[int, Any], ties: Sequence[tuple[Natural, Any]], null: set[int]
+    variances: Mapping[int, Any], ties: Sequence[tuple[Parameter, Any]], null: set[int]
 ) -> list[int]:
     """The effects that come first, one or two of them."""
     about = {i for p, _ in ties for i in p.at} | set(variances)
@@ -347,7 +352,7 @@ def _front(
 def _second_row(
     variances: Mapping[int, Any],
     front: Sequence[int],
-    ties: Sequence[tuple[Natural, np.ndarray]],
+    ties: Sequence[tuple[Parameter, np.ndarray]],
     place: np.ndarray,
     row: int,
     fixed: dict[int, Any],

@@ -22,7 +22,7 @@ SHARED_CORRELATION = ("cs", "hcs", "ar1", "har1", "car1", "hcar1")
 
 
 @dataclass(frozen=True)
-class Natural:
+class Parameter:
     """A natural parameter of the covariance of d random effects.
 
     Attributes
@@ -44,7 +44,9 @@ class Natural:
         """As a user writes it, as ``cor(PD, AL)``."""
         if self.kind == "scale":
             return "tau2"
-        about = ", ".join("Intercept" if e == "(Intercept)" else e for e in effects_of(self, effects))
+        about = ", ".join(
+            "Intercept" if e == "(Intercept)" else e for e in effects_of(self, effects)
+        )
         return f"{self.kind}({about})" if about else self.kind
 
     @property
@@ -53,12 +55,12 @@ class Natural:
         return self.kind in ("var", "scale")
 
 
-def effects_of(parameter: Natural, effects: Sequence[str]) -> list[str]:
+def effects_of(parameter: Parameter, effects: Sequence[str]) -> list[str]:
     """Names of the random effects that a parameter is about."""
     return [effects[i] for i in parameter.at]
 
 
-def natural_parameters(structure: Structure, d: int) -> tuple[Natural, ...]:
+def natural_parameters(structure: Structure, d: int) -> tuple[Parameter, ...]:
     """Variances, then correlations, of d random effects; none for a structure of one's own.
 
     Every structure of the catalogue is told by them, up to covariances, which are functions of
@@ -68,22 +70,22 @@ def natural_parameters(structure: Structure, d: int) -> tuple[Natural, ...]:
     if not known(structure) or name == "fixed":
         return ()
     if name == "prop":
-        return (Natural("scale", (), 0.0, np.inf),)
-    variances = [Natural("var", (i,), 0.0, np.inf) for i in range(d)]
+        return (Parameter("scale", (), 0.0, np.inf),)
+    variances = [Parameter("var", (i,), 0.0, np.inf) for i in range(d)]
     if name in SHARED_VARIANCE:
-        variances = [Natural("var", (0,) if d == 1 else (), 0.0, np.inf)]
+        variances = [Parameter("var", (0,) if d == 1 else (), 0.0, np.inf)]
     if name in SHARED_CORRELATION:
-        return (*variances, Natural("cor", (), *correlation_bounds(structure, d)))
+        return (*variances, Parameter("cor", (), *correlation_bounds(structure, d)))
     if name == "unstr":
-        variances += [Natural("cor", pair, -1.0, 1.0) for pair in unordered(d)]
+        variances += [Parameter("cor", pair, -1.0, 1.0) for pair in unordered(d)]
     return tuple(variances)
 
 
-def covariances(structure: Structure, d: int) -> tuple[Natural, ...]:
+def covariances(structure: Structure, d: int) -> tuple[Parameter, ...]:
     """Covariances that may be held, beside `natural_parameters`."""
     if structure.name == "unstr":
-        return tuple(Natural("cov", pair, -np.inf, np.inf) for pair in unordered(d))
-    return (Natural("cov", (), -np.inf, np.inf),) if structure.name == "cs" else ()
+        return tuple(Parameter("cov", pair, -np.inf, np.inf) for pair in unordered(d))
+    return (Parameter("cov", (), -np.inf, np.inf),) if structure.name == "cs" else ()
 
 
 def unordered(d: int) -> list[tuple[int, int]]:
@@ -121,7 +123,7 @@ def shortest_gap(structure: Structure) -> float:
     return float(gaps[gaps > 0].min())
 
 
-def value_of(structure: Structure, parameter: Natural, Psi: np.ndarray) -> Any:
+def value_of(structure: Structure, parameter: Parameter, Psi: np.ndarray) -> Any:
     """The value of a natural parameter at Ψ of shape (..., d, d); NaN where it has none.
 
     A correlation has none beside null variances.
@@ -145,7 +147,7 @@ def value_of(structure: Structure, parameter: Natural, Psi: np.ndarray) -> Any:
     return mean ** (1 / shortest_gap(structure)) if isinstance(structure, _InTime) else mean
 
 
-def gradient_of(structure: Structure, parameter: Natural, Psi: np.ndarray) -> np.ndarray:
+def gradient_of(structure: Structure, parameter: Parameter, Psi: np.ndarray) -> np.ndarray:
     """E with dη = ⟨E, dΨ⟩ for symmetric changes of one Ψ, shape (d, d); NaN where η has no value."""
     d = len(Psi)
     E = np.zeros((d, d))
