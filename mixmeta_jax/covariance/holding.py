@@ -67,10 +67,13 @@ def free_parameters(structure: Structure, d: int) -> tuple[Parameter, ...]:
     if not isinstance(structure, Held):
         return natural_parameters(structure, d)
     null = null_effects(structure, d)
+    # A correlation whose covariance is held follows from the variances.
+    tied = {p.at for p in structure.held if p.kind == "cov"}
     return tuple(
         parameter
         for parameter in natural_parameters(structure.origin, d)
         if parameter not in structure.held
+        and not (parameter.kind == "cor" and parameter.at in tied)
         and not (parameter.kind == "cor" and _lost(parameter, null, d))
     )
 
