@@ -27,7 +27,7 @@ LAYERS = (
         "fits.fit",
         "fits.coefficient_methods",
         "fits.prediction_methods",
-        "fits.likelihood_ratio",
+        "fits.variance_methods",
         "two_stage",
     ),
     ("__main__", ""),

@@ -47,6 +47,17 @@ def joint_test(model: FittedModel, terms_or_matrix: Any, rhs: Any, test: str) ->
     """χ² test of linear hypotheses given by names, regular expressions or a matrix."""
     wald.check_test(test)
     names = model.frame.coef_names()
+    L, values, _ = read_hypotheses(model, terms_or_matrix, rhs)
+    statistic, df, pvalue = wald.linear_test(L, values, model.estimate.beta, model.estimate.vcov)
+    words = [f"{_combination(row, names)} = {v:g}" for row, v in zip(L, values, strict=True)]
+    return WaldTest(statistic, df, pvalue, tuple(words))
+
+
+def read_hypotheses(
+    model: FittedModel, terms_or_matrix: Any, rhs: Any
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """L, shape (h, P), the hypothesised values, shape (h,), and Lβ in words."""
+    names = model.frame.coef_names()
     L = hypotheses(terms_or_matrix, names)
     values = np.asarray(rhs, float)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(L)):
@@ -54,10 +65,7 @@ def joint_test(model: FittedModel, terms_or_matrix: Any, rhs: Any, test: str) ->
             f"rhs has shape {values.shape}, but there are {len(L)} hypotheses: give one value, or "
             "one for each."
         )
-    values = np.broadcast_to(values, (len(L),))
-    statistic, df, pvalue = wald.linear_test(L, values, model.estimate.beta, model.estimate.vcov)
-    words = [f"{_combination(row, names)} = {v:g}" for row, v in zip(L, values, strict=True)]
-    return WaldTest(statistic, df, pvalue, tuple(words))
+    return L, np.broadcast_to(values, (len(L),)), [_combination(row, names) for row in L]
 
 
 def hypotheses(terms_or_matrix: Any, names: Sequence[str]) -> np.ndarray:

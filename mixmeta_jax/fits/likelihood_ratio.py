@@ -6,7 +6,7 @@ import numpy as np
 
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits.fit import Fit
+from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.comparison import likelihood_ratio
 from mixmeta_jax.report.results import LikelihoodRatioTest
 from mixmeta_jax.status import Status
@@ -18,7 +18,7 @@ LOGLIK_SLACK = 1e-6
 """By how much the wider of two fits may fall short through rounding."""
 
 
-def lr_test(smaller: Fit, larger: Fit) -> LikelihoodRatioTest:
+def lr_test(smaller: FittedModel, larger: FittedModel) -> LikelihoodRatioTest:
     """Test a fit against a wider one within which it is nested.
 
     Parameters
@@ -67,9 +67,9 @@ def lr_test(smaller: Fit, larger: Fit) -> LikelihoodRatioTest:
     )
 
 
-def _check_likelihoods(smaller: Fit, larger: Fit) -> None:
+def _check_likelihoods(smaller: FittedModel, larger: FittedModel) -> None:
     for name, fit in (("smaller", smaller), ("larger", larger)):
-        if not isinstance(fit, Fit):
+        if not isinstance(fit, FittedModel):
             raise InputError(f"lr_test compares two fits, but the {name} one is {fit!r}.")
         if not np.isfinite(fit.loglik):
             raise InputError(
@@ -85,7 +85,7 @@ def _check_likelihoods(smaller: Fit, larger: Fit) -> None:
         )
 
 
-def _check_same_data(smaller: Fit, larger: Fit) -> None:
+def _check_same_data(smaller: FittedModel, larger: FittedModel) -> None:
     y, other = smaller.design.y, larger.design.y
     if y.shape != other.shape or not np.array_equal(y, other, equal_nan=True):
         raise InputError(
@@ -99,7 +99,7 @@ def _check_same_data(smaller: Fit, larger: Fit) -> None:
         )
 
 
-def _same_errors(smaller: Fit, larger: Fit) -> bool:
+def _same_errors(smaller: FittedModel, larger: FittedModel) -> bool:
     first, second = smaller.frame.within, larger.frame.within
     if first.unit is not None and second.unit is not None:
         return np.array_equal(first.unit, second.unit)
@@ -111,7 +111,7 @@ def _same_errors(smaller: Fit, larger: Fit) -> bool:
     )
 
 
-def _check_fixed_effects(smaller: Fit, larger: Fit) -> None:
+def _check_fixed_effects(smaller: FittedModel, larger: FittedModel) -> None:
     small, large = smaller.design.X, larger.design.X
     if not _spans(large, small):
         raise InputError(
@@ -131,7 +131,7 @@ def _spans(wide: np.ndarray, columns: np.ndarray) -> bool:
     return np.allclose(wide @ solution, columns, rtol=1e-8, atol=1e-8 * np.abs(columns).max())
 
 
-def _variances_at_bound(smaller: Fit, larger: Fit) -> int:
+def _variances_at_bound(smaller: FittedModel, larger: FittedModel) -> int:
     """How many variances the larger model estimates that are zero in the smaller."""
     unmatched = set(range(smaller.n_levels))
     count = 0
@@ -152,7 +152,7 @@ def _variances_at_bound(smaller: Fit, larger: Fit) -> int:
     return count
 
 
-def _same_groups(smaller: Fit, larger: Fit, level: int) -> int | None:
+def _same_groups(smaller: FittedModel, larger: FittedModel, level: int) -> int | None:
     """The level of the smaller fit with the same groups of units, whatever it is called."""
     codes = larger.frame.levels[level].codes
     for candidate in range(smaller.n_levels):
@@ -161,7 +161,7 @@ def _same_groups(smaller: Fit, larger: Fit, level: int) -> int | None:
     return None
 
 
-def _added_variances(smaller: Fit, twin: int, larger: Fit, level: int) -> int:
+def _added_variances(smaller: FittedModel, twin: int, larger: FittedModel, level: int) -> int:
     structure, d = larger.design.structures[level], larger.design.dims[level]
     before, d_before = smaller.design.structures[twin], smaller.design.dims[twin]
     if not _spans(larger.design.Z[level], smaller.design.Z[twin]):

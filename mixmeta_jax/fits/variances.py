@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixmeta_jax.control import as_control
-from mixmeta_jax.covariance.holding import find_parameter
+from mixmeta_jax.covariance.held import Held
+from mixmeta_jax.covariance.holding import find_parameter, hold
 from mixmeta_jax.covariance.parameters import known
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference import variances
 from mixmeta_jax.inference.held_maxima import Maxima, Place, held_maxima
@@ -20,6 +23,13 @@ from mixmeta_jax.inference.variances import Components
 from mixmeta_jax.inference.wald import check_conf_level
 
 WAYS = ("profile", "delta", "qprofile", "bootstrap", None)
+
+MIXTURE = "chi2({}) + chi2({}), half each"
+"""The distribution of the likelihood ratio of one variance at zero (Self & Liang 1987), with the
+covariances that vanish beside it (Stram & Lee 1994)."""
+
+INDEPENDENT = ("diag", "id", "prop", "cor")
+"""Structures whose variances vanish without taking a parameter of correlation along."""
 
 MISSED = 1e-6
 """By how much a profile may rise above the fit through rounding."""
@@ -292,3 +302,39 @@ def _chosen(model: FittedModel, parts: Components, parameters: Any) -> list[int]
         if not np.isfinite(parts.estimates[found[0]]):
             raise InputError(f"{name!r} has no value: {NO_VALUE}.")
     return chosen
+
+
+def held_fit(model: FittedModel, place: Place, value: float) -> FittedModel:
+    """The fit with one more parameter held at a value."""
+    design = model.design
+    own = hold(
+        design.structures[place.level], design.dims[place.level], {place.parameter: value}
+    )
+    structures = (*design.structures[: place.level], own, *design.structures[place.level + 1 :])
+    design = replace(design, structures=structures)
+    control = replace(as_control(model.arguments["control"]), start=None, verbose=False)
+    estimate = fit_design(design, model.method, control, model.level_names)
+    return FittedModel(model.frame, design, estimate, model.method, model.arguments)
+
+
+def reference_of(model: FittedModel, null: FittedModel, place: Place) -> tuple[int, int, str]:
+    """What the likelihood ratio of a parameter at zero is compared with.
+
+    Returns
+    -------
+    df, n_bounds, words
+        Difference of the numbers of parameters; 1 where the mixture of χ² with df − 1 and df
+        holds, 0 where χ² with df does; and both in words, empty where neither is known.
+    """
+    parameter, structure = place.parameter, model.design.structures[place.level]
+    df = model.df.random - null.df.random
+    if not parameter.is_variance:
+        # Inside its range, or at the bound of one that is not negative.
+        if parameter.lower < 0 < parameter.upper:
+            return df, 0, f"chi2({df})"
+        return df, 1, MIXTURE.format(df - 1, df)
+    alone = model.design.dims[place.level] == 1
+    plain = not isinstance(structure, Held)
+    if alone or structure.name in INDEPENDENT or (structure.name == "unstr" and plain):
+        return df, 1, MIXTURE.format(df - 1, df)
+    return df, 0, ""
