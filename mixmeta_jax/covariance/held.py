@@ -4,7 +4,7 @@
 they are, the held ones as constants, and where a held value ties two of them, along a curve:
 
     ray         (c_0 t, c_1 t)             a correlation, of two eigenvalues
-    square      t²                         a standard deviation, whose sign a correlation must not turn
+    square      t²                         a standard deviation that a correlation takes as positive
     beam        (c_0 t², c_1 t²)           a correlation, of a Cholesky factor
     circle      (c_0 sin t, c_1 cos t)     a variance that is the sum of two squares
     hyperbola   (t, √(t² + c_0))           a covariance, of two eigenvalues

@@ -12,8 +12,6 @@ from mixmeta_jax.covariance.maps import Scaled
 from mixmeta_jax.covariance.parameters import (
     Parameter,
     correlation_bounds,
-    covariances,
-    known,
     natural_parameters,
     shortest_gap,
 )
@@ -22,9 +20,6 @@ from mixmeta_jax.covariance.structures import Unstructured
 from mixmeta_jax.errors import InputError
 
 Values = Mapping[Parameter, Any]
-
-ALONE = ("tau2", "sigma2", "var")
-"""Names of a variance that is the only one."""
 
 
 def hold(structure: Structure, d: int, values: Values) -> Structure:
@@ -94,129 +89,18 @@ def _lost(correlation: Parameter, null: set[int], d: int) -> bool:
     return bool(null & set(correlation.at)) if correlation.at else len(null) > d - 2
 
 
-def held_words(structure: Structure, effects: Sequence[str]) -> str:
-    """What is held, as ``var(PD) held at 0.1``; empty for nothing."""
-    if not isinstance(structure, Held):
-        return ""
-    return ", ".join(
-        f"{parameter.name(effects)} held at {float(value):.6g}"
-        for parameter, value in zip(structure.held, structure.values, strict=True)
-    )
+INDEPENDENT = ("diag", "id", "prop", "cor")
+"""Structures whose variances vanish without taking a parameter of correlation along."""
 
 
-# Names and values that a user gives
+def has_mixture(structure: Structure, d: int) -> bool:
+    """Whether one variance at zero has the equal mixture of two χ² as its likelihood ratio.
 
-
-def held_structures(
-    structures: Sequence[Structure],
-    given: Mapping[str, Mapping[str, Any]] | None,
-    level_names: Sequence[str],
-    effects: Sequence[Sequence[str]],
-) -> tuple[Structure, ...]:
-    """The structures with what ``hold`` of `mixmeta` says.
-
-    Parameters
-    ----------
-    structures
-        Of each level, outer first.
-    given
-        {level: {name: value}}.
-    level_names, effects
-        Names of the levels, and of the random effects of each.
-
-    Raises
-    ------
-    InputError
-        For an unknown level or parameter, and an impossible value.
+    Of an unstructured covariance with those of the covariances that vanish beside it (Stram & Lee
+    1994); not where a correlation that others share loses a part of its meaning.
     """
-    if given is None:
-        return tuple(structures)
-    if not isinstance(given, Mapping) or not all(isinstance(v, Mapping) for v in given.values()):
-        raise InputError(
-            "hold must be a mapping of levels to {name of a parameter: value}, as "
-            "{'study': {'var(Intercept)': 0.1}}."
-        )
-    for level in given:
-        if level not in level_names:
-            listed = ", ".join(f"'{name}'" for name in level_names)
-            raise InputError(f"hold names the level {level!r}, but the levels are {listed}.")
-    made = []
-    for structure, level, names in zip(structures, level_names, effects, strict=True):
-        values = {
-            parameter: _checked(parameter, value, level, names)
-            for parameter, value in (
-                (_named(structure, str(name), level, names), value)
-                for name, value in given.get(level, {}).items()
-            )
-        }
-        try:
-            made.append(hold(structure, len(names), values))
-        except InputError as error:
-            raise InputError(f"hold of level '{level}': {error}") from None
-    return tuple(made)
-
-
-def find_parameter(structure: Structure, name: str, names: Sequence[str]) -> Parameter | None:
-    """The natural parameter, or covariance, that a name means; None for none."""
-    d = len(names)
-    parameters = (*natural_parameters(structure, d), *covariances(structure, d))
-    by_name = {_key(parameter.name(names)): parameter for parameter in parameters}
-    for parameter in parameters:
-        if len(parameter.at) == 2:
-            other = Parameter(parameter.kind, parameter.at[::-1], parameter.lower, parameter.upper)
-            by_name.setdefault(_key(other.name(names)), parameter)
-        elif parameter.at:
-            by_name.setdefault(_key(names[parameter.at[0]]), parameter)
-            by_name.setdefault(_key(f"var({names[parameter.at[0]]})"), parameter)
-    for kind, short in (
-        ("var", ALONE),
-        ("scale", ALONE),
-        ("cor", ("rho", "cor")),
-        ("cov", ("cov",)),
-    ):
-        alike = [parameter for parameter in parameters if parameter.kind == kind]
-        if len(alike) == 1:
-            for word in short:
-                by_name.setdefault(word, alike[0])
-    return by_name.get(_key(name))
-
-
-def _key(name: str) -> str:
-    return name.replace(" ", "")
-
-
-def _named(structure: Structure, name: str, level: str, names: Sequence[str]) -> Parameter:
-    if not known(structure):
-        raise InputError(
-            f"hold names '{name}' of level '{level}', whose structure '{structure.name}' is not one "
-            "of the catalogue: what its natural parameters are is not known."
-        )
-    found = find_parameter(structure, name, names)
-    if found is None:
-        d = len(names)
-        there = [*natural_parameters(structure, d), *covariances(structure, d)]
-        listed = ", ".join(parameter.name(names) for parameter in there[:8]) or "none"
-        more = ", ..." if len(there) > 8 else ""
-        raise InputError(
-            f"hold names '{name}', which the structure '{structure.name}' of level '{level}' does "
-            f"not have: its parameters are {listed}{more}."
-        )
-    return found
-
-
-def _checked(parameter: Parameter, value: Any, level: str, names: Sequence[str]) -> float:
-    words = f"hold: {parameter.name(names)} of level '{level}'"
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not np.isfinite(value):
-        raise InputError(f"{words} must be a finite number, not {value!r}.")
-    if not parameter.lower <= value <= parameter.upper:
-        if parameter.is_variance:
-            raise InputError(f"{words} cannot be {value:g}: a variance is not negative.")
-        raise InputError(
-            f"{words} cannot be {value:g}: it lies between {parameter.lower:g} and "
-            f"{parameter.upper:g}."
-        )
-    return float(value)
+    plain = structure.name == "unstr" and not isinstance(structure, Held)
+    return d == 1 or structure.name in INDEPENDENT or plain
 
 
 # Structures one of whose parameters is each natural one

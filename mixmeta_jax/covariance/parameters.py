@@ -148,7 +148,7 @@ def value_of(structure: Structure, parameter: Parameter, Psi: np.ndarray) -> Any
 
 
 def gradient_of(structure: Structure, parameter: Parameter, Psi: np.ndarray) -> np.ndarray:
-    """E with dη = ⟨E, dΨ⟩ for symmetric changes of one Ψ, shape (d, d); NaN where η has no value."""
+    """E with dη = ⟨E, dΨ⟩ for changes of one Ψ, shape (d, d); NaN where η has no value."""
     d = len(Psi)
     E = np.zeros((d, d))
     if parameter.kind == "scale":

@@ -10,7 +10,7 @@ import numpy as np
 
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.covariance.catalogue import resolve_structures
-from mixmeta_jax.covariance.holding import held_structures
+from mixmeta_jax.covariance.held_names import held_structures
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax.control import as_control
-from mixmeta_jax.covariance.held import Held
-from mixmeta_jax.covariance.holding import find_parameter, hold
+from mixmeta_jax.covariance.held_names import find_parameter
+from mixmeta_jax.covariance.holding import has_mixture, hold
 from mixmeta_jax.covariance.parameters import known
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import fit_design
@@ -28,13 +28,13 @@ MIXTURE = "chi2({}) + chi2({}), half each"
 """The distribution of the likelihood ratio of one variance at zero (Self & Liang 1987), with the
 covariances that vanish beside it (Stram & Lee 1994)."""
 
-INDEPENDENT = ("diag", "id", "prop", "cor")
-"""Structures whose variances vanish without taking a parameter of correlation along."""
-
 MISSED = 1e-6
 """By how much a profile may rise above the fit through rounding."""
 
-OPEN_BELOW, OPEN_ABOVE = "open below: the lower end is a bound", "open above: the upper end is a bound"
+OPEN_BELOW, OPEN_ABOVE = (
+    "open below: the lower end is a bound",
+    "open above: the upper end is a bound",
+)
 AT_LOWER, AT_UPPER = "the estimate is at its lower bound", "the estimate is at its upper bound"
 NO_VALUE = "a variance is zero: the correlation has no meaning"
 EMPTY = "empty: Q is below what any variance explains"
@@ -63,7 +63,9 @@ def check_likelihood(model: FittedModel, what: str) -> None:
             "'reml'."
         )
     if not model.converged:
-        raise InputError(f"{what} is about a maximum, and the fit has none. {model.status.sentence}")
+        raise InputError(
+            f"{what} is about a maximum, and the fit has none. {model.status.sentence}"
+        )
 
 
 def components_of(model: FittedModel) -> Components:
@@ -160,7 +162,7 @@ def intervals(model: FittedModel, parts: Components, conf_level: float) -> Inter
 
     def profile(which: np.ndarray, values: np.ndarray) -> np.ndarray:
         nearest = [
-            min(known[i], key=lambda own: abs(own[0] - value))[1]  # noqa: B023
+            min(known[i], key=lambda own: abs(own[0] - value))[1]
             for i, value in zip(which, values, strict=True)
         ]
         near = [np.stack(level) for level in zip(*nearest, strict=True)]
@@ -186,9 +188,7 @@ def intervals(model: FittedModel, parts: Components, conf_level: float) -> Inter
     return found
 
 
-def maxima(
-    model: FittedModel, places: Sequence[Place], values: np.ndarray, near: Any
-) -> Maxima:
+def maxima(model: FittedModel, places: Sequence[Place], values: np.ndarray, near: Any) -> Maxima:
     """The highest likelihoods with parameters of a fit held at values."""
     if near is None:
         near = [np.repeat(P[None], len(values), 0) for P in model.Psi_by_level]
@@ -307,9 +307,7 @@ def _chosen(model: FittedModel, parts: Components, parameters: Any) -> list[int]
 def held_fit(model: FittedModel, place: Place, value: float) -> FittedModel:
     """The fit with one more parameter held at a value."""
     design = model.design
-    own = hold(
-        design.structures[place.level], design.dims[place.level], {place.parameter: value}
-    )
+    own = hold(design.structures[place.level], design.dims[place.level], {place.parameter: value})
     structures = (*design.structures[: place.level], own, *design.structures[place.level + 1 :])
     design = replace(design, structures=structures)
     control = replace(as_control(model.arguments["control"]), start=None, verbose=False)
@@ -333,8 +331,6 @@ def reference_of(model: FittedModel, null: FittedModel, place: Place) -> tuple[i
         if parameter.lower < 0 < parameter.upper:
             return df, 0, f"chi2({df})"
         return df, 1, MIXTURE.format(df - 1, df)
-    alone = model.design.dims[place.level] == 1
-    plain = not isinstance(structure, Held)
-    if alone or structure.name in INDEPENDENT or (structure.name == "unstr" and plain):
+    if has_mixture(structure, model.design.dims[place.level]):
         return df, 1, MIXTURE.format(df - 1, df)
     return df, 0, ""

@@ -16,9 +16,9 @@ from mixmeta_jax.covariance.parameters import Parameter
 from mixmeta_jax.covariance.side_by_side import SideBySide
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.executors import AtOnce, by_numpy
-from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.estimation.newton import Problem
 from mixmeta_jax.estimation.start import SMALL, natural_units, starting_variances
 from mixmeta_jax.status import Status
@@ -123,7 +123,9 @@ def _side_by_side(
 ) -> np.ndarray:
     """All paths at once; those that are to be searched by themselves are returned."""
     B = len(values)
-    keys = [(p.level, p.parameter, regime(p.parameter, v)) for p, v in zip(places, values, strict=True)]
+    keys = [
+        (p.level, p.parameter, regime(p.parameter, v)) for p, v in zip(places, values, strict=True)
+    ]
     number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     order = np.argsort([number[key] for key in keys], kind="stable")
     runs = [list(own) for _, own in itertools.groupby(order, key=lambda b: keys[b])]
@@ -150,9 +152,7 @@ def _side_by_side(
         _store(found, order, loglik, Psi)
         return order[:0]
     wide = tuple(np.broadcast_to(scale[:, None], (len(scale), B)) for scale in scales)
-    problem = Problem(
-        np.concatenate(units), wide, None, control.max_iter, control.gradient_tol, 0
-    )
+    problem = Problem(np.concatenate(units), wide, None, control.max_iter, control.gradient_tol, 0)
     ends = run.ascend(theta, problem, restricted=method == "reml")
     verdict = ends.verdict
     sound = (verdict.status <= Status.BOUNDARY) & ~verdict.rising
@@ -160,9 +160,7 @@ def _side_by_side(
     return order[~sound]
 
 
-def _store(
-    found: Maxima, order: np.ndarray, loglik: np.ndarray, Psi: Sequence[np.ndarray]
-) -> None:
+def _store(found: Maxima, order: np.ndarray, loglik: np.ndarray, Psi: Sequence[np.ndarray]) -> None:
     found.loglik[order] = loglik
     for P, matrix in zip(found.Psi, Psi, strict=True):
         P[order] = np.moveaxis(matrix, -1, 0)

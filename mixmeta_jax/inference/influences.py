@@ -60,9 +60,7 @@ def influences(
     return made
 
 
-def _weighted(
-    Psi: tuple[Array, ...], tensors: Tensors, layout: Layout, *, n: int
-) -> Array:
+def _weighted(Psi: tuple[Array, ...], tensors: Tensors, layout: Layout, *, n: int) -> Array:
     """Σ⁻¹r at the units, shape (n, k, B); the outcomes of the tensors are r."""
     data = masked(tensors)
     zero = namespace(*(block.y for block in data.blocks)).zeros((data.n_coefficients, 1))

@@ -1,8 +1,8 @@
 """Profile-likelihood intervals of natural parameters: all parameters and both ends together.
 
 The signed root r(η) = sign(η − η̂) √(2(ℓ̂ − ℓ_p(η))) is nearly linear in a standard deviation or a
-correlation; an end is where it is ±√χ²_1. Every round evaluates the profile ℓ_p of all ends that are
-still open as one batch of fits, and brackets them as Chandrupatla's method does.
+correlation; an end is where it is ±√χ²_1. Every round evaluates the profile ℓ_p of all ends that
+are still open as one batch of fits, and brackets them as Chandrupatla's method does.
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ def profile_intervals(
 
         inner, outer = estimates[which], far[side, which]
         inner, outer = (np.where(variances, np.sqrt(np.abs(v)), v) for v in (inner, outer))
-        z = bracketed(excess, inner, outer, np.full(len(which), -cut), np.abs(outside[side, which]) - cut)
+        z = bracketed(
+            excess, inner, outer, np.full(len(which), -cut), np.abs(outside[side, which]) - cut
+        )
         ends[side, which] = np.where(variances, z**2, z)
     return Intervals(*ends, *held, seen.highest)
 

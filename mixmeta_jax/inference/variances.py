@@ -79,7 +79,9 @@ def components(design: Design, Psi: Sequence[np.ndarray]) -> Components:
             if parameter.is_variance:
                 at = -1 * (value <= NULL_VARIANCE * size)
             else:
-                at = (value >= parameter.upper - AT_BOUND) - 1 * (value <= parameter.lower + AT_BOUND)
+                at = (value >= parameter.upper - AT_BOUND) - 1 * (
+                    value <= parameter.lower + AT_BOUND
+                )
             places.append(Place(level, parameter))
             estimates.append(value)
             bound.append(int(at))
@@ -130,7 +132,10 @@ def local(design: Design, method: str, theta: np.ndarray) -> Local:
     scales = [scale[:, 0] for scale in starting_variances(design)]
     units = _units(design, theta, scales)
     moves = np.array([1, 2, 3, -1, -2, -3]) * STEP
-    points = theta[:, None] + np.eye(n)[:, :, None].repeat(6, 2).reshape(n, -1) * np.tile(moves, n) * units[:, None]
+    points = (
+        theta[:, None]
+        + np.eye(n)[:, :, None].repeat(6, 2).reshape(n, -1) * np.tile(moves, n) * units[:, None]
+    )
     tensors = arrange(design)
     gradients, covariances = [], []
     for start in range(0, points.shape[1], PATHS):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax.covariance.parameters import value_of
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import coefficients, predictions
 from mixmeta_jax.fits.fitted_model import FittedModel
@@ -16,7 +17,6 @@ from mixmeta_jax.fits.variances import (
     components_of,
     names_of,
 )
-from mixmeta_jax.covariance.parameters import value_of
 from mixmeta_jax.inference.influences import wald_statistics
 from mixmeta_jax.inference.prediction import between_variance, predicted, quadratic_form
 from mixmeta_jax.inference.variances import origin_of
@@ -144,9 +144,7 @@ class BootstrapInference:
             drawn = wald_statistics((coef - beta) @ L.T, L @ vcov @ L.T)[:, None]
         pvalue, error, _ = self._tails(drawn, np.array([statistic]))
         values = (statistic, len(L), pvalue[0], error[0], int(np.isfinite(drawn).sum()))
-        return pd.Series(
-            values, index=["statistic", "df", "pvalue", "mc_error", "n"], dtype=object
-        )
+        return pd.Series(values, index=["statistic", "df", "pvalue", "mc_error", "n"], dtype=object)
 
     def varcomp(self) -> pd.DataFrame:
         """``level, estimate, se, lower, upper`` of variances and correlations, by percentiles.
@@ -159,7 +157,10 @@ class BootstrapInference:
         tail = (1 - self.conf_level) / 2
         with np.errstate(all="ignore"):
             se = [own.std(ddof=1) if len(own) > 1 else np.nan for own in _valid(drawn)]
-        ends = [np.quantile(own, [tail, 1 - tail]) if len(own) else (np.nan,) * 2 for own in _valid(drawn)]
+        ends = [
+            np.quantile(own, [tail, 1 - tail]) if len(own) else (np.nan,) * 2
+            for own in _valid(drawn)
+        ]
         lower, upper = np.array(ends).reshape(-1, 2).T
         return pd.DataFrame(
             {

@@ -78,7 +78,7 @@ def ratio_draws(
     first: int = 0,
     progress: bool = True,
 ) -> np.ndarray:
-    """Likelihood ratios of data drawn from the smaller fit, shape (n,); NaN where one fit failed."""
+    """Likelihood ratios of draws from the smaller fit, shape (n,); NaN where a fit failed."""
     frame = smaller.frame
     design = smaller.design if smaller.n_levels else smaller.design.without_levels()
     mean = smaller.fitted_array - frame.offset

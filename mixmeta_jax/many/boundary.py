@@ -1,5 +1,4 @@
-"""Tests of each variance at zero, and of each correlation: by mixture where one is known, else by
-bootstrap."""
+"""Tests of variances and correlations at zero: by mixture where it is known, else bootstrap."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.covariance.catalogue import resolve_structures
-from mixmeta_jax.covariance.holding import held_structures
+from mixmeta_jax.covariance.held_names import held_structures
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.table.array_frame import array_frame
 from mixmeta_jax.table.frame import ModelFrame

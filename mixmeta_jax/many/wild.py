@@ -49,9 +49,7 @@ def wild_weights(n: int, m: int, seed: int, first: int = 0) -> np.ndarray:
     """
     sizes = WEBB if m < FEW_CLUSTERS else np.ones(1)
     values = np.concatenate([-sizes, sizes])
-    picks = [
-        np.random.default_rng([seed, first + b]).integers(0, len(values), m) for b in range(n)
-    ]
+    picks = [np.random.default_rng([seed, first + b]).integers(0, len(values), m) for b in range(n)]
     return values[np.stack(picks)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.covariance.holding import held_words
+from mixmeta_jax.covariance.held_names import held_words
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
