@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.covariance.natural import Natural
 from mixmeta_jax.covariance.parameters import Parameter
 from mixmeta_jax.covariance.structure import Structure
 
@@ -248,6 +249,15 @@ class Held(Structure):
         ]
         unit = np.eye(len(whole_square))[:, : len(self.curves)]
         return whole_square + xp.einsum("am,bm,m...->ab...", unit, unit, xp.stack(turned))
+
+    def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
+        if self.curves or self.origin.name in ("unstr", "cs"):
+            return super().natural(theta, Psi, scale)
+        # Each natural parameter of these has its place in θ.
+        own = self.origin.natural(self.whole(theta), Psi, scale)
+        free = own.free & ~np.isin(np.arange(len(own.free)), self.fixed_at)[:, None]
+        second = None if own.second is None else np.where(free[:, None] & free, own.second, 0.0)
+        return Natural(np.where(free, own.slopes, 0.0), second, free, own.bounds)
 
     # Where to start, and where it ends
 

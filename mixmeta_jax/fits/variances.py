@@ -16,6 +16,7 @@ from mixmeta_jax.covariance.parameters import known
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.references import natural_of, variances_of
 from mixmeta_jax.inference import variances
 from mixmeta_jax.inference.held_maxima import Maxima, Place, held_maxima
 from mixmeta_jax.inference.profiles import Intervals, profile_intervals
@@ -124,15 +125,11 @@ def standard_errors(model: FittedModel, parts: Components) -> np.ndarray:
 
 def covariance_of(model: FittedModel, parts: Components) -> np.ndarray:
     """Covariance of the natural parameters, shape (n, n); null for those at a bound."""
-    theta = model.estimate.theta
-    around = local_of(model)
-    J = variances.component_gradients(model.design, parts.places, model.Psi_by_level, theta)
-    return J @ around.covariance @ J.T
-
-
-def local_of(model: FittedModel) -> variances.Local:
-    """The likelihood around the estimate of a fit."""
-    return variances.local(model.design, model.method, model.estimate.theta)
+    Psi, natural = natural_of(model)
+    found, _ = variances_of(model, "observed")
+    own = [P[0] for P in Psi]
+    J = variances.component_gradients(model.design, parts.places, own, natural)
+    return J @ found.inverse[0] @ J.T
 
 
 def _note(estimate: float, bound: int) -> str:

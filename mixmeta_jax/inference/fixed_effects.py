@@ -51,6 +51,20 @@ def fixed_effects(design: Design) -> FixedFit:
     return FixedFit(beta[0], V[0], residuals[0], float(Q[0]))
 
 
+def weighted_squares(design: Design, Psi: tuple[np.ndarray, ...]) -> Any:
+    """rᵀΣ⁻¹r of the generalised least-squares fit at Ψ of each level, outer first."""
+    if not Psi:
+        return fixed_effects(design).Q
+    matrices = tuple(P[:, :, None] for P in Psi)
+    return float(executed(_squares, design, matrices, arrange(design))[0])
+
+
+def _squares(Psi: tuple[Array, ...], tensors: Tensors) -> Array:
+    data, _ = prepared(tensors)
+    up = upward(Psi, data)
+    return profile(up).deviance - up.logdet
+
+
 def _least_squares(tensors: Tensors) -> tuple[Array, Array, Array]:
     """β (P, B) and V (P, P, B) in the orthonormal basis, and rᵀS⁻¹r (B,)."""
     data, centre = prepared(tensors)

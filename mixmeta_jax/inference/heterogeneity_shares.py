@@ -69,7 +69,7 @@ def shares(variances: np.ndarray, typical: np.ndarray) -> np.ndarray:
 
 
 def share_gradients(variances: np.ndarray, slopes: np.ndarray, typical: np.ndarray) -> np.ndarray:
-    """∂I²/∂θ, shape (L + 1, k, n_θ), from ∂σ²/∂θ of shape (L, k, n_θ)."""
+    """∂I²/∂ψ, shape (L + 1, k, n_ψ), from ∂σ²/∂ψ of shape (L, k, n_ψ)."""
     whole = variances.sum(0) + typical
     moved = slopes.sum(0)
     own = slopes / whole[:, None] - (variances / whole**2)[..., None] * moved
@@ -93,7 +93,7 @@ def ratios(V: np.ndarray, V_fixed: np.ndarray, k: int) -> np.ndarray:
 
 
 def ratio_gradients(V: np.ndarray, V_fixed: np.ndarray, slopes: np.ndarray, k: int) -> np.ndarray:
-    """∂I²/∂θ of I² = 1 − 1/R², shape (1 + k, n_θ), from ∂V/∂θ of shape (P, P, n_θ)."""
+    """∂I²/∂ψ of I² = 1 − 1/R², shape (1 + k, n_ψ), from ∂V/∂ψ of shape (P, P, n_ψ)."""
     R2, rows = ratios(V, V_fixed, k), []
     for size, block in zip(R2, coefficient_blocks(len(V), k), strict=True):
         inverse = np.linalg.inv(V[np.ix_(block, block)])

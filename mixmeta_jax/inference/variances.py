@@ -12,31 +12,17 @@ from scipy.special import chdtri, ndtri
 from mixmeta_jax.arrays import Array
 from mixmeta_jax.covariance.held import Held
 from mixmeta_jax.covariance.holding import free_parameters
+from mixmeta_jax.covariance.natural import NULL_VARIANCE, Natural
 from mixmeta_jax.covariance.parameters import gradient_of, value_of
-from mixmeta_jax.covariance.structure import NULL_VARIANCE, Structure
-from mixmeta_jax.design.design import Design, parameters_by_level
+from mixmeta_jax.covariance.structure import Structure
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import Tensors, arrange
 from mixmeta_jax.estimation.executors import executed
-from mixmeta_jax.estimation.newton import evaluate
 from mixmeta_jax.estimation.start import starting_variances
 from mixmeta_jax.inference.held_maxima import Place
 from mixmeta_jax.inference.profiles import AT_BOUND, bracketed
-from mixmeta_jax.likelihood.algebra import matmul, transpose
 from mixmeta_jax.likelihood.likelihood import prepared, profile
 from mixmeta_jax.likelihood.sweep import upward
-
-STEP = 0.01
-"""Step of the differences of the gradient, in natural units of θ: with seven points its error is
-1e-12 of the information, half of it rounding."""
-
-WEIGHTS = (45 / 60, -9 / 60, 1 / 60)
-"""Of the central differences over one, two and three steps."""
-
-NO_INFORMATION = 1e-9
-"""Information along a direction, relative to the most, below which there is none."""
-
-PATHS = 64
-"""Points at which the gradient is taken at once."""
 
 
 @dataclass(frozen=True)
@@ -92,97 +78,31 @@ def components(design: Design, Psi: Sequence[np.ndarray]) -> Components:
 
 
 def component_gradients(
-    design: Design, places: Sequence[Place], Psi: Sequence[np.ndarray], theta: np.ndarray
+    design: Design,
+    places: Sequence[Place],
+    Psi: Sequence[np.ndarray],
+    natural: Sequence[Natural],
 ) -> np.ndarray:
-    """∂η/∂θ at one θ, shape (n, n_θ); NaN for a parameter that has no value."""
-    J, first = np.zeros((len(places), len(theta))), 0
-    levels = parameters_by_level(design.structures, design.dims, theta)
-    for level, (structure, own, d) in enumerate(levels):
-        slopes = np.asarray(structure.slopes(own[:, None], d))[..., 0]
-        for row, place in enumerate(places):
-            if place.level == level:
-                E = gradient_of(origin_of(structure), place.parameter, Psi[level])
-                J[row, first : first + len(own)] = np.einsum("ij,ijt->t", E, slopes)
-        first += len(own)
-    return J
+    """∂η/∂ψ in what `covariance.natural` takes for derivatives, shape (n, n_ψ).
 
-
-@dataclass(frozen=True)
-class Local:
-    """The likelihood around an estimate.
-
-    Attributes
-    ----------
-    information
-        Observed information on θ, shape (n_θ, n_θ).
-    covariance
-        Its inverse along the directions on which there is any.
-    vcov_slopes
-        ∂V/∂θ of the covariance of the coefficients, in the user's predictors, (P, P, n_θ).
+    NaN for a parameter that has no value.
     """
-
-    information: np.ndarray
-    covariance: np.ndarray
-    vcov_slopes: np.ndarray
-
-
-def local(design: Design, method: str, theta: np.ndarray) -> Local:
-    """Observed information on θ, by differences of the exact gradient, sixth order."""
-    n = len(theta)
-    scales = [scale[:, 0] for scale in starting_variances(design)]
-    units = _units(design, theta, scales)
-    moves = np.array([1, 2, 3, -1, -2, -3]) * STEP
-    points = (
-        theta[:, None]
-        + np.eye(n)[:, :, None].repeat(6, 2).reshape(n, -1) * np.tile(moves, n) * units[:, None]
-    )
-    tensors = arrange(design)
-    gradients, covariances = [], []
-    for start in range(0, points.shape[1], PATHS):
-        part = points[:, start : start + PATHS]
-        g, V = executed(_gradients, design, part, tensors, restricted=method == "reml")
-        gradients.append(np.asarray(g))
-        covariances.append(np.broadcast_to(V, (*V.shape[:2], part.shape[1])))
-    weights = np.array([*WEIGHTS, *(-w for w in WEIGHTS)]) / STEP
-
-    def slopes(values: list[np.ndarray]) -> np.ndarray:
-        whole = np.concatenate(values, -1)
-        return whole.reshape(*whole.shape[:-1], n, 6) @ weights / units
-
-    information = -slopes(gradients)
-    information = 0.5 * (information + information.T)
-    T = np.kron(design.basis, np.eye(design.k))
-    P = len(T)
-    V = np.einsum("ab,bct,dc->adt", T, slopes(covariances)[:P, :P], T)
-    return Local(information, _inverse(information, units), V)
+    rows = []
+    for place in places:
+        origin = origin_of(design.structures[place.level])
+        E = gradient_of(origin, place.parameter, Psi[place.level])
+        changes = [E if level == place.level else 0 * P for level, P in enumerate(Psi)]
+        rows.append(along(changes, natural))
+    return np.array(rows)
 
 
-def _gradients(theta: Array, tensors: Tensors, *, restricted: bool) -> tuple[Array, Array]:
-    data, _ = prepared(tensors)
-    at = evaluate(theta, data, restricted)
-    return at.gradient, matmul(transpose(at.root), at.root)
-
-
-def _units(design: Design, theta: np.ndarray, scales: Sequence[np.ndarray]) -> np.ndarray:
-    """Size of each parameter: its own, or that of a start where it is small."""
-    parts, first = [], 0
-    for structure, d, scale in zip(design.structures, design.dims, scales, strict=True):
-        n = structure.n_parameters(d)
-        starts = np.stack([np.asarray(start) for start in structure.starts(scale)])
-        size = np.abs(starts).max(0)
-        size = np.where(size > 0, size, size.max(initial=0.0) or 1.0)
-        parts.append(np.maximum(size, np.abs(theta[first : first + n])))
-        first += n
+def along(changes: Sequence[np.ndarray], natural: Sequence[Natural]) -> np.ndarray:
+    """Σ_ℓ ⟨E_ℓ, ∂Ψ_ℓ/∂ψ⟩ for E of shape (d, d) per level, shape (n_ψ,)."""
+    parts = [
+        np.einsum("ij,ija->a", E, own.slopes[..., 0])
+        for E, own in zip(changes, natural, strict=True)
+    ]
     return np.concatenate(parts)
-
-
-def _inverse(information: np.ndarray, units: np.ndarray) -> np.ndarray:
-    scaled = information * np.outer(units, units)
-    size = np.sqrt(np.maximum(np.abs(np.diag(scaled)), 1e-300))
-    values, axes = np.linalg.eigh(scaled / np.outer(size, size))
-    kept = values > NO_INFORMATION * values.max(initial=0.0)
-    axes = axes[:, kept] * (units / size)[:, None]
-    return axes / values[kept] @ axes.T
 
 
 def delta_interval(

@@ -10,10 +10,10 @@ import pandas as pd
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.likelihood_ratio import check_same_data, same_groups, spans
+from mixmeta_jax.fits.references import natural_of, variances_of
 from mixmeta_jax.fits.simulation import simulate_fitted
-from mixmeta_jax.fits.variances import local_of
 from mixmeta_jax.inference import heterogeneity_shares as shares
-from mixmeta_jax.inference.variances import delta_interval
+from mixmeta_jax.inference.variances import along, delta_interval
 from mixmeta_jax.inference.wald import check_conf_level
 from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import refit
@@ -86,15 +86,14 @@ def _variance_form(
 
 
 def _variance_slopes(fit: FittedModel, weights: list[np.ndarray]) -> np.ndarray:
-    """∂σ²/∂θ of each level and outcome, shape (L, k, n_θ)."""
-    design, theta = fit.design, fit.estimate.theta
-    made, first = np.zeros((len(weights), design.k, len(theta))), 0
-    for i, (A, s, d) in enumerate(zip(weights, design.structures, design.dims, strict=True)):
-        n = s.n_parameters(d)
-        slopes = np.asarray(s.slopes(theta[first : first + n, None], d))[..., 0]
-        made[i, :, first : first + n] = np.einsum("oij,ijt->ot", A, slopes)
-        first += n
-    return made
+    """∂σ²/∂ψ of each level and outcome, shape (L, k, n_ψ)."""
+    _, natural = natural_of(fit)
+    rows = []
+    for level in range(len(weights)):
+        for o in range(fit.frame.k):
+            own = [A[o] * (i == level) for i, A in enumerate(weights)]
+            rows.append(along(own, natural))
+    return np.array(rows).reshape(len(weights), fit.frame.k, -1)
 
 
 def _ratio_form(
@@ -105,11 +104,13 @@ def _ratio_form(
     index = pd.Index(["overall", *fit.frame.outcome_names], name="outcome")
     gradient = drawn = None
     if ci == "delta":
-        gradient = shares.ratio_gradients(V, fixed, local_of(fit).vcov_slopes, k)
+        found = variances_of(fit, "observed")[0]
+        slopes = np.einsum("pa,nab,qb->pqn", found.T[0], found.slopes[0], found.T[0])
+        gradient = shares.ratio_gradients(V, fixed, slopes, k)
     elif ci == "bootstrap":
-        found = bootstrap(fit, n, seed)
-        assert found.vcov is not None
-        drawn = 1 - 1 / shares.ratios(found.vcov[found.converged], fixed, k)
+        draws = bootstrap(fit, n, seed)
+        assert draws.vcov is not None
+        drawn = 1 - 1 / shares.ratios(draws.vcov[draws.converged], fixed, k)
     return _with_interval(fit, estimate, gradient, drawn, level), index
 
 
@@ -123,7 +124,8 @@ def _with_interval(
     """``estimate, se, lower, upper``; delta intervals are symmetric for the logit."""
     se = lower = upper = np.full(len(estimate), np.nan)
     if gradient is not None:
-        se = np.sqrt(np.einsum("at,tu,au->a", gradient, local_of(fit).covariance, gradient))
+        covariance = variances_of(fit, "observed")[0].inverse[0]
+        se = np.sqrt(np.einsum("at,tu,au->a", gradient, covariance, gradient))
         se = np.where(se > 0, se, np.nan)
         lower, upper = delta_interval("logit", estimate, se, level)
     if drawn is not None:
