@@ -273,7 +273,8 @@ def _second_row(
             )
         fixed[second] = np.sqrt(left)
         return ()
-    return (Curve("circle", (first, second), np.stack([own, own])),)
+    both = np.asarray(own, float)
+    return (Curve("circle", (first, second), np.stack([both, both])),)
 
 
 def _places_by_column(d: int) -> np.ndarray:

@@ -154,16 +154,13 @@ def _delta(frame: pd.DataFrame, parts: Components, level: float) -> tuple[np.nda
 
 def intervals(model: FittedModel, parts: Components, conf_level: float) -> Intervals:
     """Profile intervals of the natural parameters of a fit."""
-    # Every fit starts from the nearest that is there.
+    # Every fit starts from the nearest that is there, towards the estimate: beyond may lie others.
     known = [[(value, model.Psi_by_level)] for value in parts.estimates]
 
-    def profile(which: np.ndarray, values: np.ndarray) -> np.ndarray:
-        nearest = [
-            min(known[i], key=lambda own: abs(own[0] - value))[1]
-            for i, value in zip(which, values, strict=True)
-        ]
+    def profile(which: np.ndarray, values: np.ndarray, searched: bool) -> np.ndarray:
+        nearest = [_nearest(known[i], value) for i, value in zip(which, values, strict=True)]
         near = [np.stack(level) for level in zip(*nearest, strict=True)]
-        found = maxima(model, [parts.places[i] for i in which], values, near)
+        found = maxima(model, [parts.places[i] for i in which], values, near, searched)
         for b, i in enumerate(which):
             known[i].append((values[b], tuple(P[b] for P in found.Psi)))
         return found.loglik
@@ -185,12 +182,26 @@ def intervals(model: FittedModel, parts: Components, conf_level: float) -> Inter
     return found
 
 
-def maxima(model: FittedModel, places: Sequence[Place], values: np.ndarray, near: Any) -> Maxima:
+def _nearest(known: list[tuple[float, Any]], value: float) -> Any:
+    """Ψ at the value next to another, between that and the first, which is the estimate."""
+    centre = known[0][0]
+    low, high = min(centre, value), max(centre, value)
+    between = [own for own in known if low <= own[0] <= high]
+    return min(between, key=lambda own: abs(own[0] - value))[1]
+
+
+def maxima(
+    model: FittedModel,
+    places: Sequence[Place],
+    values: np.ndarray,
+    near: Any = None,
+    searched: bool = False,
+) -> Maxima:
     """The highest likelihoods with parameters of a fit held at values."""
     if near is None:
         near = [np.repeat(P[None], len(values), 0) for P in model.Psi_by_level]
     control = as_control(model.arguments["control"])
-    return held_maxima(model.design, model.method, control, places, values, near)
+    return held_maxima(model.design, model.method, control, places, values, near, searched)
 
 
 def _q_profile(
@@ -241,7 +252,7 @@ def profile_frame(
         grids = [_grid(parts, found, i, int(n)) for i in chosen]
     which = np.repeat(chosen, [len(grid) for grid in grids])
     at = np.concatenate(grids) if len(grids) else np.zeros(0)
-    loglik = maxima(model, [parts.places[i] for i in which], at, None).loglik
+    loglik = _heights(model, [parts.places[i] for i in which], at)
     names = names_of(model, parts.places)
     return pd.DataFrame(
         {
@@ -254,6 +265,18 @@ def profile_frame(
     )
 
 
+def _heights(model: FittedModel, places: list[Place], at: np.ndarray) -> np.ndarray:
+    """Profiled log-likelihoods, each the highest of paths from the fit and from its neighbours."""
+    found = maxima(model, places, at)
+    highest = found.loglik
+    for step in (1, -1):
+        neighbour = np.clip(np.arange(len(at)) + step, 0, len(at) - 1)
+        own = [n if places[n] == places[b] else b for b, n in enumerate(neighbour)]
+        again = maxima(model, places, at, [P[own] for P in found.Psi])
+        highest = np.fmax(highest, again.loglik)
+    return highest
+
+
 def _grid(parts: Components, found: Intervals, i: int, n: int) -> np.ndarray:
     """Values over an interval and the estimate, evenly in standard deviations or correlations."""
     upper = found.upper[i]
@@ -261,9 +284,10 @@ def _grid(parts: Components, found: Intervals, i: int, n: int) -> np.ndarray:
         upper = 16 * max(parts.estimates[i], parts.scale[i])
     ends = np.array([found.lower[i], upper])
     if parts.places[i].parameter.is_variance:
-        grid = np.linspace(*np.sqrt(ends), n) ** 2
+        low, high = np.sqrt(ends)
+        grid = np.linspace(low, high, n) ** 2
     else:
-        grid = np.linspace(*ends, n)
+        grid = np.linspace(ends[0], ends[1], n)
     return np.unique(np.append(grid, parts.estimates[i]))
 
 

@@ -66,6 +66,7 @@ def held_maxima(
     places: Sequence[Place],
     values: np.ndarray,
     near: Sequence[np.ndarray],
+    searched: bool = False,
 ) -> Maxima:
     """Maximise with ``places[b]`` held at ``values[b]``.
 
@@ -77,6 +78,8 @@ def held_maxima(
         What each path holds, and where, B of them.
     near
         Ψ of each level from which the paths start, outer first, shape (B, d, d).
+    searched
+        Whether every path is searched for as a fit of its own is, from all starts.
     """
     settings = replace(control, start=None, n_starts=None, verbose=False)
     B = len(values)
@@ -85,7 +88,7 @@ def held_maxima(
     near = [_moved_in(P, scale) for P, scale in zip(near, scales, strict=True)]
     size = design.X.size * design.k**2 * B
     closed = all(structure.closed for structure in design.structures)
-    if size <= TOGETHER and closed and by_numpy(design, settings, None, B):
+    if not searched and size <= TOGETHER and closed and by_numpy(design, settings, None, B):
         left = _side_by_side(design, method, settings, places, values, near, scales, found)
     else:
         left = np.arange(B)

@@ -34,8 +34,12 @@ FURTHEST = 1e12
 AT_BOUND = 1e-7
 """Distance from its bound below which a correlation is at it: `covariance.structure.SINGULAR`."""
 
-Profile = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""ℓ_p of the parameters of some numbers, (b,), at some values, (b,)."""
+CLEARLY = 1e-6
+"""Distance from ±√χ²_1 above which another maximum is higher than the one that was followed."""
+
+Profile = Callable[[np.ndarray, np.ndarray, bool], np.ndarray]
+"""ℓ_p of the parameters of some numbers, (b,), at some values, (b,); whether each is searched for
+from all starts, rather than followed from one fit to the next."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def profile_intervals(
     asked = np.isfinite(bounds) & there
     side, which = np.nonzero(asked)
     outside = np.full((2, n), np.nan)
-    roots = seen.roots(which, bounds[side, which], side)
+    roots = seen.roots(which, bounds[side, which], side, searched=True)
     outside[side, which] = roots
     held[side, which] = np.abs(roots) <= cut
     ends[held] = bounds[held]
@@ -113,17 +117,30 @@ def profile_intervals(
     if len(which):
         variances = np.array([p.is_variance for p in parameters])[which]
 
-        def excess(active: np.ndarray, z: np.ndarray) -> np.ndarray:
-            eta = np.where(variances[active], z**2, z)
-            return np.abs(seen.roots(which[active], eta, side[active])) - cut
+        def values(active: np.ndarray, z: np.ndarray) -> np.ndarray:
+            return np.where(variances[active], z**2, z)
+
+        def excess(active: np.ndarray, z: np.ndarray, searched: bool = False) -> np.ndarray:
+            roots = seen.roots(which[active], values(active, z), side[active], searched)
+            return np.abs(roots) - cut
 
         inner, outer = estimates[which], far[side, which]
         inner, outer = (np.where(variances, np.sqrt(np.abs(v)), v) for v in (inner, outer))
-        z = bracketed(
-            excess, inner, outer, np.full(len(which), -cut), np.abs(outside[side, which]) - cut
-        )
-        ends[side, which] = np.where(variances, z**2, z)
-    return Intervals(*ends, *held, seen.highest)
+        beyond = np.abs(outside[side, which]) - cut
+        z = bracketed(excess, inner, outer, np.full(len(which), -cut), beyond)
+        # Where another maximum is higher at the end, the end lies further out, on that.
+        every = np.arange(len(which))
+        left = excess(every, z, searched=True)
+        again = np.flatnonzero(left < -CLEARLY)
+        if len(again):
+
+            def searched(active: np.ndarray, z: np.ndarray) -> np.ndarray:
+                return excess(again[active], z, searched=True)
+
+            at = outer[again], left[again], beyond[again]
+            z[again] = bracketed(searched, z[again], *at)
+        ends[side, which] = values(every, z)
+    return Intervals(ends[0], ends[1], held[0], held[1], seen.highest)
 
 
 class _Seen:
@@ -133,10 +150,12 @@ class _Seen:
         self.profile, self.estimates, self.loglik = profile, estimates, loglik
         self.highest = loglik
 
-    def roots(self, which: np.ndarray, values: np.ndarray, side: np.ndarray) -> np.ndarray:
+    def roots(
+        self, which: np.ndarray, values: np.ndarray, side: np.ndarray, searched: bool = False
+    ) -> np.ndarray:
         if not len(which):
             return np.zeros(0)
-        found = self.profile(which, values)
+        found = self.profile(which, values, searched)
         self.highest = max(self.highest, float(np.nanmax(found, initial=-np.inf)))
         size = np.sqrt(np.maximum(2 * (self.loglik - found), 0.0))
         # A likelihood that is not finite is as low as can be.

@@ -118,7 +118,7 @@ def delta_interval(
             centre, half = np.arctanh(estimate), half / (1 - estimate**2)
             return np.tanh(centre - half), np.tanh(centre + half)
         centre, half = np.log(estimate / (1 - estimate)), half / (estimate * (1 - estimate))
-        return tuple(1 / (1 + np.exp(-(centre + sign * half))) for sign in (-1, 1))  # type: ignore[return-value]
+        return tuple(1 / (1 + np.exp(-(centre + sign * half))) for sign in (-1, 1))
 
 
 # Generalised Q

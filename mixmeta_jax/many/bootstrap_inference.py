@@ -20,10 +20,11 @@ from mixmeta_jax.fits.variances import (
 from mixmeta_jax.inference.influences import wald_statistics
 from mixmeta_jax.inference.prediction import between_variance, predicted, quadratic_form
 from mixmeta_jax.inference.variances import origin_of
-from mixmeta_jax.inference.wald import check_conf_level, linear_test
+from mixmeta_jax.inference.wald import check_conf_level, check_independent
 from mixmeta_jax.many.bootstrap_ratio import lr_test
 from mixmeta_jax.many.boundary import boundary_frame
 from mixmeta_jax.many.many_fits import ManyFits
+from mixmeta_jax.many.refits import converged, levels_of
 from mixmeta_jax.many.studies import bootstrap
 from mixmeta_jax.many.wild import wild_draws
 from mixmeta_jax.report import tables
@@ -69,9 +70,9 @@ class BootstrapInference:
     @property
     def n_fitted(self) -> int:
         """Number of data sets whose refits converged; the others count for nothing."""
-        if self.draws is None or self.draws.converged is None:
+        if self.draws is None:
             return self.n
-        return int(self.draws.converged.sum())
+        return int(converged(self.draws).sum())
 
     @property
     def coefficients(self) -> pd.DataFrame:
@@ -134,13 +135,15 @@ class BootstrapInference:
         The statistic is Wald's χ², with the covariance of `coefficients`.
         """
         L, v, _ = coefficients.read_hypotheses(self.fit, terms_or_matrix, rhs)
+        check_independent(L)
         if self.kind == "wild":
-            own = self._hypotheses([(L, v)])[0]
-            statistic, drawn = own.observed, own.drawn[:, None]
+            turned = self._hypotheses([(L, v)])[0]
+            statistic, drawn = turned.observed, turned.drawn[:, None]
         else:
             coef, vcov = self._estimates()
             beta = self.fit.estimate.beta
-            statistic = linear_test(L, v, beta, self.fit.estimate.vcov)[0]
+            own = L @ self.fit.estimate.vcov @ L.T
+            statistic = wald_statistics((L @ beta - v)[None], own[None])[0]
             drawn = wald_statistics((coef - beta) @ L.T, L @ vcov @ L.T)[:, None]
         pvalue, error, _ = self._tails(drawn, np.array([statistic]))
         values = (statistic, len(L), pvalue[0], error[0], int(np.isfinite(drawn).sum()))
@@ -179,14 +182,12 @@ class BootstrapInference:
         self._only_parametric("components")
         parts, draws = components_of(self.fit), self.draws
         assert draws is not None
-        Psi = draws.Psi if isinstance(draws.Psi, dict) else {self.fit.level_names[0]: draws.Psi}
+        Psi = levels_of(draws)
         columns = []
         for place in parts.places:
-            own = Psi[self.fit.level_names[place.level]]
-            assert own is not None
             origin = origin_of(self.fit.design.structures[place.level])
-            values = value_of(origin, place.parameter, own)
-            columns.append(np.where(draws.converged, values, np.nan))
+            values = value_of(origin, place.parameter, Psi[place.level])
+            columns.append(np.where(converged(draws), values, np.nan))
         pairs = zip(parts.places, names_of(self.fit, parts.places), strict=True)
         keys = [(self.fit.level_names[place.level], name) for place, name in pairs]
         index = pd.RangeIndex(self.first, self.first + self.n, name="draw")
@@ -211,17 +212,17 @@ class BootstrapInference:
         coef, vcov = self._estimates()
         draws = self.draws
         assert draws is not None
-        Psi = draws.Psi if isinstance(draws.Psi, dict) else {"": draws.Psi}
+        Psi = levels_of(draws)[:depth]
         expected = predicted(rows.X, fit.estimate.beta, k)
         between = between_variance(rows.Z, fit.Psi_by_level[:depth], len(rows.X), k)
         own = np.sqrt(_diagonal(quadratic_form(rows.X, fit.estimate.vcov, k) + between))
         spread = np.sqrt(_diagonal(between))
         errors = np.full((self.n, *expected.shape), np.nan)
         for b in np.flatnonzero(np.isfinite(coef).all(1)):
-            matrices = [P[b] for P in list(Psi.values())[:depth] if P is not None]
+            matrices = [P[b] for P in Psi]
             var = quadratic_form(rows.X, vcov[b], k)
             var = var + between_variance(rows.Z, matrices, len(rows.X), k)
-            new = np.random.default_rng([self.seed, self.first + b, 1]).standard_normal(k)
+            new = np.random.default_rng([self.seed, self.first + int(b), 1]).standard_normal(k)
             error = expected + spread * new - predicted(rows.X, coef[b], k)
             errors[b] = np.abs(error) / np.sqrt(_diagonal(var))
         quantile = _quantiles(errors, self.conf_level)
@@ -252,8 +253,8 @@ class BootstrapInference:
     def _estimates(self) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (n, P) and their covariances (n, P, P); NaN where a refit failed."""
         draws = self.draws
-        assert draws is not None and draws.converged is not None
-        lost = ~draws.converged
+        assert draws is not None
+        lost = ~converged(draws)
         coef, vcov = np.array(draws.coef), np.array(draws.vcov)
         coef[lost], vcov[lost] = np.nan, np.nan
         return coef, vcov

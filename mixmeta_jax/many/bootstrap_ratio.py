@@ -10,7 +10,8 @@ from scipy.special import chdtrc
 from mixmeta_jax.fits import likelihood_ratio
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.simulation import simulate_fitted
-from mixmeta_jax.many.refits import refit
+from mixmeta_jax.many.many_fits import ManyFits
+from mixmeta_jax.many.refits import converged, refit
 from mixmeta_jax.report.results import BootstrappedRatio, LikelihoodRatioTest
 
 
@@ -84,8 +85,14 @@ def ratio_draws(
     mean = smaller.fitted_array - frame.offset
     y = simulate_fitted(design, frame.within, mean, smaller.Psi_by_level, n, seed, first)
     pair = [refit(fit, y, progress=progress) for fit in (smaller, larger)]
-    low, high = (np.where(found.converged, found.loglik, np.nan) for found in pair)
+    low, high = (_heights(found) for found in pair)
     return np.maximum(2 * (high - low), 0.0)
+
+
+def _heights(found: ManyFits) -> np.ndarray:
+    """Log-likelihoods of the refits that are maxima, NaN for the others."""
+    assert found.loglik is not None
+    return np.where(converged(found), found.loglik, np.nan)
 
 
 def from_draws(statistic: float, df: int, ratios: np.ndarray) -> BootstrappedRatio:

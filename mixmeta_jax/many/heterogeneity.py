@@ -15,8 +15,7 @@ from mixmeta_jax.fits.simulation import simulate_fitted
 from mixmeta_jax.inference import heterogeneity_shares as shares
 from mixmeta_jax.inference.variances import along, delta_interval
 from mixmeta_jax.inference.wald import check_conf_level
-from mixmeta_jax.many.many_fits import ManyFits
-from mixmeta_jax.many.refits import refit
+from mixmeta_jax.many.refits import converged, levels_of, refit
 from mixmeta_jax.many.studies import bootstrap
 
 FORMS = ("variance", "ratio")
@@ -80,8 +79,8 @@ def _variance_form(
         gradient = gradient.reshape(estimate.size, -1)
     elif ci == "bootstrap":
         found = bootstrap(fit, n, seed)
-        made = shares.level_variances(weights, _matrices(found))
-        drawn = shares.shares(made, typical)[found.converged].reshape(-1, estimate.size)
+        made = shares.level_variances(weights, levels_of(found))
+        drawn = shares.shares(made, typical)[converged(found)].reshape(-1, estimate.size)
     return _with_interval(fit, estimate.ravel(), gradient, drawn, level), index
 
 
@@ -110,7 +109,7 @@ def _ratio_form(
     elif ci == "bootstrap":
         draws = bootstrap(fit, n, seed)
         assert draws.vcov is not None
-        drawn = 1 - 1 / shares.ratios(draws.vcov[draws.converged], fixed, k)
+        drawn = 1 - 1 / shares.ratios(draws.vcov[converged(draws)], fixed, k)
     return _with_interval(fit, estimate, gradient, drawn, level), index
 
 
@@ -133,12 +132,6 @@ def _with_interval(
         se = drawn.std(0, ddof=1)
         lower, upper = np.quantile(drawn, [tail, 1 - tail], axis=0)
     return {"estimate": estimate, "se": se, "lower": lower, "upper": upper}
-
-
-def _matrices(found: ManyFits) -> list[np.ndarray]:
-    """Ψ of each level, outer first, shape (B, d, d)."""
-    Psi: Any = found.Psi
-    return list(Psi.values()) if isinstance(Psi, dict) else [Psi]
 
 
 def r2_frame(
@@ -179,8 +172,8 @@ def r2_frame(
         mean = fit.fitted_array - fit.frame.offset
         y = simulate_fitted(fit.design, fit.frame.within, mean, fit.Psi_by_level, n, seed)
         pair = [refit(model, y) for model in (smaller, fit)]
-        drawn = explained(*map(_matrices, pair)).reshape(n, -1)
-        drawn = drawn[pair[0].converged & pair[1].converged]
+        drawn = explained(*map(levels_of, pair)).reshape(n, -1)
+        drawn = drawn[converged(pair[0]) & converged(pair[1])]
         tail = (1 - level) / 2
         frame["se"] = np.nanstd(drawn, axis=0, ddof=1)
         frame["lower"], frame["upper"] = np.nanquantile(drawn, [tail, 1 - tail], axis=0)

@@ -14,7 +14,7 @@ from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.influences import influences, wald_statistics
 from mixmeta_jax.many.many_fits import ManyFits
-from mixmeta_jax.many.refits import refit, settings_of
+from mixmeta_jax.many.refits import converged, levels_of, refit, settings_of
 
 FEW_CLUSTERS = 10
 """Clusters below which weights of two values make too few different data sets: 2⁹ = 512."""
@@ -99,9 +99,9 @@ def wild_draws(
     draws = []
     for number, (L, v) in enumerate(hypotheses):
         part = slice(number * n, (number + 1) * n)
-        assert found.coef is not None and found.converged is not None
+        assert found.coef is not None
         drawn = wald_statistics(found.coef[part] @ L.T - v, L @ cr0[part] @ L.T)
-        drawn[~found.converged[part]] = np.nan
+        drawn[~converged(found)[part]] = np.nan
         difference = (L @ fit.estimate.beta - v)[None]
         observed = wald_statistics(difference, (L @ own @ L.T)[None])[0]
         draws.append(WildDraws(float(observed), drawn, own))
@@ -112,12 +112,11 @@ def cluster_covariance(
     fit: FittedModel, found: ManyFits, y: np.ndarray, groups: np.ndarray
 ) -> np.ndarray:
     """CR0 covariances of many fits, shape (B, P, P); NaN where a fit has not converged."""
-    assert found.coef is not None and found.vcov is not None and found.converged is not None
+    assert found.coef is not None and found.vcov is not None
     B, P = found.coef.shape
     made = np.full((B, P, P), np.nan)
-    sound = np.flatnonzero(found.converged)
-    Psi = found.Psi if isinstance(found.Psi, dict) else {"": found.Psi}
-    levels = [matrix[sound] for matrix in Psi.values() if matrix is not None]
+    sound = np.flatnonzero(converged(found))
+    levels = [matrix[sound] for matrix in levels_of(found)]
     design = fit.design if levels else fit.design.without_levels()
     design = replace(design, y=y[sound])
     each = influences(design, found.coef[sound], found.vcov[sound], levels, groups)
