@@ -30,7 +30,7 @@ LAYERS = (
         "fits.diagnostic_methods",
         "fits.prediction_methods",
         "plots",
-        "fits.likelihood_ratio",
+        "fits.variance_methods",
         "two_stage",
     ),
     ("__main__", ""),

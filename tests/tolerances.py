@@ -64,6 +64,20 @@ LIMIT = 1e-5
 those that JAX takes of a power at zero are not."""
 
 
+DIFFERENCES = 1e-8
+"""Relative: central differences of the sixth order over steps of 1 percent."""
+
+ROOTS = 1e-8
+"""Relative: where a likelihood or a Q crosses a level, by two ways of looking for it; the slope of a
+likelihood is known to more."""
+
+SIMPLEX = 1e-7
+"""Log-likelihoods at a maximum that a simplex has found."""
+
+UNIROOT = 3e-4
+"""Relative: ends of intervals by metafor, whose root finder stops at 1e-4."""
+
+
 def agrees_with_print(value: float, printed: str) -> bool:
     """Whether a value is within one unit of the last digit of a printed figure."""
     decimals = len(printed.partition(".")[2])
