@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mixmeta_jax.covariance.structure import is_semidefinite, is_symmetric
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.draws import draws, semidefinite_root
 from mixmeta_jax.errors import InputError
@@ -124,9 +125,9 @@ def _matrices(Psi: Any, names: list[str], dims: list[int]) -> list[np.ndarray]:
     matrices = []
     for matrix, name, d in zip(given, names, dims, strict=True):
         P = np.atleast_2d(np.asarray(matrix, float))
-        if P.shape != (d, d) or not np.isfinite(P).all() or not np.allclose(P, P.T):
+        if P.shape != (d, d) or not (np.isfinite(P).all() and is_symmetric(P)):
             raise InputError(f"Psi of level '{name}' must be a finite symmetric {d} × {d} matrix.")
-        if np.linalg.eigvalsh(P)[0] < -1e-10 * np.abs(P).max():
+        if not is_semidefinite(P):
             raise InputError(f"Psi of level '{name}' is not positive semidefinite.")
         matrices.append(P)
     return matrices
