@@ -11,7 +11,7 @@ from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.covariance import natural
 from mixmeta_jax.covariance.maps import Scaled, Squares
 from mixmeta_jax.covariance.natural import NULL_VARIANCE, Natural
-from mixmeta_jax.covariance.structure import Structure
+from mixmeta_jax.covariance.structure import Structure, is_semidefinite, is_symmetric
 from mixmeta_jax.errors import InputError
 
 
@@ -24,10 +24,10 @@ class _Given(Structure):
             raise InputError(
                 f"Psi_fix for '{self.name}' has shape {matrix.shape}: it must be a square matrix."
             )
-        if not np.allclose(matrix, matrix.T, rtol=1e-10):
+        if not is_symmetric(matrix):
             raise InputError(f"Psi_fix for '{self.name}' must be symmetric.")
-        smallest = np.linalg.eigvalsh(matrix)[0]
-        if smallest < -1e-10 * np.abs(matrix).max():
+        if not is_semidefinite(matrix):
+            smallest = np.linalg.eigvalsh(matrix)[0]
             raise InputError(
                 f"Psi_fix for '{self.name}' is not positive semidefinite: its smallest eigenvalue "
                 f"is {smallest:.4g}."

@@ -302,6 +302,16 @@ def angle_between(correlation: float, low: float, high: float) -> float:
     return float(np.arcsin(np.clip((2 * correlation - low - high) / (high - low), -1, 1)))
 
 
+def is_symmetric(matrix: np.ndarray) -> bool:
+    """Whether a matrix that a user gives is symmetric up to rounding."""
+    return bool(np.abs(matrix - matrix.T).max() <= 1e-8 * np.abs(matrix).max())
+
+
+def is_semidefinite(matrix: np.ndarray) -> bool:
+    """Whether a symmetric matrix that a user gives has no negative eigenvalue but rounding."""
+    return bool(np.linalg.eigvalsh(matrix)[0] >= -1e-10 * np.abs(matrix).max())
+
+
 def pairs(d: int, lag: int | None = None) -> list[tuple[int, int]]:
     """Pairs i > j of d positions; only those ``lag`` apart where it is given."""
     return [(i, j) for i in range(d) for j in range(i) if lag is None or i - j == lag]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.control import Control
+from mixmeta_jax.covariance.structure import is_semidefinite, is_symmetric
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.ascent import Ends
@@ -291,7 +292,7 @@ def _start_matrix(given: Any, d: int, name: str) -> np.ndarray:
         Psi = np.full((0, 0), np.nan)
     if Psi.shape != (d, d) or not np.isfinite(Psi).all():
         raise InputError(f"control: start for level '{name}' must be a finite {d} × {d} matrix.")
-    if not np.allclose(Psi, Psi.T) or np.linalg.eigvalsh(Psi)[0] < -1e-10 * np.abs(Psi).max():
+    if not (is_symmetric(Psi) and is_semidefinite(Psi)):
         raise InputError(
             f"control: start for level '{name}' must be symmetric and positive semidefinite."
         )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax import gates
+from mixmeta_jax.covariance.structure import is_semidefinite, is_symmetric
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.draws import draws, semidefinite_root
 from mixmeta_jax.errors import InputError
@@ -135,9 +136,9 @@ def _matrices(Psi: Any, names: list[str], dims: list[int]) -> list[np.ndarray]:
     for matrix, name, d in zip(given, names, dims, strict=True):
         P = gates.numbers(matrix, f"Psi of level '{name}'")
         P = P.reshape(1, 1) if P.ndim == 0 else np.atleast_2d(P)
-        if P.shape != (d, d) or not np.allclose(P, P.T):
+        if P.shape != (d, d) or not is_symmetric(P):
             raise InputError(f"Psi of level '{name}' must be a finite symmetric {d} × {d} matrix.")
-        if np.linalg.eigvalsh(P)[0] < -1e-10 * np.abs(P).max():
+        if not is_semidefinite(P):
             raise InputError(f"Psi of level '{name}' is not positive semidefinite.")
         matrices.append(P)
     return matrices

@@ -1,5 +1,7 @@
 """The closed-form derivatives of the structures against JAX's of the same map, B = 3 at once."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -53,38 +55,50 @@ def assert_close(found, expected, tolerance=MAPS):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * size)
 
 
+of_catalogue = functools.cache(instance)
+
+
+@functools.cache
+def program(structure, d):
+    """JAX's derivatives as one program, where operation by operation it is dozens."""
+
+    def derivatives(theta, rise):
+        # The methods of the base class are JAX's derivatives of `psi`.
+        matrices = jax.vmap(lambda one: structure.psi(one, d), -1, -1)(theta)
+        slopes = Structure.slopes(structure, theta, d)
+        return matrices, slopes, Structure.curvature(structure, theta, d, rise)
+
+    return jax.jit(derivatives)
+
+
+def by_jax(structure, theta, rise, d):
+    with jax.enable_x64(True):
+        return program(structure, d)(jax.numpy.asarray(theta), rise)
+
+
 def check(structure, theta, d=3):
     root = np.random.default_rng(4).normal(size=(d, d, 3))
     rise = root + root.swapaxes(0, 1)
-
-    def by_jax(theta):
-        with jax.enable_x64(True):
-            theta = jax.numpy.asarray(theta)
-            # The methods of the base class are JAX's derivatives of `psi`.
-            matrices = jax.vmap(lambda one: structure.psi(one, d), -1, -1)(theta)
-            slopes = Structure.slopes(structure, theta, d)
-            return matrices, slopes, Structure.curvature(structure, theta, d, rise)
 
     found = (
         structure.matrices(theta, d),
         structure.slopes(theta, d),
         structure.curvature(theta, d, rise),
     )
-    at, tolerance = by_jax(theta), MAPS
+    at, tolerance = by_jax(structure, theta, rise, d), MAPS
     if not all(np.isfinite(part).all() for part in at):
         assert structure.name in NEEDS_TIMES
-        at, tolerance = (
-            by_jax(theta + 1e-7 * (np.arange(len(theta)) == len(theta) - 1)[:, None]),
-            LIMIT,
-        )
+        moved = theta + 1e-7 * (np.arange(len(theta)) == len(theta) - 1)[:, None]
+        at, tolerance = by_jax(structure, moved, rise, d), LIMIT
     for ours, theirs in zip(found, at, strict=True):
         assert_close(ours, theirs, tolerance)
 
 
 @pytest.mark.parametrize(("name", "case"), POINTS)
 def test_of_the_catalogue(name, case):
-    assert instance(name).closed
-    check(instance(name), points(name)[case])
+    structure = of_catalogue(name)
+    assert structure.closed
+    check(structure, points(name)[case])
 
 
 def test_of_no_parameters():

@@ -14,7 +14,9 @@ from mixmeta_jax.covariance.catalogue import (
     STRUCTURES,
     resolve_structures,
 )
-from mixmeta_jax.covariance.structure import NULL_VARIANCE, SINGULAR
+
+# Written out: sides of the constants themselves would move with them.
+NULL_VARIANCE, SINGULAR, UNCORRELATED = 1e-9, 1e-7, 1e-9
 
 TIMES = (0.0, 1.0, 2.5)
 MATRIX = 0.3 + 0.7 * np.eye(3)
@@ -125,6 +127,13 @@ def test_where_a_correlation_counts_as_one(name):
         r = 1 - left * SINGULAR
         Psi = 4.0 * (r * np.ones((3, 3)) + (1 - r) * np.eye(3))
         assert at_bound(instance(name), Psi) is bound, left
+
+
+@pytest.mark.parametrize("name", ["car1", "hcar1"])
+def test_where_a_correlation_in_time_counts_as_none(name):
+    for size, bound in ((2.0, False), (0.5, True)):
+        Psi = 4.0 * (np.eye(3) + size * UNCORRELATED * (1 - np.eye(3)))
+        assert at_bound(instance(name), Psi, 4.0) is bound, size
 
 
 def test_each_data_set_is_at_its_own_bound():

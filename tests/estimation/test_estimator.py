@@ -19,7 +19,7 @@ from mixmeta_jax.estimation.estimator import _reordered, fit_design
 from mixmeta_jax.estimation.executors import AtOnce
 from mixmeta_jax.estimation.newton import Problem
 from mixmeta_jax.estimation.programs import PROGRAMS, Programs
-from mixmeta_jax.estimation.restarts import NEARLY_SINGULAR, restarts, worth_restarting
+from mixmeta_jax.estimation.restarts import restarts, worth_restarting
 from mixmeta_jax.estimation.search import search
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from mixmeta_jax.status import Status
@@ -323,7 +323,7 @@ def test_ends_next_to_a_singular_matrix_are_restarted():
     three, two = (resolve_structures("unstr", None, ["level0"], [d]) for d in (3, 2))
     inside, bound = (np.full(2, int(s)) for s in (Status.CONVERGED, Status.BOUNDARY))
     # Of equal correlations r the least eigenvalue is 1 − r: a case on each side.
-    least = NEARLY_SINGULAR * np.array([1.01, 0.99])
+    least = 0.05 * np.array([1.01, 0.99])
     Psi = np.ones((3, 3, 1)) * (1 - least) + np.eye(3)[:, :, None] * least
     assert worth_restarting(three, inside, [Psi]).tolist() == [False, True]
     assert worth_restarting(three, bound, [Psi]).all()

@@ -8,10 +8,8 @@ import pytest
 from mixmeta_jax.estimation.ascent import Ends
 from mixmeta_jax.estimation.newton import ARRIVED, departure
 from mixmeta_jax.estimation.search import (
-    CLEARLY,
     ESCAPES,
     RESTART_ITER,
-    ROUNDING,
     best_path,
     clearly_above,
     search,
@@ -23,6 +21,9 @@ HEIGHT = -400.0
 """Of the first end; rounding and what is more than it are relative to 1 + its size."""
 
 UNIT = 1 + abs(HEIGHT)
+
+# Written out: sides of the constants themselves would move with them.
+ROUNDING, CLEARLY = 1e-10, 1e-9
 
 
 def ends_of(theta, values, rising=False, norm=1e-9):
@@ -98,6 +99,17 @@ def test_ends_are_level_up_to_rounding(margin):
     for part, chosen in ((0.9, 1), (1.1, 0)):
         values = np.array([HEIGHT, HEIGHT - part * margin * UNIT])
         assert best_path(values, np.array([1e-7, 1e-9]), margin) == [chosen]
+
+
+@pytest.mark.parametrize(("part", "chosen"), [(0.9, 2.0), (1.1, 1.0)])
+def test_of_equally_high_ends_the_flatter_one_is_kept(part, chosen):
+    def climb(theta, max_iter):
+        heights = [HEIGHT, HEIGHT - part * ROUNDING * UNIT]
+        return ends_of(theta, heights, norm=np.array([1e-7, 1e-9]))
+
+    with np.errstate(all="ignore"):
+        found = search(climb, np.array([[1.0, 2.0]]), None, None, 100, 1e-6, (1,), 1)
+    assert found.theta.tolist() == [[chosen]]
 
 
 def test_clearly_above():
