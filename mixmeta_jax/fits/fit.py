@@ -42,7 +42,13 @@ class Fit(FamiliarNames, PredictionMethods, DiagnosticMethods, VarianceMethods):
         """Pictures: ``fit.plot.forest()``, ``funnel``, ``bubble``, ... (`mixmeta_jax.plots`)."""
         return Plots(self)
 
-    def report(self, conf_level: float = 0.95, digits: int = 3) -> str:
+    def report(
+        self,
+        conf_level: float = 0.95,
+        digits: int = 3,
+        test: str = "z",
+        df: str | float | None = None,
+    ) -> str:
         """The fit in a paragraph, with the figures that a journal asks for.
 
         Parameters
@@ -51,6 +57,8 @@ class Fit(FamiliarNames, PredictionMethods, DiagnosticMethods, VarianceMethods):
             Level of the confidence intervals.
         digits
             Places after the point, from 0 to 12.
+        test, df
+            Reference distribution of tests and intervals; see `reference`.
 
         Raises
         ------
@@ -65,7 +73,8 @@ class Fit(FamiliarNames, PredictionMethods, DiagnosticMethods, VarianceMethods):
         'A univariate random-effects meta-analysis (logor ~ 1; 13 units, 13 observed outcomes) \
 was fitted by restricted maximum likelihood (REML)'
         """
-        return paragraph(self, version("mixmeta_jax"), conf_level, digits)
+        reference = self.reference(test, df)
+        return paragraph(self, reference, version("mixmeta_jax"), conf_level, digits)
 
     def update(self, **changes: Any) -> Fit:
         """Refit with some of the arguments of `mixmeta` changed.

@@ -82,6 +82,8 @@ def _joined(parts: Sequence[ManyFits]) -> ManyFits:
         elif values[0] is not None:
             arrays[name] = np.concatenate(values)
     return replace(parts[0], **arrays)
+
+
 def converged(found: ManyFits) -> np.ndarray:
     """Which of the refits are maxima, shape (B,)."""
     assert found.converged is not None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.report.results import p_phrase
 from mixmeta_jax.report.summary import METHODS_IN_WORDS, model_title
 from mixmeta_jax.status import Status
@@ -14,16 +16,18 @@ from mixmeta_jax.status import Status
 MOST_DIGITS = 12
 
 
-def paragraph(model: FittedModel, version: str, conf_level: float, digits: int) -> str:
+def paragraph(
+    model: FittedModel, reference: Reference, version: str, conf_level: float, digits: int
+) -> str:
     """The fit in words; see `Fit.report`."""
-    whole = isinstance(digits, (int, np.integer)) and not isinstance(digits, bool)
-    if not whole or not 0 <= digits <= MOST_DIGITS:
-        raise InputError(f"digits must be a whole number from 0 to {MOST_DIGITS}, not {digits!r}.")
+    digits = gates.whole(digits, "digits", 0)
+    if digits > MOST_DIGITS:
+        raise InputError(f"digits must be at most {MOST_DIGITS}, not {digits}.")
     sentences = [
         _design(model, version),
         _heterogeneity(model, digits),
         *_variances(model, digits),
-        _effects(model, conf_level, digits),
+        _effects(model, reference, conf_level, digits),
     ]
     if model.status is not Status.CONVERGED:
         sentences.append(f"The estimation ended as {model.status.name}: {model.status.sentence}")
@@ -75,15 +79,16 @@ def _variances(model: FittedModel, digits: int) -> list[str]:
     return sentences
 
 
-def _effects(model: FittedModel, conf_level: float, digits: int) -> str:
-    table = coefficient_frame(model, conf_level, "z")
+def _effects(model: FittedModel, reference: Reference, conf_level: float, digits: int) -> str:
+    table = coefficient_frame(model, conf_level, reference)
     percent = f"{100 * conf_level:.4g}"
     found = [
         f"{name} {row['estimate']:.{digits}f} ({percent}% CI {row['lower']:.{digits}f} to "
         f"{row['upper']:.{digits}f}; {p_phrase(row['pvalue'])})"
         for name, row in table.iterrows()
     ]
-    return f"The estimates were {_listed(found)}."
+    by = "" if reference.name == "z" else f" ({reference.words})"
+    return f"The estimates were {_listed(found)}{by}."
 
 
 def _listed(items: list[str]) -> str:
