@@ -8,7 +8,7 @@ from typing import Any
 from mixmeta_jax import plots
 from mixmeta_jax.errors import InputError
 
-OF_FITS = tuple(name for name in plots.__all__ if name not in ("network", "refits"))
+OF_FITS = tuple(name for name in plots.__all__ if name not in ("curves", "network", "refits"))
 """Pictures that take a fit; the others take frames."""
 
 
@@ -17,8 +17,8 @@ class Plots:
 
     Attributes
     ----------
-    baujat, bubble, caterpillar, ellipse, forest, funnel, gosh, orchard, qq, radial, response, \
-structure
+    baujat, bubble, caterpillar, ellipse, forest, funnel, gosh, influence, orchard, profile, qq, \
+radial, response, structure
         The functions of `mixmeta_jax.plots`, without their first argument.
     """
 

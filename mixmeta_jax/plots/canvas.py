@@ -35,6 +35,16 @@ READABLE = 4.5
 TRANSFORMS = {None: lambda x: x, "exp": np.exp}
 
 
+def require_matplotlib() -> None:
+    """Raise `InputError` where matplotlib is not installed."""
+    try:
+        import matplotlib.axes  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "Pictures need matplotlib, which is not installed: pip install 'mixmeta_jax[plot]'."
+        ) from error
+
+
 def new_axes(ax: Any, width: float, height: float, count: int = 1) -> list[Axes]:
     """The user's axes, or new ones side by side: a list of ``count``.
 
@@ -52,13 +62,10 @@ def new_axes(ax: Any, width: float, height: float, count: int = 1) -> list[Axes]
     InputError
         Where matplotlib is not installed, or the axes are too few or something else.
     """
-    try:
-        from matplotlib.axes import Axes as AxesType
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(
-            "Pictures need matplotlib, which is not installed: pip install 'mixmeta_jax[plot]'."
-        ) from error
+    require_matplotlib()
+    from matplotlib.axes import Axes as AxesType
+    from matplotlib.figure import Figure
+
     if ax is None:
         return list(_new_figure(width, height, count))
     given = [ax] if isinstance(ax, AxesType) else list(np.ravel(np.asarray(ax, dtype=object)))
@@ -76,6 +83,42 @@ def _new_figure(width: float, height: float, count: int) -> np.ndarray:
         1, count, figsize=(width * count, height), squeeze=False, layout="constrained"
     )
     return axes[0]
+
+
+def grid_of_axes(
+    ax: Any, count: int, width: float, height: float, share: bool = False
+) -> list[Axes]:
+    """The user's axes, or new ones in rows and columns: a list of ``count``.
+
+    Parameters
+    ----------
+    ax, count
+        As in `new_axes`.
+    width, height
+        Size of each of the new axes in inches.
+    share
+        Whether they have the same limits.
+    """
+    if ax is not None or count == 1:
+        return new_axes(ax, width * 1.4, height * 1.3, count)
+    require_matplotlib()
+    from matplotlib import pyplot
+
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = int(np.ceil(count / columns))
+    _, axes = pyplot.subplots(
+        rows,
+        columns,
+        figsize=(width * columns, height * rows),
+        sharex=share,
+        sharey=share,
+        squeeze=False,
+        layout="constrained",
+    )
+    flat = list(axes.ravel())
+    for unused in flat[count:]:
+        unused.set_axis_off()
+    return flat[:count]
 
 
 def tidied(ax: Axes, grid: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What single units and subsets of them do to a fit: Baujat and GOSH plots."""
+"""What single units and subsets of them do to a fit: influence, Baujat and GOSH plots."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits.diagnostic_methods import DiagnosticMethods
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.many.refits import refit
 from mixmeta_jax.many.studies import leave_one_out
 from mixmeta_jax.plots.canvas import (
     COLOURS,
+    FAINT,
     INK,
     SOFT,
+    grid_of_axes,
     known_variances,
     new_axes,
     one_outcome,
@@ -94,6 +97,68 @@ def baujat(
     axis.margins(0.12)
     tidied(axis)
     return (axis, table) if return_data else axis
+
+
+def influence(
+    fit: DiagnosticMethods,
+    by: str = "unit",
+    *,
+    ax: Any = None,
+    method: str = "exact",
+    return_data: bool = False,
+) -> Any:
+    """Influence of units or groups, figure by figure: leverage, Cook's distance, DFBETAS, ...
+
+    Parameters
+    ----------
+    fit
+        A fitted model.
+    by, method
+        As in `Fit.influence`: "unit" or a level; "exact" refits or "first_order".
+    ax
+        Axes to draw on, one per figure; None for a new figure.
+    return_data
+        Whether to return the frame that is drawn too.
+
+    Returns
+    -------
+    list of Axes
+        One per figure.
+    DataFrame
+        With ``return_data``: that of `Fit.influence`.
+
+    Raises
+    ------
+    InputError
+        For an unknown ``by`` or ``method``.
+    """
+    table = fit.influence(by, method)
+    names = [name for name in table.columns if name != "status"]
+    axes = grid_of_axes(ax, len(names), 3.4, 2.2)
+    place = np.arange(len(table))
+    # The ratio of covariances has its neutral value at 1, all the others at 0.
+    for axis, name in zip(axes, names, strict=True):
+        values, neutral = table[name].to_numpy(float), 1.0 if name == "covratio" else 0.0
+        far = np.abs(values - neutral)
+        few = far >= np.nanquantile(far, 0.9)
+        axis.axhline(neutral, color=FAINT, linewidth=1, zorder=0)
+        axis.vlines(place, neutral, values, color=np.where(few, COLOURS[5], SOFT), linewidth=1.2)
+        axis.scatter(place, values, s=12, color=np.where(few, COLOURS[5], SOFT), zorder=3)
+        for i in np.flatnonzero(few)[:3]:
+            label = shortened(str(table.index[i]), 16)
+            axis.annotate(
+                label,
+                (place[i], values[i]),
+                xytext=(3, 3),
+                textcoords="offset points",
+                fontsize="x-small",
+                color=SOFT,
+            )
+        axis.set_title(shortened(name, 34), fontsize="small")
+        axis.set_xticks([])
+        axis.margins(y=0.2)
+        tidied(axis)
+    return (axes, table) if return_data else axes
 
 
 def gosh(

@@ -68,6 +68,16 @@ def many():
     return mx.mixmeta("y", S="v", data=data)
 
 
+def located():
+    """Curves of five locations, and the pooled one."""
+    rng = np.random.default_rng(3)
+    slopes = [(rng.normal([0.1, 0.02], 0.02), np.diag([3e-4, 1e-5])) for _ in range(5)]
+    fit = mx.pool(slopes, labels=list("abcde"))
+    at = np.linspace(0, 10, 21)
+    basis = np.stack([at, at**2 - 10 * at], axis=1)
+    return mx.curves(fit, basis, at)
+
+
 PICTURES = {
     "forest": lambda: bcg().plot.forest(
         labels="author", columns=["year", "ablat"], transform="exp", blup=True
@@ -92,6 +102,9 @@ PICTURES = {
     "radial": lambda: bcg().plot.radial(),
     "baujat": lambda: bcg().plot.baujat(labels="author"),
     "qq": lambda: bcg().plot.qq(),
+    "influence": lambda: bcg("logor ~ ablat").plot.influence(),
+    "profile": lambda: school().plot.profile(),
+    "curves": lambda: mx.plots.curves(located()),
     "gosh": lambda: bcg().plot.gosh(300),
     "network": lambda: mx.plots.network(ARMS, "study", "arm"),
     "refits": lambda: mx.plots.refits(mx.cumulative(bcg(), progress=False), transform="exp"),
@@ -145,7 +158,7 @@ def test_every_picture_has_an_image_and_every_image_a_picture():
 
 def test_a_fit_has_the_pictures_of_fits_with_their_docstrings():
     fit = bcg()
-    assert set(dir(fit.plot)) == set(mx.plots.__all__) - {"network", "refits"}
+    assert set(dir(fit.plot)) == set(mx.plots.__all__) - {"curves", "network", "refits"}
     assert fit.plot.forest.__doc__ == mx.plots.forest.__doc__
     with pytest.raises(AttributeError, match="has no picture 'pie'"):
         _ = fit.plot.pie
@@ -315,6 +328,7 @@ def test_ticks_of_ratios_are_round_and_few(low, high, some):
         (lambda: bcg().plot.gosh(0), "at least 1"),
         (lambda: mx.plots.network(ARMS[:1], "study", "arm"), "a row per arm"),
         (lambda: mx.plots.network(ARMS, "study", "x"), "There is no column 'x'"),
+        (lambda: mx.plots.curves(pd.DataFrame({"a": [1]})), "what curves returned"),
         (lambda: mx.plots.refits(pd.DataFrame({"a": [1]})), "cumulative or leave_one_out"),
     ],
 )
