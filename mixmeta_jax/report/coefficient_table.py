@@ -10,6 +10,9 @@ import pandas as pd
 from mixmeta_jax.report.results import df_text, p_text
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
+MOST_DIGITS = 12
+"""Places after the point that may be asked for."""
+
 LEGEND = "Significance: *** p < 0.001, ** p < 0.01, * p < 0.05, . p < 0.1"
 
 
@@ -47,9 +50,9 @@ def coefficient_header(table: pd.DataFrame, conf_level: float) -> list[str]:
     return ["Estimate", "Std. Error", *tested, *bounds, ""]
 
 
-def coefficient_cells(table: pd.DataFrame) -> list[list[str]]:
-    """The table as text."""
-    places = decimals(list(table["se"]))
+def coefficient_cells(table: pd.DataFrame, digits: int | None = None) -> list[list[str]]:
+    """The table as text, with ``digits`` places after the point or as many as its errors need."""
+    places = decimals(list(table["se"])) if digits is None else digits
     rows = []
     for row in table.to_dict("records"):
         estimate, se, lower, upper = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.report.coefficient_table import (
+    MOST_DIGITS,
     coefficient_cells,
     coefficient_header,
     coefficient_lines,
@@ -25,6 +25,7 @@ from mixmeta_jax.report.coefficient_table import (
     reference_lines,
     text_table,
 )
+from mixmeta_jax.report.markup import Lines, Table, as_html, as_latex, as_markdown, tabled
 from mixmeta_jax.report.results import DegreesOfFreedom, p_phrase, p_text
 from mixmeta_jax.report.tables import random_frame
 from mixmeta_jax.status import Status
@@ -173,25 +174,53 @@ class SummaryResult:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        parts: list[str] = [f"<h4>{html.escape(self.title)}</h4>", _paragraph(_heading(self))]
+        return as_html(self._blocks(None))
+
+    def to_html(self, digits: int | None = None) -> str:
+        """The summary as HTML.
+
+        Parameters
+        ----------
+        digits
+            Places after the point, from 0 to 12; None for as many as the errors need.
+
+        Raises
+        ------
+        InputError
+            For digits that are none.
+        """
+        return as_html(self._blocks(digits))
+
+    def to_markdown(self, digits: int | None = None) -> str:
+        """The summary as Markdown; see `to_html`."""
+        return as_markdown(self._blocks(digits))
+
+    def to_latex(self, digits: int | None = None) -> str:
+        """The summary as LaTeX; see `to_html`."""
+        return as_latex(self._blocks(digits))
+
+    def _blocks(self, digits: int | None) -> list[Table | Lines]:
+        """What the summary says, for `markup`."""
+        if digits is not None:
+            digits = gates.whole(digits, "digits, if given,", 0, MOST_DIGITS)
         header = coefficient_header(self.coefficients, self.conf_level)
-        cells = coefficient_cells(self.coefficients)
+        cells = coefficient_cells(self.coefficients, digits)
         names = list(self.coefficients.index)
-        parts.append(_html_table(["Fixed effects", *header], names, cells))
+        blocks: list[Table | Lines] = [Lines((self.title,), title=True), Lines((*_heading(self),))]
+        blocks.append(tabled(["Fixed effects", *header], names, cells))
         tested = reference_lines(self.coefficients, self.reference, self.notes)
-        parts += [_paragraph(tested)] if tested else []
+        blocks += [Lines((*tested,))] if tested else []
         for part in self.parts:
-            columns, rows = _random_cells(part.table)
-            header = [_random_title(part), *columns]
-            parts.append(_html_table(header, list(part.table.index), rows))
-        parts.append(_paragraph(_heterogeneity_lines(self.qtest)))
+            columns, rows = _random_cells(part.table, digits)
+            blocks.append(tabled([_random_title(part), *columns], list(part.table.index), rows))
+        blocks.append(Lines((*_heterogeneity_lines(self.qtest),)))
         by_outcome = _outcome_cells(self.qtest)
         if by_outcome:
-            parts.append(_html_table(["Heterogeneity", *Q_HEADER], self.outcomes, by_outcome))
+            blocks.append(tabled(["Heterogeneity", *Q_HEADER], self.outcomes, by_outcome))
         closing = [*_counts(self), *_criteria(self)]
         if self.status is not Status.CONVERGED:
             closing.append(_status_line(self))
-        return "".join([*parts, _paragraph(closing)])
+        return [*blocks, Lines((*closing,))]
 
 
 def summarise(
@@ -265,19 +294,23 @@ def _heading(summary: SummaryResult) -> list[str]:
     return [f"{name + ':':<12}{value}" for name, value in rows]
 
 
-def _random_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def _random_cells(
+    table: pd.DataFrame, digits: int | None = None
+) -> tuple[list[str], list[list[str]]]:
     size = table.columns[0]
     sd = size == "sd"
-    places = decimals(list(table[size]))
+    places = decimals(list(table[size])) if digits is None else digits
     related = "Corr" if sd else "Cov"
     header = ["Std. Dev." if sd else "Variance"]
     header += [f"{related} {name.split('.', 1)[1]}" for name in table.columns[1:]]
+    shown_as_null = [float(f"{value:.{places}f}") == 0 for value in table[size]]
     rows = []
     for r, values in enumerate(table.to_numpy()):
         cells = [f"{values[0]:.{places}f}"]
         for c, value in enumerate(values[1:]):
-            # A null variance has no correlation with the others.
-            shown = "-" if np.isnan(value) else f"{value:.{4 if sd else places}f}"
+            # A null variance has no correlation with the others, nor has one that is shown as null.
+            none = np.isnan(value) or (sd and (shown_as_null[r] or shown_as_null[c]))
+            shown = "-" if none else f"{value:.{4 if sd and digits is None else places}f}"
             cells.append(shown if c < r else "")
         rows.append(cells)
     return header, rows
@@ -351,18 +384,3 @@ def _status_line(summary: SummaryResult) -> str:
     if summary.reason:
         return f"Status {status.name}: {summary.reason}"
     return f"Status {status.name}: {status.sentence}"
-
-
-def _paragraph(lines: Sequence[str]) -> str:
-    return "<p>" + "<br>".join(html.escape(line.strip()) for line in lines) + "</p>"
-
-
-def _html_table(header: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in header)
-    body = "".join(
-        f"<tr><th>{html.escape(str(name))}</th>"
-        + "".join(f"<td>{html.escape(cell.strip())}</td>" for cell in row)
-        + "</tr>"
-        for name, row in zip(names, rows, strict=True)
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

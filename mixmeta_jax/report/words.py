@@ -5,24 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from mixmeta_jax import gates
-from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.reference import Reference
+from mixmeta_jax.report.coefficient_table import MOST_DIGITS
 from mixmeta_jax.report.results import p_phrase
 from mixmeta_jax.report.summary import METHODS_IN_WORDS, model_title
 from mixmeta_jax.status import Status
-
-MOST_DIGITS = 12
 
 
 def paragraph(
     model: FittedModel, reference: Reference, version: str, conf_level: float, digits: int
 ) -> str:
     """The fit in words; see `Fit.report`."""
-    digits = gates.whole(digits, "digits", 0)
-    if digits > MOST_DIGITS:
-        raise InputError(f"digits must be at most {MOST_DIGITS}, not {digits}.")
+    digits = gates.whole(digits, "digits", 0, MOST_DIGITS)
     sentences = [
         _design(model, version),
         _heterogeneity(model, digits),
