@@ -28,9 +28,23 @@ if TYPE_CHECKING:
 PROGRAM = "python -m mixmeta_jax"
 WRONG_CALL = 2
 
+PICTURES = ("forest", "funnel", "bubble", "caterpillar", "baujat", "radial", "qq", "structure")
+FORMATS = (".png", ".pdf", ".svg")
+
+EXAMPLE = f"""example:
+  {PROGRAM} fit "logor ~ ablat" --S logorvar --data bcg --plot bubble.png
+"""
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints are one sentence, without the usage."""
+
+    def format_help(self) -> str:
+        """The help, with an example and the data sets, told by their files: no import of pandas."""
+        folder = Path(__file__).parent / "datasets"
+        names = sorted(path.stem for path in folder.glob("*.csv"))
+        self.epilog = f"{EXAMPLE}\ndata sets: {', '.join(names)}"
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the call and end with exit code 2."""
@@ -39,12 +53,18 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command line."""
-    top = Parser(prog=PROGRAM, description="Extended mixed-effects meta-analysis.")
+    top = Parser(
+        prog=PROGRAM,
+        description="Extended mixed-effects meta-analysis.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"mixmeta-jax {mx.__version__}")
     commands = top.add_subparsers(dest="command", metavar="fit", required=True)
     fit = commands.add_parser(
         "fit",
         help="fit a model and print its summary",
         description="Fit a model and print its summary.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = fit.add_argument
@@ -94,7 +114,35 @@ def parser() -> argparse.ArgumentParser:
     add("--subset", metavar="CONDITION", help='rows to use, as "year > 1970"')
     add("--conf-level", type=float, default=0.95, metavar="LEVEL", help="default 0.95")
     add("--json", action="store_true", help="print figures for machines in place of the summary")
+    add(
+        "--plot",
+        type=_picture,
+        metavar="FILE",
+        help="draw a picture of the fit too: forest.png, funnel.pdf, bubble.svg, ...",
+    )
     return top
+
+
+def _picture(text: str) -> Path:
+    """A file whose name says which picture it is to hold."""
+    path = Path(text)
+    kind = path.stem.split("_")[0].split("-")[0]
+    if kind not in PICTURES or path.suffix.lower() not in FORMATS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no picture: begin with {', '.join(PICTURES)}, and end in "
+            f"{', '.join(FORMATS)}"
+        )
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}")
+    return path
+
+
+def draw(fit: Any, path: Path) -> None:
+    """A picture of the fit, by the first word of the file's name, as a file."""
+    kind = path.stem.split("_")[0].split("-")[0]
+    drawn = getattr(fit.plot, kind)()
+    figure = (drawn[0] if isinstance(drawn, list) else drawn).figure
+    figure.savefig(path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,6 +201,8 @@ def report(arguments: argparse.Namespace) -> str:
             control={"backend": arguments.backend},
         )
         summary = fit.summary(conf_level=arguments.conf_level)
+        if arguments.plot is not None:
+            draw(fit, arguments.plot)
         printed = to_json(figures(fit, summary)) if arguments.json else str(summary)
     for warning in caught:
         if issubclass(warning.category, UserWarning):

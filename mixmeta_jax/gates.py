@@ -215,6 +215,8 @@ def column(name: Any, table: Any, where: str, what: str = "the data") -> Any:
         if not isinstance(name, str):
             raise refused(where, f"the name of a column of {what}", name)
         hint = close_matches(name, table.columns)
+        if any(sign in name for sign in "^*/+("):
+            hint += " It is to be the name of a column, not a formula: compute the column first."
         raise InputError(f"There is no column '{shown(name)}' in {what}, named in {where}.{hint}")
     return name
 

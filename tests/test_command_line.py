@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import jax
@@ -282,3 +283,31 @@ def test_a_structure_with_a_given_matrix(printed, refusal):
     assert figures["coef"]["yB"] == pytest.approx(0.398, abs=1e-3)
     for wrong in ("1 2; 3", "a"):
         assert "Psi-fix" in refusal([*call, wrong])
+
+
+def test_the_version_and_an_example_are_told(capsys):
+    for option in ("--version", "--help"):
+        with pytest.raises(SystemExit) as ended:
+            main([option])
+        assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"mixmeta-jax {mx.__version__}")
+    assert 'fit "logor ~ ablat" --S logorvar --data bcg' in told
+    assert ", ".join(mx.list_datasets()) in told
+
+
+def test_a_picture_is_drawn_by_its_name(tmp_path, capsys):
+    call = ["fit", "logor ~ ablat", "--S", "logorvar", "--data", "bcg", "--plot"]
+    assert main([*call, str(tmp_path / "bubble_latitude.svg")]) == 0
+    assert "<svg" in (tmp_path / "bubble_latitude.svg").read_text()
+    capsys.readouterr()
+    for wrong, why in (("pie.png", "names no picture"), ("x/forest.png", "there is no folder")):
+        with pytest.raises(SystemExit) as ended:
+            main([*call, str(tmp_path / wrong)])
+        assert ended.value.code == 2
+        assert why in capsys.readouterr().err
+
+
+def test_the_console_script_is_this_program():
+    scripts = entry_points(group="console_scripts", name="mixmeta-jax")
+    assert [script.load() for script in scripts] == [main]

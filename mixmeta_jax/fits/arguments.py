@@ -16,19 +16,27 @@ METHODS = (*LIKELIHOOD_METHODS, "mm", "vc")
 UNIVARIATE_METHODS = ("dl", "he", "hs", "sj", "pm", "eb")
 
 
-def check_method(method: str, k: int) -> None:
-    """Raise `InputError` for an unknown method, or one that does not exist for k outcomes."""
+def method_of(given: str, k: int) -> str:
+    """The method in small letters.
+
+    Raises
+    ------
+    InputError
+        For an unknown method, or one that does not exist for k outcomes.
+    """
     listed = ", ".join(f"'{name}'" for name in METHODS)
     extra = ", ".join(f"'{name}'" for name in UNIVARIATE_METHODS)
-    if gates.text(method, "method", "the name of a method") in UNIVARIATE_METHODS and k > 1:
+    method = gates.text(given, "method", "the name of a method").lower()
+    if method in UNIVARIATE_METHODS and k > 1:
         raise InputError(
             f"method='{method}' is for one outcome, but the model has {k}: choose one of {listed}."
         )
     if method not in METHODS + UNIVARIATE_METHODS:
         raise InputError(
-            f"method={gates.described(method)} is not known: choose one of {listed}, or for one "
+            f"method={gates.described(given)} is not known: choose one of {listed}, or for one "
             f"outcome {extra}."
         )
+    return method
 
 
 def check_hold(hold: Any, method: str) -> None:

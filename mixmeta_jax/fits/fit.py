@@ -15,7 +15,7 @@ from mixmeta_jax.covariance.held_names import held_structures
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design
-from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_hold, check_method
+from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_hold, method_of
 from mixmeta_jax.fits.diagnostic_methods import DiagnosticMethods
 from mixmeta_jax.fits.familiar_names import FamiliarNames
 from mixmeta_jax.fits.kept import frozen, kept_arguments
@@ -24,7 +24,7 @@ from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.fits.variance_methods import VarianceMethods
 from mixmeta_jax.plots.accessor import Plots
 from mixmeta_jax.report.summary import model_title
-from mixmeta_jax.report.words import paragraph
+from mixmeta_jax.report.words import coefficient_words, paragraph
 from mixmeta_jax.table.frame import build_frame
 from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.rules import count_faults, model_faults, raise_first
@@ -35,7 +35,11 @@ class Fit(FamiliarNames, PredictionMethods, DiagnosticMethods, VarianceMethods):
 
     def __repr__(self) -> str:
         title = model_title(self.frame.k, self.n_levels, self.method, self.frame.x_names)
-        return f"<{title}: {self.formula}, method='{self.method}', {self.status.name}>"
+        head = f"<{title}: {self.formula}, method='{self.method}', {self.status.name}>"
+        return "\n".join([head, *coefficient_words(self)])
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
 
     @property
     def plot(self) -> Plots:
@@ -168,11 +172,10 @@ def mixmeta(
 
 def _fitted(arguments: dict[str, Any], original: Any) -> Fit:
     """The fit, from the arguments of `mixmeta` as they are kept, and the data as given."""
-    method = arguments["method"]
     settings = as_control(arguments["control"])
     read = ("formula", "S", "data", "random", "rho", "offset", "subset", "na_action")
     frame = build_frame(*(arguments[name] for name in read))
-    check_method(method, frame.k)
+    method = method_of(arguments["method"], frame.k)
     check_hold(arguments["hold"], method)
     seen = np.isfinite(frame.y)[None]
     raise_first(count_faults(method, seen, frame.p))

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import predictions
 from mixmeta_jax.fits.fitted_model import FittedModel
-from mixmeta_jax.fits.simulation import simulate_fitted
+from mixmeta_jax.fits.simulation import fresh_seed, simulate_fitted
 
 
 class PredictionMethods(FittedModel):
@@ -128,7 +129,7 @@ class PredictionMethods(FittedModel):
         """
         return predictions.ranef(self, level, se)
 
-    def simulate(self, nsim: int = 1, seed: int = 0, first: int = 0) -> np.ndarray:
+    def simulate(self, nsim: int = 1, seed: int | None = None, first: int = 0) -> np.ndarray:
         """Outcomes drawn from the fitted model, missing where the fitted ones are.
 
         Parameters
@@ -136,13 +137,23 @@ class PredictionMethods(FittedModel):
         nsim
             Number of data sets.
         seed, first
-            Seed, and number of the first data set; data set b depends on (seed, b) alone.
+            Seed, and number of the first data set; data set b depends on (seed, b) alone. Without a
+            seed every call draws anew.
 
         Returns
         -------
         ndarray
             Shape (nsim, n, k), the offset included.
+
+        Raises
+        ------
+        InputError
+            For numbers that are none, a ``first`` without a seed, or more data than the memory has.
         """
+        if seed is None:
+            if first:
+                raise InputError("first numbers the data sets of a seed: give seed too.")
+            seed = fresh_seed()
         mean = self.fitted_array - self.frame.offset
         drawn = simulate_fitted(
             self.design, self.frame.within, mean, self.Psi_by_level, nsim, seed, first

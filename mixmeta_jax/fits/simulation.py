@@ -91,6 +91,11 @@ def simulate_fitted(
     return mean + draws(first, nsim, seed, design.groups, design.Z, Psi, errors, shape)
 
 
+def fresh_seed() -> int:
+    """A seed that no call has had before, from the system's entropy."""
+    return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> 1)
+
+
 def error_factors(within: WithinStudy) -> Errors:
     """The factors of S, as `design.draws` takes them."""
     if within.unit is not None:

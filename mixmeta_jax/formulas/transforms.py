@@ -72,8 +72,10 @@ BASES: dict[str, Callable] = {
     **{name: TRANSFORMS[name] for name in ("poly", "cr", "cs", "cc", "hashed")},
     "bs": bs,
     "ns": ns,
+    "c": lambda *values: list(values),
 }
-"""Functions of a column that give a column or several; their sizes are limited."""
+"""Functions of a column that give a column or several; their sizes are limited. ``c`` is R's: a
+list of numbers, as of knots."""
 
 RESERVED = frozenset({"np", "contr", "cbind", "factor", "index"})
 """Names that mean something else to formulas."""

@@ -25,7 +25,7 @@ from mixmeta_jax.estimation.estimator import SEVERAL_SIZE, given_start
 from mixmeta_jax.estimation.implicit import Search, optimum
 from mixmeta_jax.estimation.restarts import may_restart, restarts
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
-from mixmeta_jax.functional.model import METHODS, checked_design, require_float64
+from mixmeta_jax.functional.model import checked_design, likelihood_method, require_float64
 from mixmeta_jax.inference.effects import random_part
 from mixmeta_jax.likelihood.likelihood import prepared, profile, solution_at
 from mixmeta_jax.likelihood.sweep import upward
@@ -122,7 +122,7 @@ def estimate(
     ((13,), True)
     """
     require_float64()
-    gates.choice(method, "method", METHODS)
+    method = likelihood_method(method)
     checked_design(design)
     settings = as_control(control)
     if method == "fixed":

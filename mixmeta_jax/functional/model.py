@@ -120,10 +120,16 @@ def log_likelihood(theta: Array, design: Design, method: str = "reml") -> Array:
     """
     require_float64()
     checked_design(design)
-    if gates.choice(method, "method", METHODS) == "fixed":
+    method = likelihood_method(method)
+    if method == "fixed":
         return log_likelihood_at((), arrange(design.without_levels()), method)
     theta = parameters(theta, "theta", sum(design.n_parameters))
     return log_likelihood_at(design.Psi(theta), arrange(design), method)
+
+
+def likelihood_method(method: str) -> str:
+    """The name of a likelihood in small letters."""
+    return gates.choice(method.lower() if isinstance(method, str) else method, "method", METHODS)
 
 
 def require_float64() -> None:

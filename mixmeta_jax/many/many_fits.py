@@ -21,7 +21,7 @@ from mixmeta_jax.estimation.chunks import chunk_size
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.moment_batch import fit_moment_batch
 from mixmeta_jax.estimation.start import error_variances
-from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, check_hold, check_method
+from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, check_hold, method_of
 from mixmeta_jax.fits.moment_fit import VARIANCE_ONLY
 from mixmeta_jax.inference.effects import predicted_outcomes
 from mixmeta_jax.inference.fixed_effects import fixed_effects
@@ -214,7 +214,7 @@ def fit_many(
     gates.flag(progress, "progress")
     gates.text(formula, "formula", "a right-hand side, as '~ 1' or '~ year'")
     model = many_model(y, S, formula, random, data, bscov, Psi_fix, rho, offset, hold)
-    check_method(method, model.design.k)
+    method = method_of(method, model.design.k)
     check_hold(hold, method)
     if method not in LIKELIHOOD_METHODS:
         _check_moments(model, method)

@@ -255,10 +255,30 @@ def summarise(
         conf_level=conf_level,
         report=report,
         reference=reference.words,
-        notes=reference.notes,
+        notes=(*reference.notes, *_coding_notes(model)),
         left_out=tuple(Counter(frame.reasons).most_common()),
         reason=model.reason,
     )
+
+
+def _coding_notes(model: FittedModel) -> list[str]:
+    """What users of R may take otherwise: how ordered categories are coded."""
+    data, frame = model.arguments["data"], model.frame
+    if not isinstance(data, pd.DataFrame):
+        return []
+    ordered = [
+        name
+        for name in frame.fixed.columns
+        if getattr(data[name].dtype, "ordered", False)
+        and any(f"{name}[T." in term for term in frame.x_names)
+    ]
+    if not ordered:
+        return []
+    one = ordered[0]
+    return [
+        f"Ordered categories ({', '.join(ordered)}) are coded by treatment contrasts, not by "
+        f"polynomials as in R: those are C({one}, contr.poly)"
+    ]
 
 
 def _random_formula(random: Any) -> str | None:

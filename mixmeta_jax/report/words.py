@@ -13,6 +13,9 @@ from mixmeta_jax.report.results import p_phrase
 from mixmeta_jax.report.summary import METHODS_IN_WORDS, model_title
 from mixmeta_jax.status import Status
 
+MOST_LINES = 20
+"""Coefficients that are shown where a fit is."""
+
 
 def paragraph(
     model: FittedModel, reference: Reference, version: str, conf_level: float, digits: int
@@ -28,6 +31,16 @@ def paragraph(
     if model.status is not Status.CONVERGED:
         sentences.append(f"The estimation ended as {model.status.name}: {model.status.sentence}")
     return " ".join(sentences)
+
+
+def coefficient_words(model: FittedModel) -> list[str]:
+    """A line per coefficient: its name, estimate and standard error."""
+    names, se = model.frame.coef_names(), np.sqrt(np.diag(model.estimate.vcov))
+    width = max(map(len, names))
+    shown = list(zip(names, model.estimate.beta, se, strict=True))
+    lines = [f"  {name:<{width}}  {b:.4g} ({s:.4g})" for name, b, s in shown[:MOST_LINES]]
+    rest = len(shown) - len(lines)
+    return [*lines, f"  and {rest} more"] if rest else lines
 
 
 def _design(model: FittedModel, version: str) -> str:

@@ -110,7 +110,7 @@ def inputcov(sd: Any, cor: Any = None) -> np.ndarray:
     Parameters
     ----------
     sd
-        Standard deviations, shape (n, k); NaN gives NaN.
+        Standard deviations, shape (n, k), or (k,) of one study; NaN gives NaN.
     cor
         Correlation: a scalar, one per study (n), one per pair (k(k−1)/2, by column of the lower
         triangle), or a k × k matrix. None for zero.
@@ -118,7 +118,7 @@ def inputcov(sd: Any, cor: Any = None) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Shape (n, k, k).
+        Shape (n, k, k), or (k, k) of one study.
 
     Raises
     ------
@@ -132,6 +132,9 @@ def inputcov(sd: Any, cor: Any = None) -> np.ndarray:
     array([[[1., 1.],
             [1., 4.]]])
     """
+    sd = gates.numbers(sd, "sd", missing=True)
+    if sd.ndim == 1 and sd.size:
+        return inputcov(sd[None], cor)[0]
     sd = gates.numbers(sd, "sd", ("n", "k"), missing=True)
     if (sd < 0).any():
         row, column = np.argwhere(sd < 0)[0].tolist()
