@@ -54,7 +54,8 @@ def normal_quantile(conf_level: float) -> float:
 def coefficient_table(beta: np.ndarray, vcov: np.ndarray, conf_level: float) -> CoefficientTable:
     """Estimates with z tests against zero and pointwise confidence intervals."""
     se = np.sqrt(np.diag(vcov))
-    z = beta / se
+    with np.errstate(all="ignore"):  # an error may be zero, or overflow, at scales near 1e160
+        z = beta / se
     half = normal_quantile(conf_level) * se
     return CoefficientTable(beta, se, z, 2 * ndtr(-np.abs(z)), beta - half, beta + half)
 

@@ -122,11 +122,9 @@ def curves(
     critical = normal_quantile(check_conf_level(conf_level))
     k = checked_fit(fit).frame.k
     basis = gates.numbers(basis, "basis", ("m", k))
-    at = (
-        list(range(len(basis)))
-        if at is None
-        else gates.listed(at.ravel() if isinstance(at, np.ndarray) else at, "at")
-    )
+    if at is None:
+        at = range(len(basis))
+    at = gates.listed(at.ravel() if isinstance(at, np.ndarray) else at, "at")
     if not all(map(pd.api.types.is_hashable, at)):
         raise gates.refused("at", "a list of exposures", at)
     if len(at) != len(basis):
