@@ -55,9 +55,6 @@ def close_matches(name: object, known: Iterable[object]) -> str:
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-# One number
-
-
 def whole(value: Any, what: str, least: int = 0, most: int | None = None) -> int:
     """A whole number of at least ``least``; Python's, NumPy's or JAX's, but no truth value."""
     try:
@@ -129,9 +126,6 @@ def flag(value: Any, what: str) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise refused(what, "True or False", value)
     return bool(value)
-
-
-# Words, functions, objects
 
 
 def choice(value: Any, what: str, words: Collection[str | None]) -> Any:
@@ -219,9 +213,6 @@ def column(name: Any, table: Any, where: str, what: str = "the data") -> Any:
             hint += " It is to be the name of a column, not a formula: compute the column first."
         raise InputError(f"There is no column '{shown(name)}' in {what}, named in {where}.{hint}")
     return name
-
-
-# Many numbers
 
 
 def numbers(

@@ -49,6 +49,7 @@ LEGAL = {
     ("mixmeta", "formula"): ("frame",),
     ("mixmeta_sim", "y"): ("frame",),
     ("curves", "fit"): ("fit",),
+    ("pool", "estimates"): ("odd dict",),
 }
 """Values that are legal, but not together with the other arguments, on which the sentence is."""
 

@@ -14,6 +14,7 @@ from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.simulation import mixmeta_sim
 from mixmeta_jax.many.many_fits import fit_many
+from mixmeta_jax.memory import refuse_size
 from mixmeta_jax.status import Status
 
 CHUNK_NUMBERS = 2**23
@@ -87,6 +88,7 @@ def simulation_study(
         or a level that is no finite number.
     """
     nsim = gates.whole(nsim, "nsim", 1, gates.MOST_SEED)
+    refuse_size(2 * nsim, f"nsim={nsim}")  # an estimate and its error each, at least
     seed = gates.seed(seed)
     first = gates.whole(first, "first", 0, gates.MOST_SEED - nsim)
     conf_level = gates.fraction(conf_level, "conf_level")

@@ -64,8 +64,10 @@ def ar1_blocks(
     else:
         hint = ": leave out time for lags by position, where it may be negative"
         rho = gates.number(rho, "rho, at lags in time,", least=0, below=1, hint=hint)
-        gates.column(time, data, "time")
-        refuse_twice_named({"group": group, "variance": variance, "time": time})
+        roles = {"group": group, "variance": variance, "time": time}
+        for role, name in roles.items():
+            gates.column(name, data, role)
+        refuse_twice_named(roles)
         where = numeric(data[time], f"column '{time}' (time)", truths=False)
 
     def correlation(label: Hashable, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:

@@ -99,8 +99,8 @@ def greenland_longnecker(
         Names of its columns. ``type`` holds ``"ir"`` (n = person-time), ``"cc"`` (n = cases +
         controls) or ``"ci"`` (n = persons), one value per study.
     dose
-        Column of the doses, used only to refuse a dose that a study gives twice; not looked at
-        where the data have no such column, or None.
+        Column of the doses, used only to refuse a dose that a study gives twice; None, or the
+        default where the data have no such column, for none.
 
     Returns
     -------
@@ -307,7 +307,8 @@ def _read_tables(
         tables.append(_read_table(label, rows, logrr, se, cases, n, type))
         if dose is None or dose not in data.columns:
             continue
-        repeated = rows[dose].duplicated() & rows[dose].notna()
+        of_dose = pd.Series(label_codes(rows, dose)[0], rows.index)
+        repeated = rows[dose].notna() & of_dose.duplicated()
         if repeated.any():
             raise InputError(
                 f"Study {label!r} gives the dose {rows[dose][repeated].iloc[0]} twice, again in "
@@ -320,7 +321,7 @@ def _read_table(
     label: Hashable, rows: pd.DataFrame, logrr: str, se: str, cases: str, n: str, type: str
 ) -> DoseTable:
     """The checked table of one study."""
-    types = list(rows[type].unique())
+    types = label_codes(rows, type)[1]
     if len(types) > 1:
         raise InputError(f"Study {label!r} has the types {types}; a study has one type.")
     if types[0] not in NON_CASES:

@@ -17,7 +17,7 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.prepare.measures import KINDS, Effects, Figures
-from mixmeta_jax.table.columns import numeric, refuse_twice_named, row_label
+from mixmeta_jax.table.columns import label_codes, numeric, refuse_twice_named, row_label
 from mixmeta_jax.table.rows import as_pandas
 
 # Events and what they are counted among.
@@ -243,7 +243,7 @@ def _check_shared(name: str, figures: Figures, data: pd.DataFrame, study: str) -
             f"The row label {row!r} occurs more than once, so blocks cannot name their rows; use "
             "data.reset_index(drop=True)."
         )
-    codes, labels = pd.factorize(data[study])
+    codes, labels = label_codes(data, study)
     if (codes < 0).any():
         raise InputError(
             f"Row {row_label(index, int(np.argmin(codes)))!r} has no label in column '{study}', "
@@ -252,7 +252,7 @@ def _check_shared(name: str, figures: Figures, data: pd.DataFrame, study: str) -
     for figure in control:
         several = pd.Series(figures[figure]).groupby(codes).nunique() > 1
         if several.any():
-            label = labels.tolist()[int(np.argmax(several))]
+            label = labels[int(np.argmax(several))]
             raise InputError(
                 f"The rows of {study} {label!r} are to share their control arm, but differ in "
                 f"{figure}: give each control arm a label of its own."

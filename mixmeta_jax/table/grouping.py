@@ -13,7 +13,7 @@ from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.formulas.expressions import unquoted
 from mixmeta_jax.formulas.formula import as_formulaic, columns_of, parse, split_outside
-from mixmeta_jax.table.columns import existing_columns
+from mixmeta_jax.table.columns import existing_columns, label_codes
 
 UNIT = "unit"
 """Name of the level that a model without ``random`` has: every row a group of its own."""
@@ -117,7 +117,7 @@ def nested_groups(data: pd.DataFrame, names: Sequence[str]) -> list[Groups]:
     levels: list[Groups] = []
     parent = np.zeros(len(data), np.int64)
     for depth, name in enumerate(names):
-        own, _ = pd.factorize(data[name])
+        own, _ = label_codes(data, name)
         pair = parent * (int(own.max(initial=0)) + 1) + own
         codes, _ = pd.factorize(pair)
         # Codes number the groups by first appearance, so each new maximum is a group's first row.

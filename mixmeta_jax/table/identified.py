@@ -202,7 +202,8 @@ def _by_group(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def interior(structure: Structure, z: np.ndarray, k: int) -> np.ndarray:
     """θ inside what the structure allows, in the units of the random predictors z, shape (n, q)."""
-    size = (z**2).mean(0)
+    with np.errstate(over="ignore"):
+        size = (z**2).mean(0)
     variances = np.repeat(1 / np.where(size > 0, size, 1.0), k)
     starts = structure.starts(variances)
     # Of the starts, one with a correlation: at zero some correlations do not show.

@@ -270,7 +270,9 @@ def test_the_table_may_be_a_mapping_of_columns(alcohol, method):
 def test_the_dose_column_is_a_choice(alcohol, method):
     alcohol["dose"] = alcohol["dose"].replace(9.5, 2.1)
     assert len(method(alcohol, *COLUMNS, dose=None)) == 8
-    assert len(method(alcohol, *COLUMNS, dose="absent")) == 8
+    with pytest.raises(InputError, match="'absent' in the data, named in dose"):
+        method(alcohol, *COLUMNS, dose="absent")
+    assert len(method(alcohol.drop(columns="dose"), *COLUMNS)) == 8
 
 
 def test_no_solution_is_said():

@@ -357,8 +357,8 @@ def test_the_smallest_group_has_an_effect(kind, n):
 
 def test_wrong_arguments_are_told():
     for call, message in (
-        (lambda: mx.effect_sizes("odds", COUNTS, **TWO_ARMS), "not an effect size"),
-        (lambda: mx.effect_sizes(None, COUNTS, **TWO_ARMS), "not an effect size"),
+        (lambda: mx.effect_sizes("odds", COUNTS, **TWO_ARMS), "kind must be one of"),
+        (lambda: mx.effect_sizes(None, COUNTS, **TWO_ARMS), "kind must be one of"),
         (lambda: mx.effect_sizes("logor", COUNTS, **PROPORTION), "needs the column of 'control_e"),
         (lambda: mx.effect_sizes("logit", COUNTS, **TWO_ARMS), "takes no argument 'control_e"),
         (lambda: mx.effect_sizes("logit", COUNTS, events="x", total="n1i"), "no column 'x'"),
