@@ -6,7 +6,7 @@ import numpy as np
 
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits.fit import Fit
+from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.comparison import likelihood_ratio
 from mixmeta_jax.report.results import LikelihoodRatioTest
 from mixmeta_jax.status import Status
@@ -18,7 +18,7 @@ LOGLIK_SLACK = 1e-6
 """By how much the wider of two fits may fall short through rounding."""
 
 
-def lr_test(smaller: Fit, larger: Fit) -> LikelihoodRatioTest:
+def lr_test(smaller: FittedModel, larger: FittedModel) -> LikelihoodRatioTest:
     """Test a fit against a wider one within which it is nested.
 
     Parameters
@@ -39,9 +39,10 @@ def lr_test(smaller: Fit, larger: Fit) -> LikelihoodRatioTest:
     InputError
         Where the two log-likelihoods cannot be compared, with the reason.
     """
-    _check_likelihoods(smaller, larger)
+    _check_likelihoods(smaller, larger, ("smaller", "larger"))
     _check_same_data(smaller, larger)
-    _check_fixed_effects(smaller, larger)
+    _check_nested(smaller, larger)
+    _refuse_other_contrasts(smaller, larger)
     n_bounds = _variances_at_bound(smaller, larger)
     counts = smaller.df.total, larger.df.total
     if counts[1] <= counts[0]:
@@ -67,10 +68,17 @@ def lr_test(smaller: Fit, larger: Fit) -> LikelihoodRatioTest:
     )
 
 
-def _check_likelihoods(smaller: Fit, larger: Fit) -> None:
-    for name, fit in (("smaller", smaller), ("larger", larger)):
-        if not isinstance(fit, Fit):
-            raise InputError(f"lr_test compares two fits, but the {name} one is {fit!r}.")
+def check_comparable(first: FittedModel, second: FittedModel, names: tuple[str, str]) -> None:
+    """Raise `InputError` where the likelihoods of two fits measure different things."""
+    _check_likelihoods(first, second, names)
+    _check_same_data(first, second)
+    _refuse_other_contrasts(first, second)
+
+
+def _check_likelihoods(smaller: FittedModel, larger: FittedModel, names: tuple[str, str]) -> None:
+    for name, fit in zip(names, (smaller, larger), strict=True):
+        if not isinstance(fit, FittedModel):
+            raise InputError(f"Likelihoods of fits are compared, but the {name} one is {fit!r}.")
         if not np.isfinite(fit.loglik):
             raise InputError(
                 f"The {name} fit is by method='{fit.method}', which has no likelihood: refit "
@@ -85,7 +93,7 @@ def _check_likelihoods(smaller: Fit, larger: Fit) -> None:
         )
 
 
-def _check_same_data(smaller: Fit, larger: Fit) -> None:
+def _check_same_data(smaller: FittedModel, larger: FittedModel) -> None:
     y, other = smaller.design.y, larger.design.y
     if y.shape != other.shape or not np.array_equal(y, other, equal_nan=True):
         raise InputError(
@@ -99,7 +107,7 @@ def _check_same_data(smaller: Fit, larger: Fit) -> None:
         )
 
 
-def _same_errors(smaller: Fit, larger: Fit) -> bool:
+def _same_errors(smaller: FittedModel, larger: FittedModel) -> bool:
     first, second = smaller.frame.within, larger.frame.within
     if first.unit is not None and second.unit is not None:
         return np.array_equal(first.unit, second.unit)
@@ -111,14 +119,20 @@ def _same_errors(smaller: Fit, larger: Fit) -> bool:
     )
 
 
-def _check_fixed_effects(smaller: Fit, larger: Fit) -> None:
-    small, large = smaller.design.X, larger.design.X
-    if not _spans(large, small):
+def _check_nested(smaller: FittedModel, larger: FittedModel) -> None:
+    if not _spans(larger.design.X, smaller.design.X):
         raise InputError(
             "The fixed effects of the smaller fit are not among those of the larger: the models "
             "are not nested; compare their AIC."
         )
-    if smaller.method == "reml" and not _spans(small, large):
+
+
+def _refuse_other_contrasts(first: FittedModel, second: FittedModel) -> None:
+    """REML: the same fixed effects."""
+    if first.method != "reml":
+        return
+    one, other = first.design.X, second.design.X
+    if not (_spans(one, other) and _spans(other, one)):
         raise InputError(
             "The fits are by REML and their fixed effects differ: the restricted likelihood is "
             "that of different residual contrasts for each; refit both with method='ml'."
@@ -131,7 +145,7 @@ def _spans(wide: np.ndarray, columns: np.ndarray) -> bool:
     return np.allclose(wide @ solution, columns, rtol=1e-8, atol=1e-8 * np.abs(columns).max())
 
 
-def _variances_at_bound(smaller: Fit, larger: Fit) -> int:
+def _variances_at_bound(smaller: FittedModel, larger: FittedModel) -> int:
     """How many variances the larger model estimates that are zero in the smaller."""
     unmatched = set(range(smaller.n_levels))
     count = 0
@@ -152,7 +166,7 @@ def _variances_at_bound(smaller: Fit, larger: Fit) -> int:
     return count
 
 
-def _same_groups(smaller: Fit, larger: Fit, level: int) -> int | None:
+def _same_groups(smaller: FittedModel, larger: FittedModel, level: int) -> int | None:
     """The level of the smaller fit with the same groups of units, whatever it is called."""
     codes = larger.frame.levels[level].codes
     for candidate in range(smaller.n_levels):
@@ -161,7 +175,7 @@ def _same_groups(smaller: Fit, larger: Fit, level: int) -> int | None:
     return None
 
 
-def _added_variances(smaller: Fit, twin: int, larger: Fit, level: int) -> int:
+def _added_variances(smaller: FittedModel, twin: int, larger: FittedModel, level: int) -> int:
     structure, d = larger.design.structures[level], larger.design.dims[level]
     before, d_before = smaller.design.structures[twin], smaller.design.dims[twin]
     if not _spans(larger.design.Z[level], smaller.design.Z[twin]):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.new_groups import new_groups
+from mixmeta_jax.inference.joint_effects import Targets, joint_effects
 from mixmeta_jax.inference.posterior import Posterior, posterior
 from mixmeta_jax.inference.prediction import (
     between_variance,
@@ -19,6 +22,7 @@ from mixmeta_jax.inference.prediction import (
     quadratic_form,
     standard_errors,
 )
+from mixmeta_jax.inference.reference import Reference, t_quantile, t_tail
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.report import tables
 from mixmeta_jax.table.frame import ModelFrame
@@ -30,10 +34,21 @@ from mixmeta_jax.table.rows import (
     refuse_infinite_offset,
 )
 
-Result: TypeAlias = "pd.DataFrame | tuple[pd.DataFrame, np.ndarray]"
+Result: TypeAlias = "pd.DataFrame | tuple[pd.DataFrame, np.ndarray | pd.DataFrame]"
 
 BLUP_TYPES = ("outcome", "residual")
 SE_METHODS = ("paper", "exact")
+ROWS = ("unit", "group")
+VCOVS = (False, True, "joint")
+
+TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "exp": np.exp,
+    "expit": expit,
+    "tanh": np.tanh,
+}
+"""From the scales of log ratios, logits and Fisher's z: increasing, so that bounds stay bounds."""
+
+UNTRANSFORMED = ("se", "df", "prob")
 
 
 @dataclass(frozen=True)
@@ -81,15 +96,21 @@ def predict(
     se: bool,
     ci: bool,
     pi: bool,
-    vcov: bool,
+    vcov: bool | str,
     conf_level: float,
     level: int | str | None,
     reference: Any,
+    distribution: Reference,
+    prob: float | None,
+    transform: str | None,
 ) -> Result:
     """Expected outcomes with their uncertainty; see `Fit.predict`."""
-    critical = normal_quantile(check_conf_level(conf_level))
+    conf_level = check_conf_level(conf_level)
+    _check_prob(prob)
+    transformed = _transform(transform)
+    _check_choice("vcov", vcov, VCOVS)
     # Without an interval no level widens, but a level that is not there is an error all the same.
-    depth = model.level_number(level) * pi
+    depth = model.level_number(level) * (pi or prob is not None)
     rows = _fitted_rows(model, depth) if newdata is None else _new_rows(model, newdata, depth)
     if isinstance(reference, (Mapping, pd.Series, pd.DataFrame)):
         rows = rows.less(_new_rows(model, _one_row(reference), depth))
@@ -97,15 +118,29 @@ def predict(
         rows = rows.less(rows.at(reference))
     k, estimate = model.frame.k, model.estimate
     statistics = {"fit": predicted(rows.X, estimate.beta, k) + rows.offset}
-    variance = quadratic_form(rows.X, estimate.vcov, k)
+    variance = quadratic_form(rows.X, distribution.vcov, k)
     if se:
         statistics["se"] = standard_errors(variance)
+    df, critical = _quantiles(distribution, rows.X, k, conf_level, ci or pi or prob is not None)
+    if df is not None:
+        statistics["df"] = df
     if ci:
         _add_interval(statistics, "ci", "fit", variance, critical)
-    if pi:
+    if pi or prob is not None:
         between = between_variance(rows.Z, model.Psi_by_level[:depth], len(rows.X), k)
-        _add_interval(statistics, "pi", "fit", variance + between, critical)
-    return _arranged(model, statistics, variance, rows.index, newdata is None, vcov)
+        if pi:
+            _add_interval(statistics, "pi", "fit", variance + between, critical)
+        if prob is not None:
+            away = prob - statistics["fit"]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                away = away / standard_errors(variance + between)
+            statistics["prob"] = t_tail(away, np.inf if df is None else df)
+    joint = None
+    if vcov == "joint":
+        wide = outcome_rows(rows.X, k)
+        joint = wide @ distribution.vcov @ wide.T
+    _apply(transformed, statistics)
+    return _arranged(model, statistics, variance, rows.index, newdata is None, vcov, joint)
 
 
 def blup(
@@ -114,27 +149,74 @@ def blup(
     type: str,
     se: bool,
     pi: bool,
-    vcov: bool,
+    vcov: bool | str,
     conf_level: float,
     se_method: str,
     newdata: Any,
     S: Any,
+    by: str,
+    transform: str | None,
 ) -> Result:
     """Best linear unbiased predictions; see `Fit.blup`."""
     critical = normal_quantile(check_conf_level(conf_level))
     _check_choice("type", type, BLUP_TYPES)
     _check_choice("se_method", se_method, SE_METHODS)
+    _check_choice("by", by, ROWS)
+    _check_choice("vcov", vcov, VCOVS)
+    transformed = _transform(transform)
     depth = model.level_number(level)
     if newdata is None and S is not None:
         raise InputError("blup takes S only together with newdata: the fit has its own S.")
+    if by == "group" and depth == 0:
+        raise InputError(
+            "by='group' needs a level with random effects"
+            + (": a fixed-effects model has none." if model.n_levels == 0 else ", counted from 1.")
+        )
     frame = model.frame if newdata is None else new_groups(model, newdata, S)
-    values, variance = _posterior_moments(model, frame, depth, type, se_method)
+    joint = None
+    if by == "unit" and vcov != "joint":
+        values, variance = _posterior_moments(model, frame, depth, type, se_method)
+    else:
+        targets, offset = _targets(frame, depth, by)
+        found = joint_effects(
+            _design(model, frame), model.Psi_by_level, model.estimate.beta, targets
+        )
+        kind = (model.estimate.vcov, type == "residual", se_method == "exact")
+        values, variance = found.mean, found.by_row(*kind)
+        if type == "outcome":
+            values = values + offset + predicted(targets.X, model.estimate.beta, frame.k)
+        if vcov == "joint":
+            joint = found.covariance(*kind)
     statistics = {"blup": values}
     if se:
         statistics["se"] = standard_errors(variance)
     if pi:
         _add_interval(statistics, "pi", "blup", variance, critical)
-    return _arranged(model, statistics, variance, frame.index, newdata is None, vcov)
+    _apply(transformed, statistics)
+    if by == "unit":
+        return _arranged(model, statistics, variance, frame.index, newdata is None, vcov, joint)
+    index = tables.group_index(frame.levels[depth - 1].labels, model.level_names[:depth])
+    return _arranged(model, statistics, variance, index, False, vcov, joint)
+
+
+def _targets(frame: ModelFrame, depth: int, by: str) -> tuple[Targets, np.ndarray]:
+    """The units, or the means over the units of each group of a level; and their offset."""
+    levels = frame.levels[:depth]
+    if by == "unit":
+        Z = tuple(level.Z for level in levels)
+        codes = tuple(level.codes for level in levels)
+        return Targets(frame.X, Z, codes, np.arange(frame.n)), frame.offset
+    own = levels[-1].codes
+    _, first = np.unique(own, return_index=True)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        sums = np.zeros((len(first), values.shape[1]))
+        np.add.at(sums, own, values)
+        return sums / np.bincount(own)[:, None]
+
+    Z = tuple(mean(level.Z) for level in levels)
+    codes = tuple(level.codes[first] for level in levels)
+    return Targets(mean(frame.X), Z, codes, first), mean(frame.offset)
 
 
 def blup_values(model: FittedModel, depth: int) -> np.ndarray:
@@ -160,10 +242,14 @@ def ranef(model: FittedModel, level: int | str | None, se: bool) -> pd.DataFrame
     return tables.statistics_frame(statistics, frame.random_names(depth - 1), index)
 
 
+def _design(model: FittedModel, frame: ModelFrame) -> Design:
+    if frame is model.frame:
+        return model.design
+    return design_from_frame(frame, model.design.structures)
+
+
 def _posterior(model: FittedModel, frame: ModelFrame, depth: int) -> Posterior:
-    estimate, design = model.estimate, model.design
-    if frame is not model.frame:
-        design = design_from_frame(frame, model.design.structures)
+    estimate, design = model.estimate, _design(model, frame)
     return posterior(design, model.Psi_by_level, estimate.beta, estimate.vcov, depth)
 
 
@@ -220,12 +306,65 @@ def _one_row(reference: Any) -> pd.DataFrame:
     return pd.DataFrame([dict(reference)])
 
 
+def _quantiles(
+    distribution: Reference, X: np.ndarray, k: int, conf_level: float, wanted: bool
+) -> tuple[np.ndarray | None, Any]:
+    """Degrees of freedom of every expectation, (n, k), None for z; and half-widths of intervals."""
+    if distribution.statistic == "z":
+        return None, normal_quantile(conf_level)
+    if not wanted:
+        return None, np.nan
+    df = np.full(len(X) * k, np.nan)
+    there = np.repeat(np.isfinite(X).all(1), k)
+    df[there] = distribution.df(outcome_rows(X, k)[there])
+    df = df.reshape(len(X), k)
+    return df, t_quantile((1 + conf_level) / 2, df)
+
+
+def outcome_rows(X: np.ndarray, k: int) -> np.ndarray:
+    """X ⊗ I_k: the combination of the coefficients that each outcome of a row is, (n·k, P)."""
+    return np.kron(X[:, None], np.eye(k)).reshape(len(X) * k, -1)
+
+
+def _check_prob(prob: Any) -> None:
+    number = isinstance(prob, (int, float, np.number)) and not isinstance(prob, bool)
+    if prob is not None and not (number and np.isfinite(prob)):
+        raise InputError(
+            f"prob must be a cutoff, a number on the scale of the outcomes, not {prob!r}."
+        )
+
+
+def _transform(name: str | None) -> Callable[[np.ndarray], np.ndarray] | None:
+    if name is None:
+        return None
+    if name not in TRANSFORMS:
+        listed = ", ".join(f"'{known}'" for known in TRANSFORMS)
+        raise InputError(f"transform={name!r} is not known: choose None or one of {listed}.")
+    return TRANSFORMS[name]
+
+
+def apply_transform(name: str | None, values: np.ndarray) -> np.ndarray:
+    """Estimates or bounds on the scale that users read them on."""
+    function = _transform(name)
+    return values if function is None else function(values)
+
+
+def _apply(
+    function: Callable[[np.ndarray], np.ndarray] | None, statistics: dict[str, np.ndarray]
+) -> None:
+    """Transform estimates and bounds; errors and probabilities stay as they are."""
+    if function is not None:
+        for name in statistics:
+            if name not in UNTRANSFORMED:
+                statistics[name] = function(statistics[name])
+
+
 def _add_interval(
     statistics: dict[str, np.ndarray],
     name: str,
     centre: str,
     variance: np.ndarray,
-    critical: float,
+    critical: Any,
 ) -> None:
     half = critical * standard_errors(variance)
     statistics[f"{name}_lower"] = statistics[centre] - half
@@ -238,17 +377,26 @@ def _arranged(
     variance: np.ndarray,
     index: pd.Index,
     of_the_data: bool,
-    vcov: bool,
+    vcov: bool | str,
+    joint: np.ndarray | None,
 ) -> Result:
     """The frame, and the covariances where asked for; spread over the data's rows if theirs."""
+    names, k = model.frame.outcome_names, model.frame.k
     if of_the_data:
         statistics = {name: model.spread(values) for name, values in statistics.items()}
         variance, index = model.spread(variance), model.index
-    table = tables.statistics_frame(statistics, model.frame.outcome_names, index)
-    return (table, variance) if vcov else table
+    table = tables.statistics_frame(statistics, names, index)
+    if joint is None:
+        return (table, variance) if vcov else table
+    if of_the_data:
+        n = len(joint) // k
+        wide = model.spread(joint.reshape(n, -1)).reshape(len(index) * k, n, k)
+        wide = model.spread(wide.swapaxes(0, 1)).swapaxes(0, 1)
+        joint = wide.reshape(len(index) * k, -1)
+    return table, tables.joint_frame(joint, names, index)
 
 
-def _check_choice(argument: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        listed = " or ".join(f"'{name}'" for name in known)
+def _check_choice(argument: str, value: Any, known: tuple[Any, ...]) -> None:
+    if not any(value is name or value == name for name in known):
+        listed = " or ".join(map(repr, known))
         raise InputError(f"{argument}={value!r} is not known: choose {listed}.")

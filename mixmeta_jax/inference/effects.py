@@ -74,9 +74,7 @@ def weighted_predictors(design: Design, Psi: Sequence[np.ndarray]) -> np.ndarray
     return np.broadcast_to(found, (design.n, k, P))
 
 
-def _weighted(
-    Psi: tuple[Array, ...], tensors: Tensors, layout: Layout, *, n: int
-) -> Array:
+def _weighted(Psi: tuple[Array, ...], tensors: Tensors, layout: Layout, *, n: int) -> Array:
     """Σ⁻¹y of every unit and data set, shape (n, k, B)."""
     data = masked(tensors)
     zero = namespace(*(block.y for block in data.blocks)).zeros((data.n_coefficients, 1))
