@@ -27,6 +27,7 @@ LAYERS = (
         "fits.fit",
         "fits.coefficient_methods",
         "fits.diagnostic_methods",
+        "fits.mean_methods",
         "fits.prediction_methods",
         "fits.likelihood_ratio",
         "two_stage",

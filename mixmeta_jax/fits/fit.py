@@ -17,6 +17,7 @@ from mixmeta_jax.fits import term_tests
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_method
 from mixmeta_jax.fits.coefficient_methods import CoefficientMethods
 from mixmeta_jax.fits.diagnostic_methods import DiagnosticMethods
+from mixmeta_jax.fits.mean_methods import MeanMethods
 from mixmeta_jax.fits.moment_fit import fit_moments
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.fits.term_tests import TermTests
@@ -28,7 +29,7 @@ from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.rules import count_faults, model_faults, raise_first
 
 
-class Fit(CoefficientMethods, PredictionMethods, DiagnosticMethods):
+class Fit(CoefficientMethods, PredictionMethods, MeanMethods, DiagnosticMethods):
     """A fitted model, as `mixmeta` returns it; see `FittedModel` for its attributes."""
 
     def __repr__(self) -> str:

@@ -11,8 +11,7 @@ import pandas as pd
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.likelihood_ratio import check_comparable, lr_test
-
-FRAMES = ("table", "estimates", "se")
+from mixmeta_jax.report.results import LikelihoodRatioTest
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,9 @@ class Comparison:
     Attributes
     ----------
     table
-        One row per fit: ``method, parameters, fixed, random, nobs, loglik, aic, bic, aicc``, and the
-        likelihood-ratio test against the fit before, ``chi2, df, pvalue, pvalue_mixture``, NaN where
-        neither is nested in the other.
+        One row per fit: ``method, parameters, fixed, random, nobs, loglik, aic, bic, aicc``, and
+        the likelihood-ratio test against the fit before, ``chi2, df, pvalue, pvalue_mixture``, NaN
+        where neither is nested in the other.
     estimates
         Coefficients and variances, one column per fit, NaN where a model has none.
     se
@@ -82,14 +81,15 @@ def compare(*fits: FittedModel, names: Sequence[str] | None = None) -> Compariso
     >>> bcg = mx.load_dataset("bcg")
     >>> small = mx.mixmeta("logor", S="logorvar", data=bcg, method="ml")
     >>> mx.compare(small, small.update("~ . + ablat")).table.pvalue.round(4).tolist()
-    [nan, 0.0006]
+    [nan, 0.0005]
     """
     if len(fits) < 2:
         raise InputError(f"compare takes two fits or more, not {len(fits)}.")
     labels = _labels(fits, names)
     for i, fit in enumerate(fits[1:], 1):
         check_comparable(fits[0], fit, (labels[0], labels[i]))
-    tests, notes = [None], []
+    tests: list[LikelihoodRatioTest | None] = [None]
+    notes = []
     for (i, before), fit in zip(enumerate(fits), fits[1:], strict=False):
         smaller, larger = sorted((before, fit), key=lambda each: each.df.total)
         try:

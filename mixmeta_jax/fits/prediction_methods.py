@@ -86,7 +86,9 @@ class PredictionMethods(FittedModel):
         >>> import mixmeta_jax as mx
         >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
         >>> fit.predict(pi=True, test="t", df=11, transform="exp").round(3).iloc[0].tolist()
-        >>> round(fit.predict(prob=0).prob.iloc[0], 3)
+        [0.475, 11.0, 0.124, 1.818]
+        >>> float(fit.predict(prob=0).prob.iloc[0].round(3))
+        0.111
         """
         distribution = reference_of(self, test, df, adhoc, information)
         return predictions.predict(

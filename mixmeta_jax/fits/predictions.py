@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +13,7 @@ from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.new_groups import new_groups
+from mixmeta_jax.fits.predicted_rows import fitted_rows, new_rows, one_row, outcome_rows
 from mixmeta_jax.inference.joint_effects import Targets, joint_effects
 from mixmeta_jax.inference.posterior import Posterior, posterior
 from mixmeta_jax.inference.prediction import (
@@ -27,12 +27,6 @@ from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.report import tables
 from mixmeta_jax.table.frame import ModelFrame
 from mixmeta_jax.table.frame_design import design_from_frame
-from mixmeta_jax.table.rows import (
-    as_pandas,
-    offset_columns,
-    offset_values,
-    refuse_infinite_offset,
-)
 
 Result: TypeAlias = "pd.DataFrame | tuple[pd.DataFrame, np.ndarray | pd.DataFrame]"
 
@@ -49,45 +43,6 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """From the scales of log ratios, logits and Fisher's z: increasing, so that bounds stay bounds."""
 
 UNTRANSFORMED = ("se", "df", "prob")
-
-
-@dataclass(frozen=True)
-class PredictedRows:
-    """What a prediction needs of its rows.
-
-    Attributes
-    ----------
-    X
-        Fixed-effects predictors, shape (n, p).
-    Z
-        Random-effects predictors of the levels that are asked for, outer first, shape (n, q) each.
-    offset
-        Shape (n, k).
-    index
-        Labels of the rows.
-    """
-
-    X: np.ndarray
-    Z: tuple[np.ndarray, ...]
-    offset: np.ndarray
-    index: pd.Index
-
-    def less(self, other: PredictedRows) -> PredictedRows:
-        """Contrasts of every row with the only row of ``other``."""
-        Z = tuple(mine - theirs for mine, theirs in zip(self.Z, other.Z, strict=True))
-        return PredictedRows(self.X - other.X, Z, self.offset - other.offset, self.index)
-
-    def at(self, label: Any) -> PredictedRows:
-        """The row of the given label."""
-        places = _places(self.index, label)
-        if len(places) != 1:
-            problem = "is not in" if len(places) == 0 else "occurs more than once in"
-            raise InputError(
-                f"reference={label!r} {problem} the index of the predicted rows: give a label "
-                "that is there once, or a mapping of predictors."
-            )
-        Z = tuple(matrix[places] for matrix in self.Z)
-        return PredictedRows(self.X[places], Z, self.offset[places], self.index[places])
 
 
 def predict(
@@ -111,9 +66,9 @@ def predict(
     _check_choice("vcov", vcov, VCOVS)
     # Without an interval no level widens, but a level that is not there is an error all the same.
     depth = model.level_number(level) * (pi or prob is not None)
-    rows = _fitted_rows(model, depth) if newdata is None else _new_rows(model, newdata, depth)
+    rows = fitted_rows(model, depth) if newdata is None else new_rows(model, newdata, depth)
     if isinstance(reference, (Mapping, pd.Series, pd.DataFrame)):
-        rows = rows.less(_new_rows(model, _one_row(reference), depth))
+        rows = rows.less(new_rows(model, one_row(reference), depth))
     elif reference is not None:
         rows = rows.less(rows.at(reference))
     k, estimate = model.frame.k, model.estimate
@@ -134,7 +89,7 @@ def predict(
             away = prob - statistics["fit"]
             with np.errstate(divide="ignore", invalid="ignore"):
                 away = away / standard_errors(variance + between)
-            statistics["prob"] = t_tail(away, np.inf if df is None else df)
+            statistics["prob"] = t_tail(away, np.array(np.inf) if df is None else df)
     joint = None
     if vcov == "joint":
         wide = outcome_rows(rows.X, k)
@@ -266,46 +221,6 @@ def _posterior_moments(
     return expected + moments.mean, moments.variance_paper if se_method == "paper" else exact
 
 
-def _fitted_rows(model: FittedModel, depth: int) -> PredictedRows:
-    frame = model.frame
-    Z = tuple(level.Z for level in frame.levels[:depth])
-    return PredictedRows(frame.X, Z, frame.offset, frame.index)
-
-
-def _new_rows(model: FittedModel, newdata: Any, depth: int) -> PredictedRows:
-    """Rows of new data; NaN where a predictor is missing."""
-    table = as_pandas(newdata, "newdata")
-    X, index = model.frame.new_X(table)
-    Z = tuple(
-        level.matrix.rebuild(table, f"the random part of level '{level.name}'")
-        for level in model.frame.levels[:depth]
-    )
-    # Without any of its columns the offset of the new rows is taken as zero.
-    named = offset_columns(model.arguments["offset"])
-    given = named if any(name in table.columns for name in named) else None
-    offset = offset_values(given, table, model.frame.k)
-    refuse_infinite_offset(offset, table.index)
-    return PredictedRows(X, Z, offset, index)
-
-
-def _places(index: pd.Index, label: Any) -> np.ndarray:
-    """Positions of a label in an index."""
-    try:
-        found = index.get_loc(label)
-    except (KeyError, TypeError, pd.errors.InvalidIndexError):
-        return np.zeros(0, int)
-    return np.atleast_1d(np.arange(len(index))[found])
-
-
-def _one_row(reference: Any) -> pd.DataFrame:
-    """A reference given by its predictors, as a frame of one row."""
-    if isinstance(reference, pd.DataFrame):
-        if len(reference) != 1:
-            raise InputError(f"reference has {len(reference)} rows: give the one to contrast with.")
-        return reference
-    return pd.DataFrame([dict(reference)])
-
-
 def _quantiles(
     distribution: Reference, X: np.ndarray, k: int, conf_level: float, wanted: bool
 ) -> tuple[np.ndarray | None, Any]:
@@ -314,16 +229,11 @@ def _quantiles(
         return None, normal_quantile(conf_level)
     if not wanted:
         return None, np.nan
-    df = np.full(len(X) * k, np.nan)
+    each = np.full(len(X) * k, np.nan)
     there = np.repeat(np.isfinite(X).all(1), k)
-    df[there] = distribution.df(outcome_rows(X, k)[there])
-    df = df.reshape(len(X), k)
+    each[there] = distribution.df(outcome_rows(X, k)[there])
+    df = each.reshape(len(X), k)
     return df, t_quantile((1 + conf_level) / 2, df)
-
-
-def outcome_rows(X: np.ndarray, k: int) -> np.ndarray:
-    """X ⊗ I_k: the combination of the coefficients that each outcome of a row is, (n·k, P)."""
-    return np.kron(X[:, None], np.eye(k)).reshape(len(X) * k, -1)
 
 
 def _check_prob(prob: Any) -> None:

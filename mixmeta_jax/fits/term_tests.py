@@ -77,7 +77,7 @@ def add_terms(
     fit: FittedModel,
     update: Refit,
     terms: Sequence[str],
-    reference_of: Callable[[FittedModel], Reference] | None,
+    reference_of: Callable[[Any], Reference] | None,
 ) -> TermTests:
     """Each term added; see `Fit.add_terms`."""
     _formula(fit, "add_terms")
@@ -154,7 +154,8 @@ def _row(fit: FittedModel, test: Any) -> dict[str, float]:
 
 
 def _wald(fit: FittedModel, term: str, reference: Reference) -> dict[str, float]:
-    found = reference.joint(_columns_of(fit, term), 0.0, fit.estimate.beta)
+    L = _columns_of(fit, term)
+    found = reference.joint(L, np.zeros(len(L)), fit.estimate.beta)
     return {
         "df": found.df,
         "df_residual": found.df_residual,
