@@ -28,6 +28,7 @@ from mixmeta_jax.errors import MixmetaError as MixmetaError
 from mixmeta_jax.errors import PrecisionError as PrecisionError
 from mixmeta_jax.fits.fit import Fit as Fit
 from mixmeta_jax.fits.fit import mixmeta as mixmeta
+from mixmeta_jax.fits.model_comparison import compare as compare
 from mixmeta_jax.fits.simulation import mixmeta_sim as mixmeta_sim
 from mixmeta_jax.functional.bayes import Priors as Priors
 from mixmeta_jax.functional.bayes import covariances as covariances

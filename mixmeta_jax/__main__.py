@@ -16,6 +16,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -58,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         description="Extended mixed-effects meta-analysis.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"mixmeta-jax {mx.__version__}")
+    top.add_argument("--version", action="version", version=f"mixmeta-jax {version('mixmeta_jax')}")
     commands = top.add_subparsers(dest="command", metavar="fit", required=True)
     fit = commands.add_parser(
         "fit",

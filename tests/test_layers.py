@@ -28,6 +28,7 @@ LAYERS = (
         "fits.coefficient_methods",
         "fits.familiar_names",
         "fits.diagnostic_methods",
+        "fits.mean_methods",
         "fits.prediction_methods",
         "plots",
         "fits.variance_methods",

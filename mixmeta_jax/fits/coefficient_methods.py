@@ -212,5 +212,9 @@ class CoefficientMethods(FittedModel):
         return tidying.glance(self)
 
     def augment(self) -> pd.DataFrame:
-        """One row per unit and outcome: ``outcome, observed, fitted, residual, blup``."""
+        """One row per unit and outcome.
+
+        Columns ``outcome, observed, fitted, residual, standardised, leverage, blup``; see `resid`
+        and `influence`.
+        """
         return tidying.augment(self)

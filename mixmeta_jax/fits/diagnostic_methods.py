@@ -46,6 +46,7 @@ class DiagnosticMethods(FittedModel):
         >>> import mixmeta_jax as mx
         >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
         >>> fit.resid("standardised").round(3).head(3).tolist()
+        [0.236, -0.489, -0.529]
         """
         if type not in RESIDUALS:
             listed = ", ".join(f"'{name}'" for name in RESIDUALS)
@@ -110,6 +111,7 @@ class DiagnosticMethods(FittedModel):
         --------
         >>> import mixmeta_jax as mx
         >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
-        >>> fit.influence().cook.idxmax()
+        >>> int(fit.influence().cook.idxmax())
+        7
         """
         return influence(self, by, method, progress)

@@ -15,13 +15,18 @@ from mixmeta_jax.covariance.held_names import held_structures
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.fits import term_tests
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_hold, method_of
 from mixmeta_jax.fits.diagnostic_methods import DiagnosticMethods
 from mixmeta_jax.fits.familiar_names import FamiliarNames
 from mixmeta_jax.fits.kept import frozen, kept_arguments
+from mixmeta_jax.fits.mean_methods import MeanMethods
 from mixmeta_jax.fits.moment_fit import fit_moments
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
+from mixmeta_jax.fits.term_tests import TermTests
 from mixmeta_jax.fits.variance_methods import VarianceMethods
+from mixmeta_jax.formulas.updates import has_dots, updated_formula
+from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.plots.accessor import Plots
 from mixmeta_jax.report.summary import model_title
 from mixmeta_jax.report.words import coefficient_words, paragraph
@@ -30,7 +35,7 @@ from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.rules import count_faults, model_faults, raise_first
 
 
-class Fit(FamiliarNames, PredictionMethods, DiagnosticMethods, VarianceMethods):
+class Fit(FamiliarNames, PredictionMethods, MeanMethods, DiagnosticMethods, VarianceMethods):
     """A fitted model, as `mixmeta` returns it; see `FittedModel` for its attributes."""
 
     def __repr__(self) -> str:
@@ -80,18 +85,115 @@ was fitted by restricted maximum likelihood (REML)'
         reference = self.reference(test, df)
         return paragraph(self, reference, version("mixmeta_jax"), conf_level, digits)
 
-    def update(self, **changes: Any) -> Fit:
+    def update(self, formula: Any = None, **changes: Any) -> Fit:
         """Refit with some of the arguments of `mixmeta` changed.
 
         The data are those that were fitted, whatever has been done to the frame since; columns
         that it has been given since are there too. Give ``data`` for any others.
+
+        Parameters
+        ----------
+        formula
+            A new formula; dots stand for the sides of the fit's own, as in ``"~ . + x"`` or
+            ``". ~ . - x"``. None to leave it as it is.
+        **changes
+            Other arguments.
+
+        Raises
+        ------
+        InputError
+            For an argument that `mixmeta` has not, or dots where the fit has no formula.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.update("~ . + year").formula, fit.update(". ~ . - ablat", method="ml").formula
+        ('logor ~ ablat + year', 'logor ~ 1')
         """
         for name in changes:
             if name not in self.arguments:
                 raise InputError(
                     f"mixmeta has no argument '{name}': choose among {', '.join(self.arguments)}."
                 )
+        if isinstance(formula, str) and has_dots(formula):
+            if self.frame.formula is None:
+                raise InputError(
+                    f"The formula '{formula}' builds on that of the fit, which has none: its "
+                    "outcomes came as an array."
+                )
+            formula = updated_formula(self.frame.formula, formula)
+        if formula is not None:
+            changes["formula"] = formula
         return mixmeta(**{**self.arguments, "data": self.data, **changes})
+
+    def drop_terms(
+        self,
+        terms: Any = None,
+        test: str = "lr",
+        df: str | float | None = None,
+        adhoc: bool = False,
+        information: str = "expected",
+    ) -> TermTests:
+        """Test each term of the fixed part by leaving it out.
+
+        Parameters
+        ----------
+        terms
+            Terms, as they stand in the formula; default all that no interaction contains.
+        test
+            "lr" for likelihood ratios of fits by maximum likelihood, which refits a model that was
+            fitted by another method and says so; or a test of `reference` for Wald tests of the
+            term's coefficients, all outcomes together.
+        df, adhoc, information
+            Of `reference`.
+
+        Returns
+        -------
+        TermTests
+
+        Raises
+        ------
+        InputError
+            For a term that cannot be dropped, an unknown test, or a fit without a formula.
+        """
+        reference = None if test == "lr" else self.reference(test, df, adhoc, information)
+        return term_tests.drop_terms(self, self.update, terms, reference)
+
+    def add_terms(
+        self,
+        terms: Any,
+        test: str = "lr",
+        df: str | float | None = None,
+        adhoc: bool = False,
+        information: str = "expected",
+    ) -> TermTests:
+        """Test terms that the fixed part has not, each added by itself.
+
+        Parameters
+        ----------
+        terms
+            Terms, as they would stand in the formula.
+        test, df, adhoc, information
+            As in `drop_terms`; Wald tests are those of the wider model, fitted by the same method.
+
+        Returns
+        -------
+        TermTests
+
+        Raises
+        ------
+        InputError
+            For a term that is there, or cannot be read; where it has missing values in units of the
+            fit.
+        """
+        if test == "lr":
+            return term_tests.add_terms(self, self.update, terms, None)
+
+        def reference(fit: Fit) -> Reference:
+            return fit.reference(test, df, adhoc, information)
+
+        return term_tests.add_terms(self, self.update, terms, reference)
 
 
 def mixmeta(

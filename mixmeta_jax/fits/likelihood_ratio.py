@@ -41,9 +41,10 @@ def lr_test(smaller: FittedModel, larger: FittedModel) -> LikelihoodRatioTest:
     InputError
         Where the two log-likelihoods cannot be compared, with the reason.
     """
-    _check_likelihoods(smaller, larger)
+    _check_likelihoods(smaller, larger, ("smaller", "larger"))
     check_same_data(smaller, larger)
-    _check_fixed_effects(smaller, larger)
+    _check_nested(smaller, larger)
+    _refuse_other_contrasts(smaller, larger)
     n_bounds = _variances_at_bound(smaller, larger)
     counts = smaller.df.total, larger.df.total
     if counts[1] <= counts[0]:
@@ -69,8 +70,15 @@ def lr_test(smaller: FittedModel, larger: FittedModel) -> LikelihoodRatioTest:
     )
 
 
-def _check_likelihoods(smaller: FittedModel, larger: FittedModel) -> None:
-    for name, fit in (("smaller", smaller), ("larger", larger)):
+def check_comparable(first: FittedModel, second: FittedModel, names: tuple[str, str]) -> None:
+    """Raise `InputError` where the likelihoods of two fits measure different things."""
+    _check_likelihoods(first, second, names)
+    check_same_data(first, second)
+    _refuse_other_contrasts(first, second)
+
+
+def _check_likelihoods(smaller: FittedModel, larger: FittedModel, names: tuple[str, str]) -> None:
+    for name, fit in zip(names, (smaller, larger), strict=True):
         checked_fit(fit, name)
         if not np.isfinite(fit.loglik):
             raise InputError(
@@ -113,14 +121,20 @@ def _same_errors(smaller: FittedModel, larger: FittedModel) -> bool:
     )
 
 
-def _check_fixed_effects(smaller: FittedModel, larger: FittedModel) -> None:
-    small, large = smaller.design.X, larger.design.X
-    if not spans(large, small):
+def _check_nested(smaller: FittedModel, larger: FittedModel) -> None:
+    if not spans(larger.design.X, smaller.design.X):
         raise InputError(
             "The fixed effects of the smaller fit are not among those of the larger: the models "
             "are not nested; compare their AIC."
         )
-    if smaller.method == "reml" and not spans(small, large):
+
+
+def _refuse_other_contrasts(first: FittedModel, second: FittedModel) -> None:
+    """REML: the same fixed effects."""
+    if first.method != "reml":
+        return
+    one, other = first.design.X, second.design.X
+    if not (spans(one, other) and spans(other, one)):
         raise InputError(
             "The fits are by REML and their fixed effects differ: the restricted likelihood is "
             "that of different residual contrasts for each; refit both with method='ml'."

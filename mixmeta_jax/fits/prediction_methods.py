@@ -9,6 +9,7 @@ import pandas as pd
 
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import predictions
+from mixmeta_jax.fits.coefficients import reference_of
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.simulation import fresh_seed, simulate_fitted
 
@@ -22,11 +23,17 @@ class PredictionMethods(FittedModel):
         se: bool = False,
         ci: bool = False,
         pi: bool = False,
-        vcov: bool = False,
+        vcov: bool | str = False,
         conf_level: float = 0.95,
         level: int | str | None = None,
         reference: Any = None,
-    ) -> pd.DataFrame | tuple[pd.DataFrame, np.ndarray]:
+        test: str = "z",
+        df: str | float | None = None,
+        adhoc: bool = False,
+        information: str = "expected",
+        prob: float | None = None,
+        transform: str | None = None,
+    ) -> predictions.Result:
         """Expected outcomes of the fitted units, or of new ones.
 
         Parameters
@@ -38,7 +45,8 @@ class PredictionMethods(FittedModel):
             Whether to add the standard error and confidence interval of the expectation, and the
             prediction interval of the outcome of a new group.
         vcov
-            Whether to return the covariances of the expectations too.
+            Whether to return the covariances of the expectations too: True for those of each row,
+            "joint" for that of all rows and outcomes, which share the coefficients.
         conf_level
             Level of the intervals.
         level
@@ -46,22 +54,58 @@ class PredictionMethods(FittedModel):
         reference
             Row that every prediction is contrasted with: a mapping or one-row frame of predictors,
             or a label in the index of the predicted rows.
+        test, df, adhoc, information
+            Reference distribution of the intervals and of ``prob``, and the errors that go with it;
+            see `reference`. The prediction interval of Higgins, Thompson and Spiegelhalter is
+            ``test="t"`` with ``df`` the number of groups less two.
+        prob
+            A cutoff on the scale of the outcomes, whatever ``transform``: adds the probability that
+            the outcome of a new group, with the effects of the levels up to ``level``, exceeds it.
+        transform
+            "exp" for ratios from log ratios, "expit" or "tanh": of estimates and intervals, never
+            of the errors.
 
         Returns
         -------
         DataFrame
-            Columns ``fit, se, ci_lower, ci_upper, pi_lower, pi_upper`` as asked for; for k > 1
-            (outcome, statistic), or the outcomes where only ``fit`` is asked for.
-        ndarray
-            With ``vcov``: shape (n, k, k).
+            Columns ``fit, se, df, ci_lower, ci_upper, pi_lower, pi_upper, prob`` as asked for,
+            ``df`` where an interval or probability is by t; for k > 1 (outcome, statistic), or the
+            outcomes where only ``fit`` is asked for.
+        ndarray or DataFrame
+            With ``vcov``: shape (n, k, k); "joint": a frame of n·k rows and columns, labelled by
+            row, and by outcome for k > 1.
 
         Raises
         ------
         InputError
             For a predictor that is not in ``newdata``, a category the fit has not seen, an unknown
-            level or an ambiguous ``reference``.
+            level or an ambiguous ``reference``; a ``test`` that is not defined for the model; an
+            unknown ``transform``.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.predict(pi=True, test="t", df=11, transform="exp").round(3).iloc[0].tolist()
+        [0.475, 11.0, 0.124, 1.818]
+        >>> float(fit.predict(prob=0).prob.iloc[0].round(3))
+        0.111
         """
-        return predictions.predict(self, newdata, se, ci, pi, vcov, conf_level, level, reference)
+        distribution = reference_of(self, test, df, adhoc, information)
+        return predictions.predict(
+            self,
+            newdata,
+            se,
+            ci,
+            pi,
+            vcov,
+            conf_level,
+            level,
+            reference,
+            distribution,
+            prob,
+            transform,
+        )
 
     def blup(
         self,
@@ -69,13 +113,15 @@ class PredictionMethods(FittedModel):
         type: str = "outcome",
         se: bool = False,
         pi: bool = False,
-        vcov: bool = False,
+        vcov: bool | str = False,
         conf_level: float = 0.95,
         se_method: str = "paper",
         newdata: Any = None,
         S: Any = None,
-    ) -> pd.DataFrame | tuple[pd.DataFrame, np.ndarray]:
-        """Best linear unbiased predictions of the outcomes of the units.
+        by: str = "unit",
+        transform: str | None = None,
+    ) -> predictions.Result:
+        """Best linear unbiased predictions of the outcomes of the units, or of groups.
 
         Parameters
         ----------
@@ -87,7 +133,8 @@ class PredictionMethods(FittedModel):
         se, pi
             Whether to add standard errors, and the intervals they give.
         vcov
-            Whether to return the covariances too.
+            Whether to return the covariances too: True for those of each row, "joint" for that of
+            all rows and outcomes, which share the coefficients and the groups they lie in.
         conf_level
             Level of the intervals.
         se_method
@@ -95,21 +142,41 @@ class PredictionMethods(FittedModel):
             random effects.
         newdata, S
             Outcomes, predictors and groups of new groups, with their error covariances.
+        by
+            "unit" for a row per unit; "group" for a row per group of ``level``: the mean over its
+            units, which is the prediction at the means of their predictors, with the effects of the
+            group and of those that it lies in.
+        transform
+            "exp", "expit" or "tanh": of predictions and intervals, never of the errors.
 
         Returns
         -------
         DataFrame
             Columns ``blup, se, pi_lower, pi_upper`` as asked for, arranged as in `predict`.
-        ndarray
-            With ``vcov``: shape (n, k, k).
+        ndarray or DataFrame
+            With ``vcov``: shape (n, k, k); "joint": a frame of n·k rows and columns, labelled by
+            row, and by outcome for k > 1.
 
         Raises
         ------
         InputError
-            For an unknown level, ``type`` or ``se_method``; for new groups without S, a predictor,
-            a group or the offset.
+            For an unknown level, ``type``, ``se_method``, ``by`` or ``transform``; for new groups
+            without S, a predictor, a group or the offset.
         """
-        return predictions.blup(self, level, type, se, pi, vcov, conf_level, se_method, newdata, S)
+        return predictions.blup(
+            self,
+            level,
+            type,
+            se,
+            pi,
+            vcov,
+            conf_level,
+            se_method,
+            newdata,
+            S,
+            by,
+            transform,
+        )
 
     def ranef(self, level: int | str | None = None, se: bool = False) -> pd.DataFrame:
         """Random effects of one level, one row per group.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from mixmeta_jax import gates
+from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.new_groups import new_groups
+from mixmeta_jax.fits.predicted_rows import new_rows, one_row, outcome_rows, rows_of
+from mixmeta_jax.inference.joint_effects import Targets, joint_effects
 from mixmeta_jax.inference.posterior import Posterior, posterior
 from mixmeta_jax.inference.prediction import (
     between_variance,
@@ -20,60 +23,26 @@ from mixmeta_jax.inference.prediction import (
     quadratic_form,
     standard_errors,
 )
+from mixmeta_jax.inference.reference import Reference, t_quantile, t_tail
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.report import tables
 from mixmeta_jax.table.frame import ModelFrame
 from mixmeta_jax.table.frame_design import design_from_frame
-from mixmeta_jax.table.rows import (
-    as_pandas,
-    offset_columns,
-    offset_values,
-    refuse_infinite_offset,
-)
 
-Result: TypeAlias = "pd.DataFrame | tuple[pd.DataFrame, np.ndarray]"
+Result: TypeAlias = "pd.DataFrame | tuple[pd.DataFrame, np.ndarray | pd.DataFrame]"
 
 BLUP_TYPES = ("outcome", "residual")
 SE_METHODS = ("paper", "exact")
+ROWS = ("unit", "group")
 
+TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "exp": np.exp,
+    "expit": expit,
+    "tanh": np.tanh,
+}
+"""From the scales of log ratios, logits and Fisher's z: increasing, so that bounds stay bounds."""
 
-@dataclass(frozen=True)
-class PredictedRows:
-    """What a prediction needs of its rows.
-
-    Attributes
-    ----------
-    X
-        Fixed-effects predictors, shape (n, p).
-    Z
-        Random-effects predictors of the levels that are asked for, outer first, shape (n, q) each.
-    offset
-        Shape (n, k).
-    index
-        Labels of the rows.
-    """
-
-    X: np.ndarray
-    Z: tuple[np.ndarray, ...]
-    offset: np.ndarray
-    index: pd.Index
-
-    def less(self, other: PredictedRows) -> PredictedRows:
-        """Contrasts of every row with the only row of ``other``."""
-        Z = tuple(mine - theirs for mine, theirs in zip(self.Z, other.Z, strict=True))
-        return PredictedRows(self.X - other.X, Z, self.offset - other.offset, self.index)
-
-    def at(self, label: Any) -> PredictedRows:
-        """The row of the given label."""
-        places = _places(self.index, label)
-        if len(places) != 1:
-            problem = "is not in" if len(places) == 0 else "occurs more than once in"
-            raise InputError(
-                f"reference={gates.described(label)} {problem} the index of the predicted rows: "
-                "give a label that is there once, or a mapping of predictors."
-            )
-        Z = tuple(matrix[places] for matrix in self.Z)
-        return PredictedRows(self.X[places], Z, self.offset[places], self.index[places])
+UNTRANSFORMED = ("se", "df", "prob")
 
 
 def predict(
@@ -82,33 +51,54 @@ def predict(
     se: bool,
     ci: bool,
     pi: bool,
-    vcov: bool,
+    vcov: bool | str,
     conf_level: float,
     level: int | str | None,
     reference: Any,
+    distribution: Reference,
+    prob: float | None,
+    transform: str | None,
 ) -> Result:
     """Expected outcomes with their uncertainty; see `Fit.predict`."""
-    critical = normal_quantile(check_conf_level(conf_level))
-    for what, value in (("se", se), ("ci", ci), ("pi", pi), ("vcov", vcov)):
+    conf_level = check_conf_level(conf_level)
+    for what, value in (("se", se), ("ci", ci), ("pi", pi)):
         gates.flag(value, what)
+    check_vcov(vcov)
+    if prob is not None:
+        prob = gates.number(prob, "prob, a cutoff on the scale of the outcomes,")
+    transformed = _transform(transform)
     # Without an interval no level widens, but a level that is not there is an error all the same.
-    depth = model.level_number(level) * pi
+    depth = model.level_number(level) * (pi or prob is not None)
     rows = rows_of(model, newdata, depth)
     if isinstance(reference, (Mapping, pd.Series, pd.DataFrame)):
-        rows = rows.less(_new_rows(model, _one_row(reference), depth))
+        rows = rows.less(new_rows(model, one_row(reference), depth))
     elif reference is not None:
         rows = rows.less(rows.at(reference))
     k, estimate = model.frame.k, model.estimate
     statistics = {"fit": predicted(rows.X, estimate.beta, k) + rows.offset}
-    variance = quadratic_form(rows.X, estimate.vcov, k)
+    variance = quadratic_form(rows.X, distribution.vcov, k)
     if se:
         statistics["se"] = standard_errors(variance)
+    df, critical = _quantiles(distribution, rows.X, k, conf_level, ci or pi or prob is not None)
+    if df is not None:
+        statistics["df"] = df
     if ci:
         _add_interval(statistics, "ci", "fit", variance, critical)
-    if pi:
+    if pi or prob is not None:
         between = between_variance(rows.Z, model.Psi_by_level[:depth], len(rows.X), k)
-        _add_interval(statistics, "pi", "fit", variance + between, critical)
-    return _arranged(model, statistics, variance, rows.index, newdata is None, vcov)
+        if pi:
+            _add_interval(statistics, "pi", "fit", variance + between, critical)
+        if prob is not None:
+            away = prob - statistics["fit"]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                away = away / standard_errors(variance + between)
+            statistics["prob"] = t_tail(away, np.array(np.inf) if df is None else df)
+    joint = None
+    if vcov == "joint":
+        wide = outcome_rows(rows.X, k)
+        joint = wide @ distribution.vcov @ wide.T
+    _apply(transformed, statistics)
+    return _arranged(model, statistics, variance, rows.index, newdata is None, vcov, joint)
 
 
 def blup(
@@ -117,29 +107,76 @@ def blup(
     type: str,
     se: bool,
     pi: bool,
-    vcov: bool,
+    vcov: bool | str,
     conf_level: float,
     se_method: str,
     newdata: Any,
     S: Any,
+    by: str,
+    transform: str | None,
 ) -> Result:
     """Best linear unbiased predictions; see `Fit.blup`."""
     critical = normal_quantile(check_conf_level(conf_level))
-    for what, value in (("se", se), ("pi", pi), ("vcov", vcov)):
+    for what, value in (("se", se), ("pi", pi)):
         gates.flag(value, what)
     gates.choice(type, "type", BLUP_TYPES)
     gates.choice(se_method, "se_method", SE_METHODS)
+    gates.choice(by, "by", ROWS)
+    check_vcov(vcov)
+    transformed = _transform(transform)
     depth = model.level_number(level)
     if newdata is None and S is not None:
         raise InputError("blup takes S only together with newdata: the fit has its own S.")
+    if by == "group" and depth == 0:
+        raise InputError(
+            "by='group' needs a level with random effects"
+            + (": a fixed-effects model has none." if model.n_levels == 0 else ", counted from 1.")
+        )
     frame = model.frame if newdata is None else new_groups(model, newdata, S)
-    values, variance = _posterior_moments(model, frame, depth, type, se_method)
+    joint = None
+    if by == "unit" and vcov != "joint":
+        values, variance = _posterior_moments(model, frame, depth, type, se_method)
+    else:
+        targets, offset = _targets(frame, depth, by)
+        found = joint_effects(
+            _design(model, frame), model.Psi_by_level, model.estimate.beta, targets
+        )
+        kind = (model.estimate.vcov, type == "residual", se_method == "exact")
+        values, variance = found.mean, found.by_row(*kind)
+        if type == "outcome":
+            values = values + offset + predicted(targets.X, model.estimate.beta, frame.k)
+        if vcov == "joint":
+            joint = found.covariance(*kind)
     statistics = {"blup": values}
     if se:
         statistics["se"] = standard_errors(variance)
     if pi:
         _add_interval(statistics, "pi", "blup", variance, critical)
-    return _arranged(model, statistics, variance, frame.index, newdata is None, vcov)
+    _apply(transformed, statistics)
+    if by == "unit":
+        return _arranged(model, statistics, variance, frame.index, newdata is None, vcov, joint)
+    index = tables.group_index(frame.levels[depth - 1].labels, model.level_names[:depth])
+    return _arranged(model, statistics, variance, index, False, vcov, joint)
+
+
+def _targets(frame: ModelFrame, depth: int, by: str) -> tuple[Targets, np.ndarray]:
+    """The units, or the means over the units of each group of a level; and their offset."""
+    levels = frame.levels[:depth]
+    if by == "unit":
+        Z = tuple(level.Z for level in levels)
+        codes = tuple(level.codes for level in levels)
+        return Targets(frame.X, Z, codes, np.arange(frame.n)), frame.offset
+    own = levels[-1].codes
+    _, first = np.unique(own, return_index=True)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        sums = np.zeros((len(first), values.shape[1]))
+        np.add.at(sums, own, values)
+        return sums / np.bincount(own)[:, None]
+
+    Z = tuple(mean(level.Z) for level in levels)
+    codes = tuple(level.codes[first] for level in levels)
+    return Targets(mean(frame.X), Z, codes, first), mean(frame.offset)
 
 
 def blup_values(model: FittedModel, depth: int) -> np.ndarray:
@@ -166,10 +203,14 @@ def ranef(model: FittedModel, level: int | str | None, se: bool) -> pd.DataFrame
     return tables.statistics_frame(statistics, frame.random_names(depth - 1), index)
 
 
+def _design(model: FittedModel, frame: ModelFrame) -> Design:
+    if frame is model.frame:
+        return model.design
+    return design_from_frame(frame, model.design.structures)
+
+
 def _posterior(model: FittedModel, frame: ModelFrame, depth: int) -> Posterior:
-    estimate, design = model.estimate, model.design
-    if frame is not model.frame:
-        design = design_from_frame(frame, model.design.structures)
+    estimate, design = model.estimate, _design(model, frame)
     return posterior(design, model.Psi_by_level, estimate.beta, estimate.vcov, depth)
 
 
@@ -186,51 +227,47 @@ def _posterior_moments(
     return expected + moments.mean, moments.variance_paper if se_method == "paper" else exact
 
 
-def rows_of(model: FittedModel, newdata: Any, depth: int) -> PredictedRows:
-    """The fitted rows, or those of new data, with the random predictors of ``depth`` levels."""
-    return _fitted_rows(model, depth) if newdata is None else _new_rows(model, newdata, depth)
+def _quantiles(
+    distribution: Reference, X: np.ndarray, k: int, conf_level: float, wanted: bool
+) -> tuple[np.ndarray | None, Any]:
+    """Degrees of freedom of every expectation, (n, k), None for z; and half-widths of intervals."""
+    if distribution.statistic == "z":
+        return None, normal_quantile(conf_level)
+    if not wanted:
+        return None, np.nan
+    each = np.full(len(X) * k, np.nan)
+    there = np.repeat(np.isfinite(X).all(1), k)
+    each[there] = distribution.df(outcome_rows(X, k)[there])
+    df = each.reshape(len(X), k)
+    return df, t_quantile((1 + conf_level) / 2, df)
 
 
-def _fitted_rows(model: FittedModel, depth: int) -> PredictedRows:
-    frame = model.frame
-    Z = tuple(level.Z for level in frame.levels[:depth])
-    return PredictedRows(frame.X, Z, frame.offset, frame.index)
+def check_vcov(vcov: Any) -> None:
+    """Raise `InputError` for what is neither a truth value nor "joint"."""
+    if not isinstance(vcov, str) or vcov != "joint":
+        gates.flag(vcov, "vcov, if not 'joint',")
 
 
-def _new_rows(model: FittedModel, newdata: Any, depth: int) -> PredictedRows:
-    """Rows of new data; NaN where a predictor is missing."""
-    table = as_pandas(newdata, "newdata")
-    X, index = model.frame.new_X(table)
-    Z = tuple(
-        level.matrix.rebuild(table, f"the random part of level '{level.name}'")
-        for level in model.frame.levels[:depth]
-    )
-    # Without any of its columns the offset of the new rows is taken as zero.
-    named = offset_columns(model.arguments["offset"])
-    given = named if any(name in table.columns for name in named) else None
-    offset = offset_values(given, table, model.frame.k)
-    refuse_infinite_offset(offset, table.index)
-    return PredictedRows(X, Z, offset, index)
+def _transform(name: str | None) -> Callable[[np.ndarray], np.ndarray] | None:
+    if name is None:
+        return None
+    return TRANSFORMS[gates.choice(name, "transform", dict.fromkeys((None, *TRANSFORMS)))]
 
 
-def _places(index: pd.Index, label: Any) -> np.ndarray:
-    """Positions of a label in an index."""
-    try:
-        found = None if isinstance(label, slice) else index.get_loc(label)
-    except Exception:  # what is no label of any index
-        found = None
-    return np.zeros(0, int) if found is None else np.atleast_1d(np.arange(len(index))[found])
+def apply_transform(name: str | None, values: np.ndarray) -> np.ndarray:
+    """Estimates or bounds on the scale that users read them on."""
+    function = _transform(name)
+    return values if function is None else function(values)
 
 
-def _one_row(reference: Any) -> pd.DataFrame:
-    """A reference given by its predictors, as a frame of one row."""
-    if isinstance(reference, pd.DataFrame):
-        if len(reference) != 1:
-            raise InputError(f"reference has {len(reference)} rows: give the one to contrast with.")
-        return reference
-    if isinstance(reference, pd.Series):
-        reference = reference.to_dict()
-    return as_pandas({name: [value] for name, value in reference.items()}, "reference")
+def _apply(
+    function: Callable[[np.ndarray], np.ndarray] | None, statistics: dict[str, np.ndarray]
+) -> None:
+    """Transform estimates and bounds; errors and probabilities stay as they are."""
+    if function is not None:
+        for name in statistics:
+            if name not in UNTRANSFORMED:
+                statistics[name] = function(statistics[name])
 
 
 def _add_interval(
@@ -238,7 +275,7 @@ def _add_interval(
     name: str,
     centre: str,
     variance: np.ndarray,
-    critical: float,
+    critical: Any,
 ) -> None:
     half = critical * standard_errors(variance)
     statistics[f"{name}_lower"] = statistics[centre] - half
@@ -251,11 +288,20 @@ def _arranged(
     variance: np.ndarray,
     index: pd.Index,
     of_the_data: bool,
-    vcov: bool,
+    vcov: bool | str,
+    joint: np.ndarray | None,
 ) -> Result:
     """The frame, and the covariances where asked for; spread over the data's rows if theirs."""
+    names, k = model.frame.outcome_names, model.frame.k
     if of_the_data:
         statistics = {name: model.spread(values) for name, values in statistics.items()}
         variance, index = model.spread(variance), model.index
-    table = tables.statistics_frame(statistics, model.frame.outcome_names, index)
-    return (table, variance) if vcov else table
+    table = tables.statistics_frame(statistics, names, index)
+    if joint is None:
+        return (table, variance) if vcov else table
+    if of_the_data:
+        n = len(joint) // k
+        wide = model.spread(joint.reshape(n, -1)).reshape(len(index) * k, n, k)
+        wide = model.spread(wide.swapaxes(0, 1)).swapaxes(0, 1)
+        joint = wide.reshape(len(index) * k, -1)
+    return table, tables.joint_frame(joint, names, index)

@@ -49,6 +49,11 @@ class ModelMatrix:
     spec: ModelSpec | None
     cells: tuple[Cells, ...] = ()
 
+    @property
+    def categories(self) -> dict[str, list]:
+        """The categories of each column that is coded as it stands."""
+        return {} if self.spec is None else _categories(self.spec, self.columns)
+
     def rebuild(self, data: pd.DataFrame, where: str) -> np.ndarray:
         """The same columns for new data; NaN rows where a predictor is missing.
 
@@ -66,13 +71,13 @@ class ModelMatrix:
         rows = data.loc[whole, list(self.columns)]
         refuse_infinite(rows, self.columns)
         if len(rows):
-            rows = _readable(rows, self.columns, set(_categories(self.spec, self.columns)))
+            rows = _readable(rows, self.columns, set(self.categories))
             self._refuse_unseen(rows)
             matrix[whole] = _finite(np.asarray(materialise(self.spec, rows), float), self, rows)
         return matrix
 
     def _refuse_unseen(self, data: pd.DataFrame) -> None:
-        for column, known in _categories(self.spec, self.columns).items():
+        for column, known in self.categories.items():
             values = data[column]
             unseen = values[~values.isin(known).to_numpy()]
             if len(unseen):

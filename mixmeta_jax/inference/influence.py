@@ -263,8 +263,7 @@ class _Sums:
             if a == b:
                 rise = spread - w + taken
                 self.rises[a] += np.einsum("gjdje->de", rise)
-            flat = [_by_pair(array) for array in (m, w)]
-            self.pairs[a, b] += flat[0].T @ flat[1]
+            self.pairs[a, b] += _by_pair(m).T @ _by_pair(w)
 
     def in_parameters(
         self, slopes: Sequence[np.ndarray], curvature: np.ndarray

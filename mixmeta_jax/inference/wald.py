@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,6 @@ def largest_quantile(correlation: np.ndarray, conf_level: float, df: float = np.
     """
     # These load slowly, and nothing else needs them.
     from scipy.optimize import brentq
-    from scipy.stats import qmc
 
     r = len(correlation)
     if not df > 0:
@@ -55,20 +55,37 @@ def largest_quantile(correlation: np.ndarray, conf_level: float, df: float = np.
     low = _two_sided(conf_level, df)
     if r <= 1:
         return low
+    within = _probability_of_all(correlation, df)
+
+    def excess(c: float) -> float:
+        return within(c) - conf_level
+
+    high = _two_sided(1 - (1 - conf_level) / r, df) + 1e-3
+    if excess(low) >= 0:
+        return low
+    return float(brentq(excess, low, high, xtol=1e-6)) if excess(high) > 0 else high
+
+
+def largest_tail(values: np.ndarray, correlation: np.ndarray, df: float = np.inf) -> np.ndarray:
+    """P(max |t_i| > |value|) for each value, NaN for NaN, shape (h,); see `largest_quantile`."""
+    if len(correlation) == 0 or not df > 0:
+        return np.full(len(values), np.nan)
+    within = _probability_of_all(correlation, df)
+    return np.array([1 - within(abs(c)) if np.isfinite(c) else np.nan for c in values])
+
+
+def _probability_of_all(correlation: np.ndarray, df: float) -> Callable[[float], float]:
+    """c to P(|t_i| <= c for all i)."""
+    from scipy.stats import qmc
+
+    r = len(correlation)
     root, rank = _pivoted_root(correlation)
     # The same points every time: the probability is then a smooth function of the quantile.
     exponent = max(16 - int(np.log2(max(r / 16, 1))), 12)
     divided = np.isfinite(df)
     points = qmc.Sobol(rank + divided, scramble=True, seed=0).random_base2(exponent)
     size = np.sqrt(chdtri(df, points[:, -1]) / df) if divided else 1.0
-
-    def excess(c: float) -> float:
-        return _probability_within(c * size, root, rank, points) - conf_level
-
-    high = _two_sided(1 - (1 - conf_level) / r, df) + 1e-3
-    if excess(low) >= 0:
-        return low
-    return float(brentq(excess, low, high, xtol=1e-6)) if excess(high) > 0 else high
+    return lambda c: _probability_within(c * size, root, rank, points)
 
 
 def _two_sided(conf_level: float, df: float) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixmeta_jax.covariance.parameters import value_of
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits import coefficients, predictions
+from mixmeta_jax.fits import coefficients, predicted_rows
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.variances import (
     check_likelihood,
@@ -208,7 +208,7 @@ class BootstrapInference:
         self._only_parametric("predict")
         fit, k = self.fit, self.fit.frame.k
         depth = fit.level_number(level)
-        rows = predictions.rows_of(fit, newdata, depth)
+        rows = predicted_rows.rows_of(fit, newdata, depth)
         coef, vcov = self._estimates()
         draws = self.draws
         assert draws is not None

@@ -51,6 +51,19 @@ def square_frame(matrix: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(matrix, index=list(names), columns=list(names))
 
 
+def joint_frame(matrix: np.ndarray, outcomes: Sequence[str], index: pd.Index) -> pd.DataFrame:
+    """A covariance between the outcomes of rows, row by row, with the same labels on both sides.
+
+    The labels are those of the rows for one outcome, else (row, outcome).
+    """
+    if len(outcomes) == 1:
+        return pd.DataFrame(matrix, index=index, columns=index)
+    names = [*index.names, "outcome"]
+    rows = [label if isinstance(label, tuple) else (label,) for label in index]
+    both = pd.MultiIndex.from_tuples([(*row, o) for row in rows for o in outcomes], names=names)
+    return pd.DataFrame(matrix, index=both, columns=both)
+
+
 def group_index(labels: Sequence, level_names: Sequence[str]) -> pd.Index:
     """Labels of groups: plain for the outer level, a tuple of labels for an inner one."""
     if len(level_names) == 1:

@@ -46,7 +46,7 @@ def glance(model: FittedModel) -> pd.DataFrame:
 
 
 def augment(model: FittedModel) -> pd.DataFrame:
-    """One row per unit and outcome: observed, fitted, residual and BLUP.
+    """One row per unit and outcome: observed, fitted, residuals, leverage and BLUP.
 
     Rows come in the order of the data, with its index, and within a unit by outcome.
     """
@@ -56,6 +56,8 @@ def augment(model: FittedModel) -> pd.DataFrame:
         "observed": frame.y,
         "fitted": model.fitted_array,
         "residual": frame.y - model.fitted_array,
+        "standardised": model.standardised_residuals,
+        "leverage": model.leverages,
         "blup": blup_values(model, model.n_levels),
     }
     columns = {name: model.spread(array).ravel() for name, array in values.items()}

@@ -1,0 +1,153 @@
+"""Fits of the same data side by side: `compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.likelihood_ratio import check_comparable, lr_test
+from mixmeta_jax.report.results import LikelihoodRatioTest
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` returns; ``str`` of it is the printed comparison.
+
+    Attributes
+    ----------
+    table
+        One row per fit: ``method, parameters, fixed, random, nobs, loglik, aic, bic, aicc``, and
+        the likelihood-ratio test against the fit before, ``chi2, df, pvalue, pvalue_mixture``, NaN
+        where neither is nested in the other.
+    estimates
+        Coefficients and variances, one column per fit, NaN where a model has none.
+    se
+        Standard errors of the coefficients.
+    notes
+        Why a fit is not tested against the one before it, a sentence each.
+    """
+
+    table: pd.DataFrame
+    estimates: pd.DataFrame
+    se: pd.DataFrame
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = ["Comparison of fits", self.table.to_string(float_format=_number)]
+        parts += ["", "Estimates", self.estimates.to_string(float_format=_number, na_rep="")]
+        parts += ["", *self.notes] if self.notes else []
+        return "\n".join(parts)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<p>{note}</p>" for note in self.notes)
+        return self.table.to_html() + self.estimates.to_html(na_rep="") + notes
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if value != round(value) else f"{value:.0f}"
+
+
+def compare(*fits: FittedModel, names: Sequence[str] | None = None) -> Comparison:
+    """Compare fits of the same data: parameters, likelihoods, criteria, tests and estimates.
+
+    Parameters
+    ----------
+    *fits
+        Two or more fits to the same outcomes with the same error covariances, by likelihood; fits
+        by REML have the same fixed effects.
+    names
+        What to call them; default their formulas, or numbers where two have the same.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        For fewer than two fits, fits of different data or of likelihoods that measure different
+        things, and names that are not one for each.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> small = mx.mixmeta("logor", S="logorvar", data=bcg, method="ml")
+    >>> mx.compare(small, small.update("~ . + ablat")).table.pvalue.round(4).tolist()
+    [nan, 0.0005]
+    """
+    if len(fits) < 2:
+        raise InputError(f"compare takes two fits or more, not {len(fits)}.")
+    labels = _labels(fits, names)
+    for i, fit in enumerate(fits[1:], 1):
+        check_comparable(fits[0], fit, (labels[0], labels[i]))
+    tests: list[LikelihoodRatioTest | None] = [None]
+    notes = []
+    for (i, before), fit in zip(enumerate(fits), fits[1:], strict=False):
+        smaller, larger = sorted((before, fit), key=lambda each: each.df.total)
+        try:
+            tests.append(lr_test(smaller, larger))
+        except InputError as reason:
+            tests.append(None)
+            notes.append(f"{labels[i]} and {labels[i + 1]}: {reason}")
+    rows = []
+    for fit, test in zip(fits, tests, strict=True):
+        row = {"method": fit.method, "parameters": fit.df.total, "fixed": fit.df.fixed}
+        row |= {"random": fit.df.random, "nobs": fit.df.nobs, "loglik": fit.loglik}
+        row |= {"aic": fit.aic, "bic": fit.bic, "aicc": fit.aicc}
+        row["chi2"] = np.nan if test is None else test.statistic
+        row["df"] = np.nan if test is None else test.df
+        row["pvalue"] = np.nan if test is None else test.pvalue
+        row["pvalue_mixture"] = np.nan if test is None else test.pvalue_mixture
+        rows.append(row)
+    index = pd.Index(labels, name="fit")
+    estimates = {name: _estimates(fit) for name, fit in zip(labels, fits, strict=True)}
+    errors = {name: _errors(fit) for name, fit in zip(labels, fits, strict=True)}
+    return Comparison(
+        pd.DataFrame(rows, index=index),
+        _side_by_side(estimates),
+        _side_by_side(errors),
+        tuple(notes),
+    )
+
+
+def _labels(fits: Sequence[FittedModel], names: Sequence[str] | None) -> list[str]:
+    if names is not None:
+        given = [str(name) for name in names]
+        if len(given) != len(fits) or len(set(given)) != len(given):
+            raise InputError(f"names must be {len(fits)} different ones, one for each fit.")
+        return given
+    for i, fit in enumerate(fits):
+        if not isinstance(fit, FittedModel):
+            raise InputError(f"compare takes fits, but number {i + 1} is {fit!r}.")
+    formulas = [fit.formula for fit in fits]
+    if len(set(formulas)) == len(formulas):
+        return formulas
+    return [f"{i + 1}: {formula}" for i, formula in enumerate(formulas)]
+
+
+def _estimates(fit: FittedModel) -> pd.Series:
+    values = dict(fit.coef)
+    for level, Psi in enumerate(fit.Psi_by_level):
+        for place, effect in enumerate(fit.frame.random_names(level)):
+            values[f"variance[{fit.level_names[level]}.{effect}]"] = Psi[place, place]
+    return pd.Series(values, dtype=float)
+
+
+def _errors(fit: FittedModel) -> pd.Series:
+    return pd.Series(np.sqrt(np.diag(fit.estimate.vcov)), index=fit.coef.index)
+
+
+def _side_by_side(columns: dict[str, pd.Series]) -> pd.DataFrame:
+    """Series of different names, in the order in which the names first come, as columns."""
+    every = list(dict.fromkeys(name for column in columns.values() for name in column.index))
+    coefficients = [name for name in every if not name.startswith("variance[")]
+    order = [*coefficients, *(name for name in every if name.startswith("variance["))]
+    return pd.DataFrame({name: column.reindex(order) for name, column in columns.items()})
