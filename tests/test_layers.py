@@ -26,8 +26,10 @@ LAYERS = (
     (
         "fits.fit",
         "fits.coefficient_methods",
+        "fits.familiar_names",
         "fits.prediction_methods",
         "fits.variance_methods",
+        "plots",
         "two_stage",
     ),
     ("__main__", ""),
