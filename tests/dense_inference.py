@@ -255,8 +255,9 @@ def hotelling(m, L, parts):
     """F, its denominator degrees of freedom and p-value by the HTZ test."""
     vcov = parts[0]
     q = len(L)
-    Omega = L @ m.V @ L.T
-    # The degrees of freedom by the working model, for which the robust covariance is unbiased.
+    # The mean of the robust covariance under the working model.
+    p = robust_vectors(m, L, parts)
+    Omega = np.einsum("sjn,nm,tjm->st", p, m.Sigma, p)
     root = np.linalg.inv(linalg.sqrtm(Omega).real)
     p = robust_vectors(m, root @ L, parts)
     total = 0.0

@@ -41,6 +41,9 @@ DENSE = 1e-9
 SMALL_SAMPLE = 1e-8
 """Relative: degrees of freedom and corrected covariances are products of five dense inverses."""
 
+ITERATED = 1e-6
+"""Relative: errors and degrees of freedom at variances that R has to about 1e-7."""
+
 SUMS = 1e-11
 """Relative to the largest entry: the same sums, in another order or by another executor."""
 

@@ -137,7 +137,7 @@ def joint_test(
         tuple(words),
         found.df_residual,
         reference.words,
-        found.reason,
+        found.note,
     )
 
 

@@ -35,7 +35,7 @@ def student(fit: FittedModel, df: Any) -> StudentT:
         values = contained(fit)
         title = "t distribution with contained df"
     else:
-        values = np.full(P, _number(df))
+        values = np.full(P, positive_df(df))
     return StudentT("t", fit.estimate.vcov, (), values, title)
 
 
@@ -51,7 +51,8 @@ def residual_df(fit: FittedModel) -> float:
     return float(left)
 
 
-def _number(df: Any) -> float:
+def positive_df(df: Any) -> float:
+    """A number of degrees of freedom, checked."""
     counted = isinstance(df, (int, float, np.number)) and not isinstance(df, bool)
     if not counted or not df > 0:
         raise InputError(
@@ -110,7 +111,8 @@ def knapp_hartung(fit: FittedModel, adhoc: bool) -> StudentT:
             "one factor for the whole covariance means nothing there. Use test='kenward-roger'."
         )
     df = residual_df(fit)
-    H2 = weighted_squares(fit.design, fit.Psi_by_level) / df
+    Psi = [P[None] for P in fit.Psi_by_level]
+    H2 = float(weighted_squares(fit.design, Psi)[0]) / df
     factor = max(1.0, H2) if adhoc else H2
     title = "Knapp and Hartung" if fit.frame.k == 1 else "Jackson and Riley"
     words = f"t distribution, {title}, factor {factor:.4g}"

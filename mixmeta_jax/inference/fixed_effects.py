@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +52,15 @@ def fixed_effects(design: Design) -> FixedFit:
     return FixedFit(beta[0], V[0], residuals[0], float(Q[0]))
 
 
-def weighted_squares(design: Design, Psi: tuple[np.ndarray, ...]) -> Any:
-    """rᵀΣ⁻¹r of the generalised least-squares fit at Ψ of each level, outer first."""
+def weighted_squares(design: Design, Psi: Sequence[np.ndarray]) -> np.ndarray:
+    """rᵀΣ⁻¹r of the generalised least-squares fits, shape (B,).
+
+    ``Psi`` is that of each level, outer first, shape (B, d, d); none for Σ = S.
+    """
     if not Psi:
-        return fixed_effects(design).Q
-    matrices = tuple(P[:, :, None] for P in Psi)
-    return float(executed(_squares, design, matrices, arrange(design))[0])
+        return np.atleast_1d(fixed_effects(design).Q)
+    matrices = tuple(np.moveaxis(P, 0, -1) for P in Psi)
+    return np.asarray(executed(_squares, design, matrices, arrange(design)))
 
 
 def _squares(Psi: tuple[Array, ...], tensors: Tensors) -> Array:

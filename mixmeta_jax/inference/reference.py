@@ -27,15 +27,15 @@ class JointTest(NamedTuple):
         Number of hypotheses, and denominator degrees of freedom; infinite for χ².
     pvalue
         Tail probability.
-    reason
-        Why statistic and p-value are NaN; empty where they are not.
+    note
+        Why statistic and p-value are NaN, or what to be careful with; else empty.
     """
 
     statistic: float
     df: int
     df_residual: float
     pvalue: float
-    reason: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,11 @@ class Reference:
         if np.isinf(df):
             return JointTest(scale * wald, h, df, float(chdtrc(h, scale * wald)), "")
         F = scale * wald / h
-        return JointTest(F, h, df, f_tail(F, h, df), "")
+        return JointTest(F, h, df, f_tail(F, h, df), self.caution(df))
+
+    def caution(self, df: float) -> str:
+        """What to be careful with at these degrees of freedom; else empty."""
+        return ""
 
     def why_not(self, L: np.ndarray) -> str:
         """Why there is no joint distribution of the combinations in L."""

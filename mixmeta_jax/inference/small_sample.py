@@ -20,7 +20,7 @@ from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.inference.variance_information import VarianceInformation
 
 MEAN_EXISTS = 2.0
-"""Degrees of freedom above which a squared t has a mean; Fai and Cornelius sum those."""
+"""Degrees of freedom above which a squared t has a mean."""
 
 
 def combination_df(L: np.ndarray, found: VarianceInformation) -> np.ndarray:
@@ -64,17 +64,26 @@ class Satterthwaite(Reference):
         df = self.df(vectors.T @ L)
         if np.isinf(df).all():
             return 1.0, np.inf
-        some = df[df > MEAN_EXISTS]
-        ratio = 1 / (1 - 2 / some)
-        E = ratio.sum()
-        # 2E / (E − q), where E − q is the sum of 2 / (ν − 2) less what has no mean.
-        left = (ratio * 2 / some).sum() - (q - len(some))
-        return 1.0, float(2 * E / left) if left > 0 else np.nan
+        if not (df > MEAN_EXISTS).all():
+            return np.nan, np.nan
+        finite = df[np.isfinite(df)]
+        E = q - len(finite) + (finite / (finite - 2)).sum()
+        # E − q without cancellation.
+        return 1.0, float(2 * E / (2 / (finite - 2)).sum())
+
+    def why_not(self, L: np.ndarray) -> str:
+        return (
+            f"A combination of these hypotheses has at most {MEAN_EXISTS:g} degrees of freedom, "
+            "with which a squared t has no mean for Fai and Cornelius to match: use "
+            "test='kenward-roger'."
+        )
 
 
 @dataclass(frozen=True)
 class KenwardRoger(Satterthwaite):
     """Kenward and Roger's covariance of the coefficients, with t and scaled F."""
+
+    why_not = Reference.why_not
 
     @property
     def words(self) -> str:

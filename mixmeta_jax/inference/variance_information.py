@@ -79,9 +79,7 @@ def variance_information(
     free = np.concatenate([own.free for own in natural]).T
     n = free.shape[1]
     groups = OuterGroups(design, tuple(Psi), orthonormal(design), max(n, 1), outer_groups(design))
-    A = sum(_symmetric_sum(piece.X, piece.W @ piece.X) for piece in groups)
-    T = groups.basis @ _root_of_inverse(A)
-    groups.basis = T
+    T, solution = gls_root(groups)
     B, P = len(T), T.shape[1]
     slopes: np.ndarray = np.zeros((B, n, P, P))
     traces: np.ndarray = np.zeros((B, n, n))
@@ -89,7 +87,6 @@ def variance_information(
     average: np.ndarray = np.zeros((B, n, n))
     across: np.ndarray = np.zeros((B, n, P))
     rises = [0.0] * len(changes)
-    solution = _whitened_solution(groups) if observed else None
     for piece in groups:
         WX = piece.W @ piece.X
         moved = [piece.moved(level, change) for level, change in enumerate(changes)]
@@ -100,7 +97,7 @@ def variance_information(
         products = products + _pairs(F, half)
         middle = piece.W[:, :, None] @ Sigma_a
         traces = traces + _pairs(middle, np.swapaxes(middle, -1, -2))
-        if solution is not None:
+        if observed:
             e = piece.W @ (piece.y[..., None] - piece.X @ solution[:, None])
             f = (Sigma_a @ e[:, :, None])[..., 0]
             average = average + _pairs(f, (piece.W[:, :, None] @ f[..., None])[..., 0])
@@ -164,22 +161,20 @@ def orthonormal(design: Design) -> np.ndarray:
     return np.kron(design.basis, np.eye(design.k))
 
 
-def _root_of_inverse(A: np.ndarray) -> np.ndarray:
-    """R with A⁻¹ = RRᵀ, shape (B, P, P)."""
-    L = np.linalg.cholesky(A)
-    return np.swapaxes(np.linalg.inv(L), -1, -2)
+def gls_root(groups: OuterGroups) -> tuple[np.ndarray, np.ndarray]:
+    """T with V = TTᵀ, shape (B, P, P), and T⁻¹β̂, shape (B, P, 1).
 
-
-def _symmetric_sum(X: np.ndarray, WX: np.ndarray) -> np.ndarray:
-    total = np.einsum("bgsp,bgsq->bpq", *np.broadcast_arrays(X, WX), optimize=True)
-    return 0.5 * (total + np.swapaxes(total, -1, -2))
-
-
-def _whitened_solution(groups: OuterGroups) -> np.ndarray:
-    """β̂ in the whitened coefficients, shape (B, P, 1)."""
-    return sum(
-        np.einsum("bgsp,bgs->bp", piece.W @ piece.X, piece.y, optimize=True) for piece in groups
-    )[..., None]
+    From here on the groups have T as their basis.
+    """
+    A, b = 0.0, 0.0
+    for piece in groups:
+        back = np.swapaxes(piece.W @ piece.X, -1, -2)
+        A = A + (back @ piece.X).sum(1)
+        b = b + (back @ piece.y[..., None]).sum(1)
+    L = np.linalg.cholesky(0.5 * (A + np.swapaxes(A, -1, -2)))
+    root = np.linalg.inv(L)
+    groups.basis = groups.basis @ np.swapaxes(root, -1, -2)
+    return groups.basis, root @ b
 
 
 def _same_sets(moved: list[np.ndarray]) -> list[np.ndarray]:
@@ -190,14 +185,8 @@ def _same_sets(moved: list[np.ndarray]) -> list[np.ndarray]:
 
 def _pairs(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Σ over groups and entries of left_a right_b, shape (B, n, n), for (B, N, n, ...)."""
-    B = max(len(left), len(right))
-    n = left.shape[2]
-
-    def flat(values: np.ndarray) -> np.ndarray:
-        values = np.broadcast_to(values, (B, *values.shape[1:]))
-        return np.swapaxes(values, 1, 2).reshape(B, n, -1)
-
-    return flat(left) @ np.swapaxes(flat(right), 1, 2)
+    left, right = (values.reshape(*values.shape[:3], -1) for values in (left, right))
+    return (left @ np.swapaxes(right, -1, -2)).sum(1)
 
 
 def _within(piece: Piece, level: int, kernel: np.ndarray) -> np.ndarray:

@@ -47,8 +47,8 @@ class WaldTest:
         Denominator degrees of freedom of F; infinite for χ².
     reference
         The reference distribution in words.
-    reason
-        Why statistic and p-value are NaN; empty where they are not.
+    note
+        Why statistic and p-value are NaN, or what to be careful with; else empty.
     """
 
     statistic: float
@@ -57,19 +57,20 @@ class WaldTest:
     hypotheses: tuple[str, ...]
     df_residual: float = math.inf
     reference: str = ""
-    reason: str = ""
+    note: str = ""
 
     def __str__(self) -> str:
         title = f"Wald test ({self.reference})" if self.is_F else "Wald test"
         lines = [title, *(f"  {line}" for line in self.hypotheses)]
-        if self.reason:
-            lines.append(self.reason)
+        if math.isnan(self.pvalue):
+            pass
         elif self.is_F:
             df = f"{self.df} and {df_text(self.df_residual)} df"
             lines.append(f"F = {self.statistic:.4f} on {df}, {p_phrase(self.pvalue)}")
         else:
             chi2 = f"Chi-square = {self.statistic:.4f} on {self.df} df"
             lines.append(f"{chi2}, {p_phrase(self.pvalue)}")
+        lines += [self.note] if self.note else []
         return "\n".join(lines)
 
     @property

@@ -39,4 +39,4 @@ def test_agrees_with_full_matrices(name, observed):
                 [joint.statistic, joint.df_residual], [F, df], rtol=SMALL_SAMPLE
             )
         else:
-            assert np.isnan(joint.pvalue) and "not positive" in joint.reason
+            assert np.isnan(joint.pvalue) and "not positive" in joint.note
