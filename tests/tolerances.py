@@ -73,6 +73,9 @@ ROOTS = 1e-8
 SIMPLEX = 1e-7
 """Log-likelihoods at a maximum that a simplex has found."""
 
+TIGHT = 1e-5
+"""Relative: the same asked for to 1e-11, whose fits stop at 1e-10 of their log-likelihood."""
+
 UNIROOT = 1.3e-4
 """Absolute: ends of intervals by metafor, whose root finder stops within 1.2e-4 of a root."""
 

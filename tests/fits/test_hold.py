@@ -1,6 +1,8 @@
 """`hold`: fits with natural parameters at given values."""
 
+import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,10 @@ from mixmeta_jax.errors import InputError
 from tests import dense_fit
 from tests.models import NUMPY, fitted
 from tests.tolerances import BACKENDS, MAXIMUM, SIMPLEX
+
+
+METAFOR = json.loads((Path(__file__).parents[1] / "reference" / "variances.json").read_text())
+METAFOR_LOGLIK = 1e-8  # its optimiser stops at 1e-10 of the log-likelihood
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +72,30 @@ def test_against_a_dense_likelihood(berkey, name, value, psi):
     assert fit.loglik == pytest.approx(expected, abs=SIMPLEX)
     assert fit.df.random == 2
     assert fit.converged
+
+
+@pytest.mark.parametrize(
+    ("case", "bscov", "hold"),
+    [
+        ("un_rho", "unstr", {"rho": -0.4}),
+        ("un_tau2", "unstr", {"var(PD)": 0.05}),
+        ("hcs_rho", "hcs", {"rho": 0.3}),
+        ("cs_rho", "cs", {"rho": 0.3}),
+        ("cs_tau2", "cs", {"var": 0.05}),
+        ("ar_rho", "ar1", {"rho": 0.7}),
+        ("har_tau2", "har1", {"AL": 0.05}),
+        ("diag_tau2", "diag", {"PD": 0.05}),
+        ("id_tau2", "id", {"tau2": 0.05}),
+    ],
+)
+def test_metafor_holds_the_same(berkey, case, bscov, hold):
+    fit = berkey.update(bscov=bscov, hold={"unit": hold})
+    assert fit.loglik == pytest.approx(METAFOR["berkey"]["held"][case], abs=METAFOR_LOGLIK)
+
+
+def test_metafor_holds_the_same_of_a_level(school):
+    fit = school.update(hold={"district": {"sigma2": 0.1}})
+    assert fit.loglik == pytest.approx(METAFOR["school"]["held"], abs=METAFOR_LOGLIK)
 
 
 def test_a_variance_at_zero_is_the_model_without_it(school):

@@ -15,9 +15,11 @@ from mixmeta_jax.errors import InputError
 from tests import dense_fit
 from tests import dense_inference as by_hand
 from tests.models import NUMPY, fitted
-from tests.tolerances import ROOTS, SMALL_SAMPLE, UNIROOT
+from tests.tolerances import ROOTS, SMALL_SAMPLE, TIGHT, UNIROOT
 
-EXTRA = json.loads((Path(__file__).parents[1] / "reference" / "extra.json").read_text())
+REFERENCE = Path(__file__).parents[1] / "reference"
+EXTRA = json.loads((REFERENCE / "extra.json").read_text())
+METAFOR = json.loads((REFERENCE / "variances.json").read_text())
 CUT = stats.chi2.ppf(0.95, 1)
 WITH_ERRORS = (
     "multivariate, missing outcomes",
@@ -129,6 +131,21 @@ def test_profiles_of_two_levels_against_metafor(school):
         estimate, lower, upper = EXTRA["school"]["profCI"][name]
         assert row["estimate"] == pytest.approx(estimate, rel=1e-5)
         np.testing.assert_allclose([row["lower"], row["upper"]], [lower, upper], atol=UNIROOT)
+
+
+def test_profiles_against_roots_that_metafor_has_found_closely(school, berkey, bcg):
+    pairs = list(zip(school.varcomp().to_dict("records"), METAFOR["school"]["sigma2"], strict=True))
+    own = METAFOR["berkey"]
+    table = berkey.varcomp().to_dict("records")
+    pairs += list(zip(table, [*own["tau2"], own["rho"]], strict=True))
+    one = bcg.update(formula="logor ~ ablat")
+    pairs += [(one.varcomp().iloc[0], METAFOR["bcg"]["PL"])]
+    pairs += [(one.varcomp("qprofile").iloc[0], METAFOR["bcg"]["QP"])]
+    for row, (estimate, lower, upper) in pairs:
+        assert row["estimate"] == pytest.approx(estimate, rel=TIGHT)
+        assert row["upper"] == pytest.approx(upper, rel=TIGHT)
+        if lower != "NA":  # "Cannot obtain lower bound ... due to convergence problems."
+            assert row["lower"] == pytest.approx(lower, rel=TIGHT)
 
 
 @pytest.mark.parametrize(
