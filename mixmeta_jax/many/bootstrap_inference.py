@@ -17,6 +17,7 @@ from mixmeta_jax.fits.variances import (
     components_of,
     names_of,
 )
+from mixmeta_jax.inference.drawn import quantiles, tails
 from mixmeta_jax.inference.influences import wald_statistics
 from mixmeta_jax.inference.prediction import between_variance, predicted, quadratic_form
 from mixmeta_jax.inference.variances import origin_of
@@ -225,7 +226,7 @@ class BootstrapInference:
             new = np.random.default_rng([self.seed, self.first + int(b), 1]).standard_normal(k)
             error = expected + spread * new - predicted(rows.X, coef[b], k)
             errors[b] = np.abs(error) / np.sqrt(_diagonal(var))
-        quantile = _quantiles(errors, self.conf_level)
+        quantile = quantiles(errors, self.conf_level)
         values = {
             "fit": expected + rows.offset,
             "pi_lower": expected + rows.offset - quantile * own,
@@ -275,12 +276,9 @@ class BootstrapInference:
         self, drawn: np.ndarray, observed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """p-values, their Monte Carlo errors, and quantiles; draws (n, r), observed (r,)."""
+        pvalue, quantile = tails(drawn, observed, self.conf_level)
         count = np.isfinite(drawn).sum(0)
-        with np.errstate(invalid="ignore"):
-            extreme = (drawn >= observed * (1 - 1e-12)).sum(0)
-        pvalue = (extreme + 1) / (count + 1)
-        error = np.sqrt(pvalue * (1 - pvalue) / (count + 1))
-        return pvalue, error, _quantiles(drawn, self.conf_level)
+        return pvalue, np.sqrt(pvalue * (1 - pvalue) / (count + 1)), quantile
 
     def _only_parametric(self, what: str) -> None:
         if self.kind != "parametric":
@@ -322,16 +320,6 @@ def bootstrap_inference(
 
 def _valid(frame: pd.DataFrame) -> list[np.ndarray]:
     return [column[np.isfinite(column)] for column in frame.to_numpy().T]
-
-
-def _quantiles(drawn: np.ndarray, conf_level: float) -> np.ndarray:
-    """Quantiles over the draws that are there: of n, the ⌈level·(n + 1)⌉-th, shape (...)."""
-    count = np.isfinite(drawn).sum(0)
-    ordered = np.sort(np.where(np.isfinite(drawn), drawn, np.inf), axis=0)
-    rank = np.ceil(conf_level * (count + 1) - 1e-9).astype(int) - 1
-    inside = rank < count
-    picked = np.take_along_axis(ordered, np.minimum(rank, len(drawn) - 1)[None], 0)[0]
-    return np.where(inside, picked, np.nan)
 
 
 def _diagonal(matrices: np.ndarray) -> np.ndarray:

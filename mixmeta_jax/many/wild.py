@@ -10,11 +10,13 @@ from scipy.linalg import null_space
 
 from mixmeta_jax.design.design import orthonormal_basis
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.influences import influences, wald_statistics
-from mixmeta_jax.many.many_fits import ManyFits
-from mixmeta_jax.many.refits import converged, levels_of, refit, settings_of
+from mixmeta_jax.many.many_data import ManyModel
+from mixmeta_jax.many.many_fits import ManyFits, many_result
+from mixmeta_jax.many.refits import RETURNS, converged, levels_of, refit
+from mixmeta_jax.status import Status
 
 FEW_CLUSTERS = 10
 """Clusters below which weights of two values make too few different data sets: 2⁹ = 512."""
@@ -89,13 +91,14 @@ def wild_draws(
         )
     weights = wild_weights(n, m, seed, first)[:, groups, None]
     outcomes = []
+    itself, data = _as_many(fit), fit.design.y[None]
     for L, v in hypotheses:
-        expected = _restricted(fit, L, v)
+        expected = restricted_fits(fit, itself, data, L, v)[0]
         residual = np.where(fit.design.mask, fit.design.y - expected, np.nan)
         outcomes.append(expected + weights * residual)
     found = refit(fit, np.concatenate(outcomes), progress=progress)
     cr0 = cluster_covariance(fit, found, np.concatenate(outcomes), groups)
-    own = _of_fit(fit, groups)
+    own = cluster_covariance(fit, itself, data, groups)[0]
     draws = []
     for number, (L, v) in enumerate(hypotheses):
         part = slice(number * n, (number + 1) * n)
@@ -124,36 +127,40 @@ def cluster_covariance(
     return made
 
 
-def _of_fit(fit: FittedModel, groups: np.ndarray) -> np.ndarray:
-    """CR0 covariance of a fit itself."""
-    design = fit.design if fit.n_levels else fit.design.without_levels()
-    design = replace(design, y=design.y[None])
+def _as_many(fit: FittedModel) -> ManyFits:
+    """A fit as the only one of many."""
     estimate = fit.estimate
-    Psi = [P[None] for P in fit.Psi_by_level]
-    each = influences(design, estimate.beta[None], estimate.vcov[None], Psi, groups)[0]
-    return each.T @ each
+    found = ManyEstimates.empty(replace(fit.design, y=fit.design.y[None]))
+    found.keep(0, estimate.beta, estimate.vcov, estimate.theta, fit.Psi_by_level)
+    found.status[0] = Status.CONVERGED
+    return many_result(ManyModel(fit.design, fit.frame), found, {}, fit.method, RETURNS)
 
 
-def _restricted(fit: FittedModel, L: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Xβ̃ of the fit with Lβ = v, shape (n, k).
+def restricted_fits(
+    fit: FittedModel, found: ManyFits, y: np.ndarray, L: np.ndarray, v: np.ndarray
+) -> np.ndarray:
+    """Xβ̃ of fits with Lβ = v to B data sets, shape (B, n, k).
 
     Where the hypothesis is one of the predictors, the whole model is fitted again; where it is
     about some outcomes alone, the coefficients are restricted at the estimated Ψ.
     """
-    design, estimate, k = fit.design, fit.estimate, fit.design.k
-    start = np.linalg.lstsq(L, v)[0]
+    assert found.coef is not None and found.vcov is not None
+    design, k = fit.design, fit.design.k
     free = _of_predictors(L, design.p, k)
     if free is None:
-        V = estimate.vcov
-        across = V @ L.T @ np.linalg.solve(L @ V @ L.T, L @ estimate.beta - v)
-        return design.X @ (estimate.beta - across).reshape(design.p, k)
-    given = design.X @ start.reshape(design.p, k)
+        V = found.vcov
+        away = (found.coef @ L.T - v)[..., None]
+        across = (V @ L.T @ np.linalg.solve(L @ V @ L.T, away))[..., 0]
+        return design.X @ (found.coef - across).reshape(-1, design.p, k)
+    given = design.X @ np.linalg.lstsq(L, v)[0].reshape(design.p, k)
     if not free.shape[1]:
-        return given
+        return np.broadcast_to(given, y.shape)
     X = design.X @ free
-    own = replace(design, X=X, y=design.y - given, basis=orthonormal_basis(X))
-    one = fit_design(own, fit.method, settings_of(fit))
-    return given + X @ one.beta.reshape(-1, k)
+    own = replace(design, X=X, basis=orthonormal_basis(X))
+    smaller = replace(fit, design=own)
+    again = refit(smaller, y - given, progress=False)
+    assert again.coef is not None
+    return given + X @ again.coef.reshape(len(y), -1, k)
 
 
 def _of_predictors(L: np.ndarray, p: int, k: int) -> np.ndarray | None:

@@ -57,13 +57,10 @@ def test_the_value_is_met_and_the_derivatives_are_those_of_the_map(name):
         slopes, bent = held.slopes(theta, D), held.curvature(theta, D, rise)
         along = 0.5 * (rise[:, :, None] * slopes).sum((0, 1))
         for a in range(len(theta)):
-            moved = difference(lambda t: held.matrices(t, D), theta, a)
+            moved = difference(held.matrices, theta, a)
             assert_close(slopes[:, :, a], moved, 1 + np.abs(moved).max())
-
-            def rises(t):
-                return 0.5 * (rise[:, :, None] * held.slopes(t, D)).sum((0, 1))
-
-            turned = difference(rises, theta, a)
+            turned = difference(held.slopes, theta, a)
+            turned = 0.5 * (rise[:, :, None] * turned).sum((0, 1))
             assert_close(bent[a], turned, 1 + np.abs(along).max() + np.abs(turned).max())
 
 
@@ -72,7 +69,7 @@ def difference(function, theta, a, step=0.01):
     move = np.zeros_like(theta)
     move[a] = step
     return sum(
-        weight * (function(theta + n * move) - function(theta - n * move)) / (60 * step)
+        weight * (function(theta + n * move, D) - function(theta - n * move, D)) / (60 * step)
         for n, weight in ((1, 45), (2, -9), (3, 1))
     )
 
