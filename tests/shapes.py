@@ -1,7 +1,7 @@
 """Shapes in annotations, checked at run time by jaxtyping and beartype.
 
-A function is checked at its first call with arrays of these shapes: a test that fits a thousand times
-pays once. Without the two packages, as with the lowest versions, the tests run unchecked.
+A function is checked at its first call with arrays of these shapes: a test that fits a thousand
+times pays once. Without the two packages, as with the lowest versions, the tests run unchecked.
 """
 
 import functools

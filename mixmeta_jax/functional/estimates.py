@@ -24,7 +24,7 @@ from mixmeta_jax.estimation.estimator import SEVERAL_SIZE, given_start
 from mixmeta_jax.estimation.implicit import Search, optimum
 from mixmeta_jax.estimation.restarts import may_restart, restarts
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
-from mixmeta_jax.functional.model import METHODS, require_float64
+from mixmeta_jax.functional.model import check_likelihood_method, require_float64
 from mixmeta_jax.inference.effects import random_part
 from mixmeta_jax.likelihood.likelihood import prepared, profile, solution_at
 from mixmeta_jax.likelihood.sweep import upward
@@ -121,8 +121,7 @@ def estimate(
     ((13,), True)
     """
     require_float64()
-    if method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}.")
+    check_likelihood_method(method)
     settings = as_control(control)
     if method == "fixed":
         design = design.without_levels()

@@ -18,14 +18,13 @@ from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError, PrecisionError
+from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS
 from mixmeta_jax.likelihood.likelihood import log_likelihood_at
 from mixmeta_jax.table.array_frame import array_frame, judged_arrays
 from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.traced import is_traced
 
 register_trees()
-
-METHODS = ("ml", "reml", "fixed")
 
 
 def make_design(
@@ -118,8 +117,7 @@ def log_likelihood(theta: Array, design: Design, method: str = "reml") -> Array:
         For an unknown method or a ``theta`` of the wrong length.
     """
     require_float64()
-    if method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}.")
+    check_likelihood_method(method)
     if method == "fixed":
         return log_likelihood_at((), arrange(design.without_levels()), method)
     theta = jnp.asarray(theta)
@@ -129,6 +127,12 @@ def log_likelihood(theta: Array, design: Design, method: str = "reml") -> Array:
             f"theta has shape {theta.shape}, but the structures have {n_theta} parameter(s)."
         )
     return log_likelihood_at(design.Psi(theta), arrange(design), method)
+
+
+def check_likelihood_method(method: str) -> None:
+    """Raise `InputError` for a method that has no likelihood."""
+    if method not in LIKELIHOOD_METHODS:
+        raise InputError(f"method must be one of {', '.join(LIKELIHOOD_METHODS)}, not {method!r}.")
 
 
 def require_float64() -> None:
