@@ -18,7 +18,7 @@ from mixmeta_jax.estimation.multivariate import _unleveraged, gls, jackson
 from mixmeta_jax.estimation.univariate import weighted_residuals
 from mixmeta_jax.inference.wald import _pivoted_root
 from mixmeta_jax.table.collinearity import dependence, doubtful
-from mixmeta_jax.table.identified import lacking
+from mixmeta_jax.table.identified import lacking, obvious
 from mixmeta_jax.table.positive_definite import null_vectors
 from mixmeta_jax.table.rules import _elements
 
@@ -190,3 +190,17 @@ def test_a_unit_that_alone_determines_a_coefficient(part):
     vcov = 1 / (data.X**2).sum(1, keepdims=True)
     _, used = _unleveraged(data, np.zeros((1, 1, 1)), vcov, np.zeros((1, 2, 1)))
     assert used[0].tolist() == [part > 1, True]
+
+
+@pytest.mark.parametrize(("count", "clear"), [(2, False), (3, True)])
+def test_how_many_rows_of_each_pair_of_outcomes_leave_no_doubt(count, clear):
+    """More than twice the predictors, where no row has all outcomes."""
+    seen = np.repeat(~np.eye(3, dtype=bool), count, axis=0)[None]
+    groups = np.arange(3 * count)[:, None]
+    assert obvious(seen, [np.ones((3 * count, 1))], groups, 1).tolist() == [clear]
+
+
+@pytest.mark.parametrize(("count", "clear"), [(1, False), (2, True)])
+def test_how_many_rows_of_all_outcomes_leave_no_doubt(count, clear):
+    seen, groups = np.ones((1, count, 2), bool), np.arange(count)[:, None]
+    assert obvious(seen, [np.ones((count, 1))], groups, 1).tolist() == [clear]
