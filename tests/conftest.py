@@ -10,8 +10,12 @@ import pytest
 from hypothesis import settings
 
 from mixmeta_jax.arrays import register_trees
-from mixmeta_jax.estimation.programs import PROGRAMS
-from tests.reference import calls
+from tests import shapes
+
+shapes.check()  # before any module with shapes is imported
+
+from mixmeta_jax.estimation.programs import PROGRAMS  # noqa: E402
+from tests.reference import calls  # noqa: E402
 
 # XLA reports on every program that it loads from the cache; set before its first use.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -8,17 +8,19 @@ Those that need a scene of their own have theirs beside what they decide: `tests
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
 from mixmeta_jax.design.design import orthonormal_basis
 from mixmeta_jax.estimation.moment_data import MomentData, Unidentified, prepare
-from mixmeta_jax.estimation.multivariate import gls, jackson
+from mixmeta_jax.estimation.multivariate import _unleveraged, gls, jackson
 from mixmeta_jax.estimation.univariate import weighted_residuals
 from mixmeta_jax.inference.wald import _pivoted_root
 from mixmeta_jax.table.collinearity import dependence, doubtful
-from mixmeta_jax.table.identified import lacking
+from mixmeta_jax.table.identified import lacking, obvious
 from mixmeta_jax.table.positive_definite import null_vectors
+from mixmeta_jax.table.rules import _elements
 
 EACH_SIDE = pytest.mark.parametrize("part", [0.5, 2.0])
 
@@ -149,3 +151,56 @@ def test_fixed_effects_that_are_nested_up_to_rounding(nested, part):
     else:
         with pytest.raises(mx.InputError, match="not among those"):
             mx.lr_test(moved, larger)
+
+
+@EACH_SIDE
+def test_a_singular_block_that_the_random_effects_make_up_for(part):
+    # Of v = (1, −1)/√2 in the null space of S, Z leaves δ/2 of |Z|: its square counts.
+    data = pd.DataFrame({"g": np.repeat(np.arange(6), 2), "z": 1.0, "y": np.sin(np.arange(12))})
+    data.loc[1, "z"] -= 2 * np.sqrt(part * 1e-10)
+    S = {g: np.eye(2) if g else np.ones((2, 2)) for g in range(6)}
+    refused = False
+    try:
+        mx.mixmeta("y ~ 1", S, data, random="~ 0 + z | g", control={"max_iter": 1})
+    except mx.InputError as error:
+        refused = "do not make up for it" in str(error)
+    assert refused is (part < 1)
+
+
+@EACH_SIDE
+def test_which_elements_a_sentence_names(part):
+    named = _elements(np.diag([1.0, part * 1e-6]), ["a", "b"])
+    assert ("'b'" in named) is (part > 1)
+
+
+@EACH_SIDE
+def test_a_covariance_that_is_symmetric_up_to_rounding(part):
+    V = np.eye(2) + np.array([[0.0, part * 1e-8], [0.0, 0.0]])
+    estimates = [(np.full(2, i), V) for i in range(4)]
+    if part < 1:
+        mx.pool(estimates)
+    else:
+        with pytest.raises(mx.InputError, match="not symmetric"):
+            mx.pool(estimates)
+
+
+@EACH_SIDE
+def test_a_unit_that_alone_determines_a_coefficient(part):
+    data = moment_data([[1.0], [np.sqrt(part * 1e-10)]])  # the first's leverage is 1 − part · 1e-10
+    vcov = 1 / (data.X**2).sum(1, keepdims=True)
+    _, used = _unleveraged(data, np.zeros((1, 1, 1)), vcov, np.zeros((1, 2, 1)))
+    assert used[0].tolist() == [part > 1, True]
+
+
+@pytest.mark.parametrize(("count", "clear"), [(2, False), (3, True)])
+def test_how_many_rows_of_each_pair_of_outcomes_leave_no_doubt(count, clear):
+    """More than twice the predictors, where no row has all outcomes."""
+    seen = np.repeat(~np.eye(3, dtype=bool), count, axis=0)[None]
+    groups = np.arange(3 * count)[:, None]
+    assert obvious(seen, [np.ones((3 * count, 1))], groups, 1).tolist() == [clear]
+
+
+@pytest.mark.parametrize(("count", "clear"), [(1, False), (2, True)])
+def test_how_many_rows_of_all_outcomes_leave_no_doubt(count, clear):
+    seen, groups = np.ones((1, count, 2), bool), np.arange(count)[:, None]
+    assert obvious(seen, [np.ones((count, 1))], groups, 1).tolist() == [clear]

@@ -90,11 +90,6 @@ class _InTime(Structure):
 
     The squared sine of the angle is the correlation of the two closest times: powers of it are then
     at least 1, and ρ = 0 is an ordinary value.
-
-    Parameters
-    ----------
-    times
-        One time per random effect, in the order of Ψ, all different.
     """
 
     min_dim = 2
@@ -128,6 +123,9 @@ class _InTime(Structure):
         powers = self._powers()
         closest = [(i, j) for i, j in pairs(len(Psi)) if powers[i, j] == 1]
         return float(np.arcsin(np.sqrt(np.clip(mean_correlation(Psi, closest), 0, 1))))
+
+    def _at_each_angle(self, sizes: Any) -> list[Any]:
+        return [with_angle(sizes, float(np.arcsin(np.sqrt(f)))) for f in START_POSITIONS]
 
     def check(self, d: int, level: str) -> None:
         super().check(d, level)
@@ -163,8 +161,7 @@ class ContinuousAR1(_InTime, OneScale):
         return np.array([np.sqrt(np.mean(np.diag(Psi))), self._angle_of(Psi)])
 
     def starts(self, variances: Any) -> list[Any]:
-        sd = mean_variance(variances)
-        return [with_angle(sd, float(np.arcsin(np.sqrt(f)))) for f in START_POSITIONS]
+        return self._at_each_angle(mean_variance(variances))
 
 
 class HeterogeneousContinuousAR1(_InTime, Scaled):
@@ -185,5 +182,4 @@ class HeterogeneousContinuousAR1(_InTime, Scaled):
         return np.append(np.diag(Psi) ** 0.25, self._angle_of(Psi))
 
     def starts(self, variances: Any) -> list[Any]:
-        root = variances**0.25
-        return [with_angle(root, float(np.arcsin(np.sqrt(f)))) for f in START_POSITIONS]
+        return self._at_each_angle(variances**0.25)

@@ -23,21 +23,10 @@ from jax.scipy.special import betaln, gammaln
 
 from mixmeta_jax import gates
 from mixmeta_jax.arrays import is_traced
-from mixmeta_jax.covariance.autoregressive import (
-    AR1,
-    ContinuousAR1,
-    HeterogeneousAR1,
-    HeterogeneousContinuousAR1,
-)
-from mixmeta_jax.covariance.given import Correlation, Fixed, Proportional
+from mixmeta_jax.covariance.catalogue import NEEDS_TIMES, STRUCTURES
+from mixmeta_jax.covariance.given import Correlation
 from mixmeta_jax.covariance.structure import Structure
-from mixmeta_jax.covariance.structures import (
-    CompoundSymmetry,
-    Diagonal,
-    HeterogeneousCompoundSymmetry,
-    Identity,
-    Unstructured,
-)
+from mixmeta_jax.covariance.structures import CompoundSymmetry, Unstructured
 from mixmeta_jax.design.design import Design, parameters_by_level
 from mixmeta_jax.design.tensors import arrange, masked
 from mixmeta_jax.errors import InputError
@@ -47,16 +36,9 @@ from mixmeta_jax.likelihood.shifts import shifted
 from mixmeta_jax.likelihood.sweep import upward
 
 LOG_2 = 0.6931471805599453
-NO_CORRELATION = (Diagonal, Identity, Proportional, Correlation, Fixed)
-ONE_CORRELATION = (
-    CompoundSymmetry,
-    HeterogeneousCompoundSymmetry,
-    AR1,
-    HeterogeneousAR1,
-    ContinuousAR1,
-    HeterogeneousContinuousAR1,
-)
-IN_TIME = (ContinuousAR1, HeterogeneousContinuousAR1)
+NO_CORRELATION = tuple(STRUCTURES[name] for name in ("diag", "id", "prop", "cor", "fixed"))
+IN_TIME = tuple(STRUCTURES[name] for name in NEEDS_TIMES)
+ONE_CORRELATION = (*(STRUCTURES[name] for name in ("cs", "hcs", "ar1", "har1")), *IN_TIME)
 
 
 @dataclass(frozen=True)

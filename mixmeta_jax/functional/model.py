@@ -19,14 +19,13 @@ from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError, PrecisionError
+from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS
 from mixmeta_jax.likelihood.likelihood import log_likelihood_at
 from mixmeta_jax.table.array_frame import array_frame, judged_arrays
 from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.traced import is_traced
 
 register_trees()
-
-METHODS = ("ml", "reml", "fixed")
 
 
 def make_design(
@@ -129,7 +128,7 @@ def log_likelihood(theta: Array, design: Design, method: str = "reml") -> Array:
 
 def likelihood_method(method: str) -> str:
     """The name of a likelihood in small letters."""
-    return gates.choice(method.lower() if isinstance(method, str) else method, "method", METHODS)
+    return gates.choice(method.lower() if isinstance(method, str) else method, "method", LIKELIHOOD_METHODS)
 
 
 def require_float64() -> None:

@@ -14,7 +14,6 @@ from tests import dense_fit
 from tests.models import NUMPY, fitted
 from tests.tolerances import BACKENDS, MAXIMUM, SIMPLEX
 
-
 METAFOR = json.loads((Path(__file__).parents[1] / "reference" / "variances.json").read_text())
 METAFOR_LOGLIK = 1e-8  # its optimiser stops at 1e-10 of the log-likelihood
 
