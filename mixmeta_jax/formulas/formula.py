@@ -238,16 +238,11 @@ def _refuse_literals(tokens: Sequence[Token], predictors: str) -> None:
 
 def _several_parts(predictors: str) -> InputError:
     bar = re.search(r"\(([^()|]*)\|([^()|]*)\)", predictors)
+    what = "several parts: it must be one sum of terms, and groups belong in random"
     if bar:
-        effects, groups = (part.strip() for part in bar.groups())
-        return InputError(
-            f"The formula '~ {shown(predictors)}' has the random effects {shown(bar[0], 60)} among "
-            f"its terms: give them as random='~ {shown(effects, 60)} | {shown(groups, 60)}'."
-        )
-    return InputError(
-        f"The formula '~ {shown(predictors)}' has several parts: it must be one sum of terms, and "
-        "groups belong in random."
-    )
+        effects, groups = (shown(part.strip(), 60) for part in bar.groups())
+        what = f"random effects among its terms: give them as random='~ {effects} | {groups}'"
+    return InputError(f"The formula '~ {shown(predictors)}' has {what}.")
 
 
 def _refuse_ambiguous(tokens: Sequence[Token], predictors: str) -> None:

@@ -128,7 +128,9 @@ def log_likelihood(theta: Array, design: Design, method: str = "reml") -> Array:
 
 def likelihood_method(method: str) -> str:
     """The name of a likelihood in small letters."""
-    return gates.choice(method.lower() if isinstance(method, str) else method, "method", LIKELIHOOD_METHODS)
+    return gates.choice(
+        method.lower() if isinstance(method, str) else method, "method", LIKELIHOOD_METHODS
+    )
 
 
 def require_float64() -> None:

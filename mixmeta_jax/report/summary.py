@@ -21,11 +21,11 @@ from mixmeta_jax.report.coefficient_table import (
     coefficient_cells,
     coefficient_header,
     coefficient_lines,
-    decimals,
     reference_lines,
     text_table,
 )
 from mixmeta_jax.report.markup import Lines, Table, as_html, as_latex, as_markdown, tabled
+from mixmeta_jax.report.random_table import RandomPart, random_cells, random_lines, random_title
 from mixmeta_jax.report.results import DegreesOfFreedom, p_phrase, p_text
 from mixmeta_jax.report.tables import random_frame
 from mixmeta_jax.status import Status
@@ -53,32 +53,6 @@ METHODS_IN_WORDS = {
     "pm": "Paule-Mandel (PM)",
     "eb": "empirical Bayes (EB)",
 }
-
-
-@dataclass(frozen=True)
-class RandomPart:
-    """The random effects of one level.
-
-    Attributes
-    ----------
-    level
-        Name of the level.
-    n_groups
-        Number of its groups.
-    structure
-        The covariance structure in words.
-    table
-        Standard deviations and correlations, or variances and covariances; see
-        `tables.random_frame`.
-    held
-        What of it is held at a value, in words; empty for nothing.
-    """
-
-    level: str
-    n_groups: int
-    structure: str
-    table: pd.DataFrame
-    held: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,7 +135,7 @@ class SummaryResult:
         if self.parts:
             lines += ["", "Random effects"]
         for part in self.parts:
-            lines += _random_lines(part)
+            lines += random_lines(part)
         lines += ["", "Heterogeneity", *_heterogeneity_lines(self.qtest)]
         by_outcome = _outcome_cells(self.qtest)
         if by_outcome:
@@ -211,8 +185,8 @@ class SummaryResult:
         tested = reference_lines(self.coefficients, self.reference, self.notes)
         blocks += [Lines((*tested,))] if tested else []
         for part in self.parts:
-            columns, rows = _random_cells(part.table, digits)
-            blocks.append(tabled([_random_title(part), *columns], list(part.table.index), rows))
+            columns, rows = random_cells(part.table, digits)
+            blocks.append(tabled([random_title(part), *columns], list(part.table.index), rows))
         blocks.append(Lines((*_heterogeneity_lines(self.qtest),)))
         by_outcome = _outcome_cells(self.qtest)
         if by_outcome:
@@ -312,42 +286,6 @@ def _heading(summary: SummaryResult) -> list[str]:
     method = METHODS_IN_WORDS.get(summary.method, summary.method)
     rows.append(("Estimation", method))
     return [f"{name + ':':<12}{value}" for name, value in rows]
-
-
-def _random_cells(
-    table: pd.DataFrame, digits: int | None = None
-) -> tuple[list[str], list[list[str]]]:
-    size = table.columns[0]
-    sd = size == "sd"
-    places = decimals(list(table[size])) if digits is None else digits
-    related = "Corr" if sd else "Cov"
-    header = ["Std. Dev." if sd else "Variance"]
-    header += [f"{related} {name.split('.', 1)[1]}" for name in table.columns[1:]]
-    shown_as_null = [float(f"{value:.{places}f}") == 0 for value in table[size]]
-    rows = []
-    for r, values in enumerate(table.to_numpy()):
-        cells = [f"{values[0]:.{places}f}"]
-        for c, value in enumerate(values[1:]):
-            # A null variance has no correlation with the others, nor has one that is shown as null.
-            none = np.isnan(value) or (sd and (shown_as_null[r] or shown_as_null[c]))
-            shown = "-" if none else f"{value:.{4 if sd and digits is None else places}f}"
-            cells.append(shown if c < r else "")
-        rows.append(cells)
-    return header, rows
-
-
-def _random_lines(part: RandomPart) -> list[str]:
-    header, rows = _random_cells(part.table)
-    title = _random_title(part)
-    return [f"  {title}", *text_table(header, list(part.table.index), rows, indent="    ")]
-
-
-def _random_title(part: RandomPart) -> str:
-    title = f"Level {part.level}, {part.n_groups} groups"
-    # A single variance has no structure to speak of.
-    words = [part.structure.lower()] if len(part.table) > 1 else []
-    words += [part.held] if part.held else []
-    return f"{title}: {', '.join(words)}" if words else title
 
 
 def _heterogeneity_lines(qtest: pd.DataFrame) -> list[str]:
