@@ -140,7 +140,7 @@ def test_comparisons_that_are_refused(nested, changes, message):
 
 
 def test_only_fits_are_compared(nested):
-    with pytest.raises(InputError, match="two fits"):
+    with pytest.raises(InputError, match="must be a fit"):
         mx.lr_test(nested.loglik, nested)
 
 
