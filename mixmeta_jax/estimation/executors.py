@@ -191,13 +191,22 @@ def _progress(path: Path) -> tuple[Array, ...]:
 
 
 class _Precision:
-    """Float64 and products at full precision, for JAX, while a program of ours is made and run."""
+    """Float64 and products at full precision, for JAX, while a program of ours is made and run.
+
+    What the user has forbidden to programs of their own (transfers, promotions) ours may do.
+    """
 
     def __enter__(self) -> None:
         import jax
 
         refuse_lost("This fit")
-        self._scopes = jax.enable_x64(True), jax.default_matmul_precision("highest")
+        self._scopes = (
+            jax.enable_x64(True),
+            jax.default_matmul_precision("highest"),
+            jax.transfer_guard("allow"),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+        )
         for scope in self._scopes:
             scope.__enter__()
 
