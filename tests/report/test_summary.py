@@ -145,7 +145,7 @@ def test_random_effects_as_variances(bivariate, nested):
     assert "Variance  Cov PD" in str(summary)
     by_level = nested.summary(report="var").random
     assert list(by_level) == ["district", "study"]
-    with pytest.raises(InputError, match="report='corr'"):
+    with pytest.raises(InputError, match="report must be one of"):
         nested.summary(report="corr")
 
 
