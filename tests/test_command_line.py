@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
-from mixmeta_jax.__main__ import _cache_folder, keep_compiled_programs, main
+from mixmeta_jax.__main__ import _cache_folder, keep_compiled_programs, main, read_data
 
 ROOT = Path(__file__).parents[1]
 BCG = ["fit", "logor ~ ablat", "--S", "logorvar", "--data", "bcg"]
@@ -188,12 +188,33 @@ def test_wrong_calls_are_answered_in_one_sentence(refusal, arguments, said):
         ("ragged.csv", b"a,b\n1,2\n1,2,3,4\n", "cannot be read: Error tokenizing data"),
         ("binary.csv", b"a,b\n\xff\xfe\xfa,1\n", "cannot be read: 'utf-8' codec"),
         ("notes.txt", b"a,b\n1,2\n", "ends in '.txt'"),
+        ("separators.csv", b"a,b\n1,2,\n3,4,\n", None),
+        ("shifted.csv", b"a,b\n1,2,3\n4,5,6\n", "more columns than the 2"),
+        ("row_names.csv", b'"a","b"\n"x",1,2\n"y",3,4\n', "more columns than the 2"),
+        ("twice.csv", b"a,b,a\n1,2,3\n", "two columns of the name 'a'"),
     ],
 )
 def test_files_that_hold_no_table(refusal, tmp_path, name, content, said):
     path = tmp_path / name
     path.write_bytes(content)
-    assert said in refusal([*BCG[:-1], str(path)])
+    if said is not None:
+        assert said in refusal([*BCG[:-1], str(path)])
+        return
+    # Nothing but separators: every value stays in its column.
+    assert read_data(str(path)).to_dict("list") == {"a": [1, 3], "b": [2, 4]}
+
+
+def test_rows_that_are_left_out_are_told(printed, tmp_path):
+    path = tmp_path / "gaps.csv"
+    bcg = mx.load_dataset("bcg")
+    bcg.loc[2, "ablat"] = np.nan
+    bcg.loc[5, "logor"] = np.nan
+    bcg.to_csv(path, index=False)
+    told = printed([*BCG[:-1], str(path)])
+    assert "Left out 2 rows: 'ablat' is missing (1), every outcome is missing (1)" in told
+    reasons = ["'ablat' is missing", "every outcome is missing"]
+    dropped = strict(printed([*BCG[:-1], str(path), "--json"]))["dropped"]
+    assert dropped == [{"row": r, "reason": w} for r, w in zip([2, 5], reasons, strict=True)]
 
 
 def test_as_a_program_it_keeps_what_it_compiles(tmp_path):

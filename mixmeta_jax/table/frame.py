@@ -12,7 +12,7 @@ from formulaic import ModelSpec
 
 from mixmeta_jax import gates
 from mixmeta_jax.covariance.structure import Structure
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.formula import columns_of, evaluate_outcome, split_formula
 from mixmeta_jax.formulas.model_matrix import ModelMatrix, build_matrix
 from mixmeta_jax.table.blocks import Rows
@@ -378,6 +378,15 @@ def _random_matrix(term: LevelTerm, fitted: pd.DataFrame) -> ModelMatrix:
     matrix = build_matrix(term.predictors, fitted, term.columns)
     rank = np.linalg.matrix_rank(matrix.values / np.abs(matrix.values).max(0).clip(1e-300))
     if rank < len(matrix.names):
+        every = np.ones(len(fitted), bool)
+        for interaction in matrix.cells:
+            empty = interaction.empty(every)
+            if empty is not None:
+                raise InputError(
+                    f"The interaction '{shown(interaction.term)}' of the random predictors of "
+                    f"level '{term.name}' has an empty cell: no row has {empty}, so they are "
+                    "collinear; leave the interaction out, or join categories."
+                )
         raise InputError(
             f"The random predictors of level '{term.name}' ({', '.join(matrix.names)}) are "
             "collinear: their covariance cannot be identified."

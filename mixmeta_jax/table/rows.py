@@ -47,7 +47,13 @@ def as_pandas(data: Any, what: str = "data") -> pd.DataFrame:
             f"{type(data).__name__}."
         )
     if not len(frame):
-        raise InputError(f"{what} has no rows.")
+        names = ", ".join(f"'{name}'" for name in frame.columns[:5])
+        more = ", ..." if len(frame.columns) > 5 else ""
+        of = f"only the columns {names}{more}" if names else "and no columns"
+        raise InputError(
+            f"{what} has no rows, {of}: give a frame with one row for each unit (was it filtered "
+            "or merged before?)."
+        )
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()]
         raise InputError(f"{what} has two columns of the name '{twice[0]}'.")

@@ -151,8 +151,9 @@ def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.In
     if isinstance(estimates, Mapping):
         if labels is not None:
             raise InputError("labels are given, but the estimates have labels already.")
-        pairs, given = list(estimates.values()), list(estimates)
+        pairs, given, what = list(estimates.values()), list(estimates), "A label of estimates"
     else:
+        what = "An entry of labels"
         if isinstance(estimates, tuple) and len(estimates) == 2 and _axes(estimates[1]) == 3:
             b, V = (
                 gates.numbers(part, "estimates", missing=True, infinite=True) for part in estimates
@@ -166,7 +167,7 @@ def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.In
         given = list(range(len(pairs))) if labels is None else gates.listed(labels, "labels")
         if len(given) != len(pairs):
             raise InputError(f"labels has {len(given)} entries for {len(pairs)} estimates.")
-    index = _label_index(given)
+    index = _label_index(given, what)
     if not pairs:
         raise InputError("estimates is empty: there is nothing to pool.")
     if index.has_duplicates:
@@ -175,12 +176,12 @@ def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.In
     return pairs, index
 
 
-def _label_index(given: list) -> pd.Index:
+def _label_index(given: list, what: str) -> pd.Index:
     """The labels, each one thing that can be told from the others."""
     for label in given:
         unlike = isinstance(label, (list, dict, set, np.ndarray, pd.Series, pd.DataFrame, pd.Index))
         if unlike or (not isinstance(label, tuple) and pd.isna(label)):
-            raise gates.refused("An entry of labels", "text, a number or a tuple", label)
+            raise gates.refused(what, "text, a number or a tuple", label)
     # A tuple is one label.
     return pd.Index(given, name="location", tupleize_cols=False)
 

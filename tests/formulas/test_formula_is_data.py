@@ -472,3 +472,41 @@ def test_no_text_is_given_to_eval():
     source = ast.parse(Path(evaluation.__file__).read_text())
     called = {ast.unparse(node.func) for node in ast.walk(source) if isinstance(node, ast.Call)}
     assert not called & {"eval", "exec", "compile", "__import__"}
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        *("{" * n + "y" + "}" * n for n in (2, 20, 3000)),
+        *("{" * n + "y" for n in (1, 20, 3000)),
+        *(
+            ".*",
+            "y.*",
+            "^y$",
+            "[a-z]+",
+            "(?P<a>y)",
+            "y{1,3}",
+            "(y|z)",
+            "\\d",
+            "y;z",
+            "y z",
+            "*",
+            "?",
+        ),
+    ],
+)
+@pytest.mark.parametrize("left", ["cbind({}, z)", "cbind(z, {})", "cbind({})", "{}", "z + {}"])
+def test_what_is_no_outcome_is_answered_shortly(outcome, left, data):
+    refusal(mx.mixmeta, f"{left.replace('{}', outcome)} ~ x", ["v", "v"], data)
+
+
+@pytest.mark.parametrize("what", ["data", "newdata"])
+def test_a_frame_without_rows_is_told_apart(what, data):
+    none = data[data["x"] > 99]
+    if what == "data":
+        sentence = refusal(mx.mixmeta, "y", "v", none)
+    else:
+        fit = mx.mixmeta("y ~ x", "v", data, method="fixed", control={"backend": "numpy"})
+        sentence = refusal(fit.predict, none)
+    assert sentence.startswith(f"{what} has no rows, only the columns 'y', 'z', 'v', 'x', 'kind'")
+    assert "no columns" in refusal(mx.mixmeta, "y", "v", pd.DataFrame())

@@ -35,6 +35,12 @@ def test_an_empty_cell_is_named(bcg, formula):
         mx.mixmeta(f"logor ~ {formula}", S="logorvar", data=bcg)
 
 
+def test_an_empty_cell_of_random_predictors_is_named():
+    data = table(FULL[:6] * 2).assign(study=np.repeat([1, 2, 3], 4))
+    with pytest.raises(mx.InputError, match=r"random predictors .* a = 'q' and b = 'w'"):
+        mx.mixmeta("y", S="v", data=data, random="~ a*b | study", bscov="diag")
+
+
 def test_a_full_crossing_is_fitted():
     assert mx.mixmeta("y ~ a*b", S="v", data=table(FULL), method="fixed").frame.p == 4
     with pytest.raises(mx.InputError, match="a = 'q' and b = 'w'"):
