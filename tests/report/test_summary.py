@@ -145,11 +145,7 @@ def test_random_effects_as_variances(bivariate, nested):
     assert "Variance  Cov PD" in str(summary)
     by_level = nested.summary(report="var").random
     assert list(by_level) == ["district", "study"]
-<<<<<<< HEAD
     with pytest.raises(InputError, match="report must be one of 'sd', 'var', not 'corr'"):
-=======
-    with pytest.raises(InputError, match="report must be one of"):
->>>>>>> f1
         nested.summary(report="corr")
 
 
