@@ -139,10 +139,23 @@ def estimate(
         T = jnp.kron(jnp.asarray(design.basis), jnp.eye(design.k))
         vcov = T @ V[:, :, 0] @ T.T
         status = jnp.where(jnp.isfinite(loglik[0]), status, int(Status.NOT_FINITE))
-        found = (T @ beta[:, 0], 0.5 * (vcov + vcov.T), theta, Psi, loglik[0])
-        # A likelihood that is not finite says nothing of any of them.
-        found = jax.tree.map(lambda x: jnp.where(status == Status.NOT_FINITE, jnp.nan, x), found)
-        return Estimate(*found, status, n_iter, norm, design.k)
+        lost = status == int(Status.NOT_FINITE)
+
+        def known(values: Array) -> Array:
+            # A likelihood that is not finite says nothing of any of them.
+            return jnp.where(lost, jnp.nan, values)
+
+        return Estimate(
+            known(T @ beta[:, 0]),
+            known(0.5 * (vcov + vcov.T)),
+            known(theta),
+            tuple(map(known, Psi)),
+            known(loglik[0]),
+            status,
+            n_iter,
+            norm,
+            design.k,
+        )
 
 
 def _found(

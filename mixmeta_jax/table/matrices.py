@@ -141,7 +141,8 @@ def inputcov(sd: Any, cor: Any = None) -> np.ndarray:
             f"sd holds a negative standard deviation ({sd[row, column]:g}) in row {row}, column "
             f"{column}."
         )
-    C = correlations(cor, *sd.shape, "cor")
+    n, k = sd.shape
+    C = correlations(cor, n, k, "cor")
     _refuse_indefinite(C)
     return sd[:, :, None] * sd[:, None, :] * C
 
