@@ -57,7 +57,10 @@ _HOMES = {
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)
+# Modules that are public as they are.
+_MODULES = {"plots": "mixmeta_jax.plots"}
+
+__all__ = sorted([*_HOME_OF, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
@@ -67,6 +70,8 @@ def __getattr__(name: str) -> Any:
 
         globals()[name] = version("mixmeta_jax")
         return globals()[name]
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _HOME_OF:
         raise AttributeError(f"module 'mixmeta_jax' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -1,5 +1,6 @@
 """The public names, for type checkers: `__init__.py` loads them when they are first used."""
 
+from mixmeta_jax import plots as plots
 from mixmeta_jax.control import Control as Control
 from mixmeta_jax.covariance.autoregressive import AR1 as AR1
 from mixmeta_jax.covariance.autoregressive import ContinuousAR1 as ContinuousAR1
