@@ -13,6 +13,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+# Before any fork, which it is told of.
+from mixmeta_jax import forking as _forking  # noqa: F401
+
 _HOMES = {
     "mixmeta_jax.functional.bayes": ("Priors", "covariances", "log_density"),
     "mixmeta_jax.control": ("Control",),

@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 # The package loads its names when they are used: help and wrong options cost no import of JAX.
 import mixmeta_jax as mx
+from mixmeta_jax.errors import MOST, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PROGRAM = "python -m mixmeta_jax"
 WRONG_CALL = 2
+INTERRUPTED = 130
 
 PICTURES = ("forest", "funnel", "bubble", "caterpillar", "baujat", "radial", "qq", "structure")
 FORMATS = (".png", ".pdf", ".svg")
@@ -49,7 +51,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the call and end with exit code 2."""
-        self.exit(WRONG_CALL, f"mixmeta_jax: {message}; see {self.prog} --help.\n")
+        said = shown(message, MOST)
+        self.exit(WRONG_CALL, f"mixmeta_jax: {said}; see {self.prog} --help.\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -172,6 +175,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sentence = " ".join(str(error).split())
         print(f"mixmeta_jax: {sentence}", file=sys.stderr)
         return WRONG_CALL
+    except KeyboardInterrupt:
+        print("mixmeta_jax: interrupted.", file=sys.stderr)
+        return INTERRUPTED
     print(printed)
     return 0
 
@@ -206,7 +212,9 @@ def report(arguments: argparse.Namespace) -> str:
             draw(fit, arguments.plot)
         printed = to_json(figures(fit, summary)) if arguments.json else str(summary)
     for warning in caught:
-        if issubclass(warning.category, UserWarning):
+        # Not those of the cache, whose files a process may meet half written: it then compiles.
+        of_cache = "compilation cache" in str(warning.message)
+        if issubclass(warning.category, UserWarning) and not of_cache:
             print(f"mixmeta_jax: warning: {warning.message}", file=sys.stderr)
     return printed
 
@@ -229,14 +237,19 @@ def read_data(source: str) -> pd.DataFrame:
         ".parquet": pd.read_parquet,
         ".pq": pd.read_parquet,
     }
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds what no name can
+        there = False
+    if not there:
         raise mx.InputError(
-            f"There is no data set and no file '{source}': give one of "
+            f"There is no data set and no file '{shown(source)}': give one of "
             f"{', '.join(mx.list_datasets())}, or the path of a CSV or Parquet file."
         )
     if path.suffix.lower() not in readers:
         raise mx.InputError(
-            f"The file '{source}' ends in '{path.suffix}': give a .csv or .parquet file."
+            f"The file '{shown(source)}' ends in '{shown(path.suffix)}': give a .csv or .parquet "
+            "file."
         )
     try:
         return readers[path.suffix.lower()](path)
@@ -247,7 +260,9 @@ def read_data(source: str) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         # Parsers put what they expected on further lines.
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise mx.InputError(f"The file '{source}' cannot be read: {reason}.") from error
+        raise mx.InputError(
+            f"The file '{shown(source)}' cannot be read: {shown(reason, 200)}."
+        ) from error
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -327,6 +342,10 @@ def to_json(value: Any) -> str:
 
 def keep_compiled_programs() -> None:
     """Switch the persistent compilation cache of JAX on, in the folder that is set or our own."""
+    jax = sys.modules.get("jax")
+    if jax is not None and os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
+        # Who calls this from a process of their own, in which XLA may complain.
+        return
     # A program from the cache makes XLA complain, without need, about the machine's features.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # The programs are small: by default none would take long enough, or be large enough, to keep.
@@ -334,7 +353,6 @@ def keep_compiled_programs() -> None:
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
-    jax = sys.modules.get("jax")
     given = (
         os.environ.get("JAX_COMPILATION_CACHE_DIR")
         if jax is None

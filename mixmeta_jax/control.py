@@ -10,6 +10,9 @@ from typing import Any
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 
+LOOSEST = 1.0
+"""Gradient of a point that is a standard error away from its maximum: it would pass for one."""
+
 BACKENDS = ("auto", "numpy", "jax")
 """What can execute the numbers of a fit."""
 
@@ -56,7 +59,9 @@ class Control:
         # Frozen, but what is kept is what the checks return: Python's own numbers.
         own = {
             "max_iter": gates.whole(self.max_iter, "control: max_iter", 1),
-            "gradient_tol": gates.number(self.gradient_tol, "control: gradient_tol", above=0),
+            "gradient_tol": gates.number(
+                self.gradient_tol, "control: gradient_tol", above=0, below=LOOSEST
+            ),
             "vc_adjust": gates.flag(self.vc_adjust, "control: vc_adjust"),
             "verbose": gates.flag(self.verbose, "control: verbose"),
             "backend": gates.choice(self.backend, "control: backend", BACKENDS),

@@ -83,19 +83,15 @@ def number(
 ) -> float:
     """A finite number above ``above``, of at least ``least``, below ``below``."""
     found = _real(value)
-    fits = found is not None and np.isfinite(found)
-    if found is not None and fits:
-        fits = above is None or found > above
-        fits = fits and (least is None or found >= least) and (below is None or found < below)
-    if found is None or not fits:
-        bounds = [f"above {above:g}"] if above is not None else []
-        bounds += [f"of at least {least:g}"] if least is not None else []
-        bounds += [f"below {below:g}"] if below is not None else []
-        if above is not None and below is not None:
-            bounds = [f"strictly between {above:g} and {below:g}"]
-        wanted = f"a finite number {' and '.join(bounds)}".rstrip()
-        raise refused(what, wanted, value, hint)
-    return found
+    if found is not None and np.isfinite(found):
+        fits = (above is None or found > above) and (least is None or found >= least)
+        if fits and (below is None or found < below):
+            return found
+    bounds = {"above": above, "of at least": least, "below": below}
+    words = " and ".join(f"{word} {b:g}" for word, b in bounds.items() if b is not None)
+    if above is not None and below is not None:
+        words = f"strictly between {above:g} and {below:g}"
+    raise refused(what, f"a finite number {words}".rstrip(), value, hint)
 
 
 def fraction(value: Any, what: str) -> float:
@@ -213,6 +209,16 @@ def column(name: Any, table: Any, where: str, what: str = "the data") -> Any:
             hint += " It is to be the name of a column, not a formula: compute the column first."
         raise InputError(f"There is no column '{shown(name)}' in {what}, named in {where}.{hint}")
     return name
+
+
+def refuse_traced(arguments: Mapping[str, Any], what: str) -> None:
+    """Raise where an argument is traced by JAX, for functions that look at the numbers."""
+    for name, value in arguments.items():
+        if is_traced(value):
+            raise InputError(
+                f"{name} is traced by JAX, but {what} looks at its numbers: inside jit, grad or "
+                "vmap use mx.make_design and mx.estimate, or call it outside."
+            )
 
 
 def numbers(

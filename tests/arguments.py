@@ -23,6 +23,7 @@ NOT_CALLED = {
     "Estimate": "estimate makes it",
     "Structure": "a base class without parameters",
     "Status": "an enumeration",
+    "plots": "a module; what its pictures take is tested beside them",
     "MixmetaError": "an exception",
     "InputError": "an exception",
     "PrecisionError": "an exception",
@@ -321,6 +322,7 @@ CALLS = {
         "newdata": data(),
         "S": "v",
     },
+    "Fit.conf_int": lambda: {"alpha": 0.05},
     "Fit.confint": lambda: {"conf_level": 0.95, "simultaneous": None, "test": "z"},
     "Fit.glance": dict,
     "Fit.predict": lambda: {
@@ -335,6 +337,7 @@ CALLS = {
     },
     "Fit.qtest": dict,
     "Fit.ranef": lambda: {"level": None, "se": True},
+    "Fit.report": lambda: {"conf_level": 0.95, "digits": 3},
     "Fit.simulate": lambda: {"nsim": 2, "seed": 0, "first": 0},
     "Fit.summary": lambda: {"conf_level": 0.95, "report": "sd", "test": "z"},
     "Fit.tidy": lambda: {"conf_level": 0.95},

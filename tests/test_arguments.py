@@ -33,6 +33,8 @@ SCALARS = {
     **dict.fromkeys(("seed", "first"), ("zero", "one", "no axes", "status")),
     **dict.fromkeys(("batch_size",), ("None", "one", "no axes", *LARGE)),
     "conf_level": ("half",),
+    "alpha": ("half",),
+    "digits": ("zero", "one", "no axes", "status"),
     **dict.fromkeys(("se", "ci", "pi", "vcov", "progress", "verbose", "vc_adjust"), TRUTHS),
     **dict.fromkeys(("method", "kind", "report", "test", "type", "se_method", "na_action"), ()),
     "simultaneous": ("None",),
@@ -77,19 +79,6 @@ def public_calls():
                 hidden = method.startswith("_") or method in PROTOCOL or method in INNER
                 if not hidden and value is not mx.Design:
                     yield f"{name}.{method}"
-    for name in mx.__all__:
-        yield from inner_calls(name)
-
-
-def inner_calls(name):
-    """Methods behind an attribute of a fit, ``Fit.attribute.method``, where there are some."""
-    if name in OWNERS:
-        owner = OWNERS[name]()
-        for attribute in dir(owner):
-            if not attribute.startswith("_") and attribute in ("plot",):
-                for method, _ in inspect.getmembers(getattr(owner, attribute), callable):
-                    if not method.startswith("_"):
-                        yield f"{name}.{attribute}.{method}"
 
 
 LONGEST = 10.0

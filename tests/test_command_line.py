@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -332,3 +333,55 @@ def test_a_picture_is_drawn_by_its_name(tmp_path, capsys):
 def test_the_console_script_is_this_program():
     scripts = entry_points(group="console_scripts", name="mixmeta-jax")
     assert [script.load() for script in scripts] == [main]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--data", "x" * 5000 + ".csv"],
+        ["--data", "a\0b.csv"],
+        ["--data", "/"],
+        ["--data", "bcg", "x" * 5000],
+        ["--data", "bcg", "--Psi-fix", "x" * 5000],
+        ["--data", "bcg", "--random", "x" * 5000],
+        ["--data", "bcg", "--subset", "x" * 5000],
+        ["--data", "bcg", "--method", "x" * 5000],
+        ["--data", "bcg", "--backend", "x" * 5000],
+        ["--data", "bcg", "--conf-level", "1e400"],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:24],
+)
+def test_errors_are_one_line_of_readable_length(arguments, capsys):
+    try:
+        code = main(["fit", "logor ~ ablat", "--S", "logorvar", *arguments])
+    except SystemExit as ended:
+        code = ended.code
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.out == ""
+    assert said.err.startswith("mixmeta_jax: ")
+    assert said.err.count("\n") == 1
+    assert len(said.err) < 500
+
+
+def test_warnings_of_the_compilation_cache_are_not_told(monkeypatch, capsys):
+    def noisy(*args, **options):
+        warnings.warn("Error reading persistent compilation cache entry for 'x'", stacklevel=1)
+        warnings.warn("A sentence of our own.", stacklevel=1)
+        return mixmeta(*args, **options)
+
+    mixmeta = mx.mixmeta
+    monkeypatch.setattr(mx, "mixmeta", noisy)
+    assert main(["fit", "logor", "--S", "logorvar", "--data", "bcg", "--backend", "numpy"]) == 0
+    assert capsys.readouterr().err == "mixmeta_jax: warning: A sentence of our own.\n"
+
+
+def test_the_cache_stays_off_where_xla_would_complain(monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    before = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 7)
+    try:
+        keep_compiled_programs()
+        assert jax.config.values["jax_persistent_cache_min_compile_time_secs"] == 7
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)

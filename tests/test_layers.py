@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # A module imports from its own row and the rows above it. A folder stands for its modules, unless a
 # module is named by itself.
 LAYERS = (
-    ("arrays", "errors", "gates", "memory", "status", "control"),
+    ("arrays", "errors", "forking", "gates", "memory", "status", "control"),
     ("covariance",),
     ("table", "formulas", "prepare"),
     ("design", "table.frame_design"),
@@ -43,6 +43,7 @@ STANDALONE = ("datasets",)
 NUMERICAL = (
     "arrays",
     "errors",
+    "forking",
     "gates",
     "memory",
     "status",

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
+from mixmeta_jax.control import LOOSEST
 from mixmeta_jax.errors import MOST
 from mixmeta_jax.table.positive_definite import ASYMMETRY, NEGATIVE
 
@@ -159,6 +160,21 @@ def test_what_is_empty_is_not_missing(name, empty, data):
         assert fit.dropped["row"].tolist() == [2]
 
 
+@pytest.mark.parametrize("other", ["", "n/a", (), {}, b"1", DAYS[0]])
+def test_numbers_with_something_else_are_no_categories(other, data):
+    values = data["x"].round().astype(object)
+    values[3] = other
+    mixed = data.assign(x=values)
+    sentence = refusal(mx.mixmeta, "y ~ x", "v", mixed, method="fixed")
+    assert "row 3" in sentence and "C(x)" in sentence
+    assert "row 3" in refusal(mx.mixmeta, "y ~ z:x", "v", mixed, method="fixed")
+    if other != {}:
+        names = mx.mixmeta("y ~ C(x)", "v", mixed, method="fixed", control=NUMPY).coef.index
+        assert any(str(other) in name for name in names)
+    values[3] = None
+    assert len(mx.mixmeta("y ~ x", "v", data.assign(x=values), control=NUMPY).coef) == 2
+
+
 # An outcome that explains itself; see tests/formulas/test_formula_is_data.py for formulas.
 
 
@@ -232,6 +248,12 @@ def test_times_are_one_for_each_effect(structure, times):
 def test_a_hypothesis_is_a_finite_number(rhs, data):
     fit = mx.mixmeta("y ~ x", S="v", data=data, control=NUMPY)
     assert "rhs" in refusal(fit.wald_test, "x", rhs=rhs)
+
+
+def test_a_hypothesis_names_a_coefficient(data):
+    fit = mx.mixmeta("y ~ x", S="v", data=data, control=NUMPY)
+    assert "empty text" in refusal(fit.wald_test, "")
+    assert "empty text" in refusal(fit.wald_test, ["x", ""])
 
 
 # Tables for S, networks, two stages.
@@ -381,9 +403,10 @@ def test_priors_are_positive(name, value):
     mx.Priors(**{name: np.float32(2.0)})
 
 
-@pytest.mark.parametrize("value", [np.inf, np.nan, 0, -1, True, "1e-6", None, 1j])
-def test_the_gradient_tolerance_is_positive_and_finite(value):
+@pytest.mark.parametrize("value", [np.inf, np.nan, 0, -1, True, "1e-6", None, 1j, LOOSEST, 1e300])
+def test_the_gradient_tolerance_is_positive_and_small(value):
     assert "gradient_tol" in refusal(mx.Control, gradient_tol=value)
+    assert mx.Control(gradient_tol=np.nextafter(LOOSEST, 0)).gradient_tol < LOOSEST
 
 
 @pytest.mark.parametrize("value", [True, np.True_])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mixmeta_jax import gates
 from mixmeta_jax.covariance.autoregressive import (
     AR1,
@@ -21,7 +23,8 @@ from mixmeta_jax.covariance.structures import (
     Identity,
     Unstructured,
 )
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.errors import InputError, shown
+from mixmeta_jax.forking import refuse_lost
 
 STRUCTURES: dict[str, Any] = {
     structure.name: structure
@@ -76,6 +79,8 @@ def resolve_structures(
     for choice, level, d in zip(choices, level_names, dims, strict=True):
         structure = _structure(choice, level, matrices.get(level))
         structure.check(d, level)
+        if type(structure) not in STRUCTURES.values():
+            _refuse_misshapen(structure, d, level)
         structures.append(structure)
     return tuple(structures)
 
@@ -152,6 +157,29 @@ def _structure(choice: Any, level: str, matrix: Any) -> Structure:
             f"bscov=mixmeta_jax.{instance}(times=...)."
         )
     return STRUCTURES[choice]()
+
+
+def _refuse_misshapen(structure: Structure, d: int, level: str) -> None:
+    """Raise where a structure of one's own gives something else than a Ψ of d effects."""
+    what = f"The structure '{shown(getattr(structure, 'name', structure))}' (bscov of '{level}')"
+    if not structure.closed:
+        refuse_lost(what)
+    try:
+        n = structure.n_parameters(d)
+        theta = np.linspace(0.9, 1.1, gates.whole(n, f"{what}: its number of parameters"))
+        if structure.closed:
+            shape = np.shape(structure.psi(theta, d))
+        else:
+            import jax
+
+            shape = jax.eval_shape(lambda given: structure.psi(given, d), theta).shape
+    except InputError:
+        raise
+    except Exception as error:
+        reason = shown(f"{type(error).__name__}: {error}", 140)
+        raise InputError(f"{what} fails for {d} random effects with {reason}.") from error
+    if shape != (d, d):
+        raise InputError(f"{what} returns a Ψ of shape {shape} for {d} random effects.")
 
 
 def _listed(names: Iterable[str]) -> str:

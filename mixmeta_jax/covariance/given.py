@@ -19,6 +19,7 @@ class _Given(Structure):
     """A structure built around a given matrix."""
 
     def __init__(self, Psi_fix: Any):
+        gates.refuse_traced({"Psi_fix": Psi_fix}, type(self).__name__)
         matrix = np.atleast_2d(gates.numbers(Psi_fix, f"Psi_fix for '{self.name}'"))
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
             raise InputError(

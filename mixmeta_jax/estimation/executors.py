@@ -37,6 +37,7 @@ from mixmeta_jax.estimation.ascent import (
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.newton import Path, Problem
 from mixmeta_jax.estimation.programs import PROGRAMS
+from mixmeta_jax.forking import is_lost, refuse_lost
 from mixmeta_jax.likelihood.likelihood import prepared
 from mixmeta_jax.status import Status
 
@@ -190,12 +191,22 @@ def _progress(path: Path) -> tuple[Array, ...]:
 
 
 class _Precision:
-    """Float64 and products at full precision, for JAX, while a program of ours is made and run."""
+    """Float64 and products at full precision, for JAX, while a program of ours is made and run.
+
+    What the user has forbidden to programs of their own (transfers, promotions) ours may do.
+    """
 
     def __enter__(self) -> None:
         import jax
 
-        self._scopes = jax.enable_x64(True), jax.default_matmul_precision("highest")
+        refuse_lost("This fit")
+        self._scopes = (
+            jax.enable_x64(True),
+            jax.default_matmul_precision("highest"),
+            jax.transfer_guard("allow"),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+        )
         for scope in self._scopes:
             scope.__enter__()
 
@@ -265,6 +276,8 @@ def by_numpy(design: Design, control: Control, shape: Any, paths: int) -> bool:
         return True
     if control.backend == "jax" or control.mesh is not None or opened or any(map(is_jax, leaves)):
         return False
+    if is_lost():
+        return True
     saved = EVALUATIONS * seconds_of_evaluation(design, paths)[1]
     return max(saved, SPENT.on(shape) + 0.5 * saved) <= COMPILING
 
@@ -272,9 +285,8 @@ def by_numpy(design: Design, control: Control, shape: Any, paths: int) -> bool:
 def executed(function: Callable, design: Design, *args: Any, **static: Any) -> Any:
     """``function(*args, **static)`` of a design: one pass over its data, at once or compiled."""
     leaves = (design.y, design.X, design.mask, *design.Z)
-    if seconds_of_evaluation(design, design.n_sets)[1] <= COMPILING and not any(
-        map(is_jax, leaves)
-    ):
+    at_once = is_lost() or seconds_of_evaluation(design, design.n_sets)[1] <= COMPILING
+    if at_once and not any(map(is_jax, leaves)):
         with _numpy():
             return function(*args, **static)
     with _precision():

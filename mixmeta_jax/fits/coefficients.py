@@ -214,6 +214,8 @@ def _are_names(value: Any) -> bool:
 def _matches(term: str, names: Sequence[str]) -> list[int]:
     if term in names:
         return [list(names).index(term)]
+    if not term:
+        raise InputError("terms_or_matrix names a coefficient by an empty text: name one.")
     try:
         pattern = re.compile(term)
     except re.error as error:

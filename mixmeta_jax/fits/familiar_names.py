@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.coefficient_methods import CoefficientMethods
 
@@ -29,11 +30,7 @@ class FamiliarNames(CoefficientMethods):
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Confidence intervals of level 1 − ``alpha``: ``lower, upper``; see `confint`."""
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)):
-            raise InputError(f"alpha must be a number between 0 and 1, not {alpha!r}.")
-        if not 0 < alpha < 1:
-            raise InputError(f"alpha must lie strictly between 0 and 1, not at {alpha:g}.")
-        return self.confint(1 - float(alpha))[["lower", "upper"]]
+        return self.confint(1 - gates.fraction(alpha, "alpha"))[["lower", "upper"]]
 
     @property
     def llf(self) -> float:

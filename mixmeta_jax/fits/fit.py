@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mixmeta_jax import gates
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.covariance.held_names import held_structures
@@ -267,6 +268,7 @@ def mixmeta(
         row, study, column or level.
     """
     arguments = kept_arguments(locals())
+    gates.refuse_traced(arguments, "mixmeta")
     # The checks take products and factors of matrices too: see `estimation.blas`.
     with one_thread():
         return _fitted(arguments, data)

@@ -63,6 +63,7 @@ def mixmeta_sim(
     InputError
         For shapes that do not fit, or a Psi that is not positive semidefinite.
     """
+    gates.refuse_traced({"y": y, "S": S, "Psi": Psi, "data": data, "rho": rho}, "mixmeta_sim")
     frame = array_frame(y, S, None, random, data, rho)
     levels, mean = frame.levels, frame.y
     nsim = check_draws(nsim, seed, first, mean.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from numbers import Number
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from formulaic import ModelSpec
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.evaluation import MAX_COLUMNS
 from mixmeta_jax.formulas.formula import category_column, materialise, parse, term_factors
-from mixmeta_jax.gates import close_matches
+from mixmeta_jax.gates import close_matches, described
 from mixmeta_jax.table.cells import Cells, column_count, crossed_categories
 from mixmeta_jax.table.columns import (
     are_plain,
@@ -108,6 +109,7 @@ def build_matrix(predictors: str, data: pd.DataFrame, columns: Sequence[str]) ->
     terms = term_factors(predictors)
     coded = {category_column(factor, columns) for factors in terms for factor in factors}
     crossings = _crossings(terms, data)
+    _refuse_mixed(terms, data)
     _refuse_width(terms, data, predictors)
     plain = _readable(data, columns, coded)
     result = materialise(formula, plain)
@@ -146,6 +148,23 @@ def _crossings(terms: Terms, data: pd.DataFrame) -> list[tuple[str, list[str]]]:
             if len(named) > 1:
                 found.append((":".join(factors), named))
     return found
+
+
+def _refuse_mixed(terms: Terms, data: pd.DataFrame) -> None:
+    """Raise where a column of numbers and other things would be taken for categories."""
+    for name in dict.fromkeys(factor for factors in terms for factor in factors):
+        if name not in data.columns or data[name].dtype != object:
+            continue
+        if not pd.api.types.infer_dtype(data[name], skipna=True).startswith("mixed"):
+            continue
+        numbers = data[name].map(lambda value: isinstance(value, Number)).to_numpy(bool)
+        if numbers.any() and not numbers.all():
+            row = int(np.argmin(numbers))
+            raise InputError(
+                f"The column '{shown(name)}' holds {described(data[name].iloc[row])} in row "
+                f"{row_label(data.index, row)!r} and numbers elsewhere: make it numbers, or text; "
+                f"C({shown(name)}) takes all of them for categories."
+            )
 
 
 def _refuse_width(terms: Terms, data: pd.DataFrame, predictors: str) -> None:

@@ -100,14 +100,17 @@ def estimate(
     Notes
     -----
     The search is that of `mixmeta`, traced: its starts, the way off saddles, and the restarts from
-    random points where a fit may have missed a higher maximum. Where the iterations run out
-    `mixmeta` goes on with Λ in another order; this function reports MAX_ITER as it stands.
+    random points where a fit may have missed a higher maximum. Above 2,000 outcomes neither
+    restarts, and both follow one start, `mixmeta` one of its own from the residuals. Where the
+    iterations run out `mixmeta` goes on with Λ in another order; this function reports MAX_ITER as
+    it stands.
 
     At a boundary (``status`` BOUNDARY: a zero variance) the derivative is that of the constrained
     optimum: the null variance stays null. Where the likelihood is flat in some parameters
     (NOT_IDENTIFIED), they are held; β̂, Ψ̂ and the rest are right as far as the data identify them.
-    Where a fit has not converged the derivatives are those at the point it reached, or NaN. They
-    are NaN too where the likelihood curves upwards at the optimum by so little, below 1e-5 of the
+    Where a fit has not converged the derivatives are those at the point it reached, or NaN; where
+    the likelihood is not finite (NOT_FINITE) the estimates themselves are NaN. Derivatives are NaN
+    too where the likelihood curves upwards at the optimum by so little, below 1e-5 of the
     information, that the status lets it pass as flat.
 
     Examples
@@ -136,10 +139,23 @@ def estimate(
         T = jnp.kron(jnp.asarray(design.basis), jnp.eye(design.k))
         vcov = T @ V[:, :, 0] @ T.T
         status = jnp.where(jnp.isfinite(loglik[0]), status, int(Status.NOT_FINITE))
-        found = (T @ beta[:, 0], 0.5 * (vcov + vcov.T), theta, Psi, loglik[0])
-        # A likelihood that is not finite says nothing of any of them.
-        found = jax.tree.map(lambda x: jnp.where(status == Status.NOT_FINITE, jnp.nan, x), found)
-        return Estimate(*found, status, n_iter, norm, design.k)
+        lost = status == int(Status.NOT_FINITE)
+
+        def known(values: Array) -> Array:
+            # A likelihood that is not finite says nothing of any of them.
+            return jnp.where(lost, jnp.nan, values)
+
+        return Estimate(
+            known(T @ beta[:, 0]),
+            known(0.5 * (vcov + vcov.T)),
+            known(theta),
+            tuple(map(known, Psi)),
+            known(loglik[0]),
+            status,
+            n_iter,
+            norm,
+            design.k,
+        )
 
 
 def _found(

@@ -20,6 +20,7 @@ from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError, PrecisionError
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS
+from mixmeta_jax.forking import refuse_lost
 from mixmeta_jax.likelihood.likelihood import log_likelihood_at
 from mixmeta_jax.table.array_frame import array_frame, judged_arrays
 from mixmeta_jax.table.frame_design import design_from_frame
@@ -135,6 +136,7 @@ def likelihood_method(method: str) -> str:
 
 def require_float64() -> None:
     """Raise `PrecisionError` where JAX computes in single precision."""
+    refuse_lost("The functional core")
     if not jax.config.read("jax_enable_x64"):
         raise PrecisionError(
             "The functional core needs float64: call jax.config.update('jax_enable_x64', True) "

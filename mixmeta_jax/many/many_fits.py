@@ -206,6 +206,8 @@ def fit_many(
     InputError
         For what is wrong with all data sets: shapes, formula, groups, a shared S, the method.
     """
+    traceable = {"y": y, "S": S, "data": data, "Psi_fix": Psi_fix, "rho": rho, "offset": offset}
+    gates.refuse_traced(traceable, "fit_many")
     settings = as_control(control)
     check_single_settings(settings)
     returns = gates.choices(returns, "returns", RETURNS)

@@ -136,6 +136,14 @@ def _in_slots(design: Design, members: Sequence[np.ndarray], drawn: np.ndarray) 
     )
 
 
+def nothing_fitted(fit: FittedModel, n: int) -> ManyFits:
+    """The result of an interrupt before the first of n data sets was fitted, with its warning."""
+    own = fit.design.without_levels() if fit.method == "fixed" else fit.design
+    own = replace(own, y=np.broadcast_to(own.y, (n, *own.y.shape)))
+    found, reason = ManyEstimates.empty(own, RETURNS), np.full(n, "", dtype=object)
+    return many_result(ManyModel(own, fit.frame), found, {"reason": reason}, fit.method, RETURNS)
+
+
 def _one_by_one(
     fit: FittedModel, members: Sequence[np.ndarray], drawn: np.ndarray, progress: bool
 ) -> ManyFits:

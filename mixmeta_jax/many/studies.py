@@ -12,7 +12,7 @@ from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
 from mixmeta_jax.many.many_fits import ManyFits
-from mixmeta_jax.many.refits import refit, resample, without
+from mixmeta_jax.many.refits import nothing_fitted, refit, resample, without
 from mixmeta_jax.report.results import PermutationTest
 from mixmeta_jax.table.rows import as_pandas, chosen_rows
 
@@ -60,11 +60,17 @@ def bootstrap(
         frame = fit.frame
         mean = fit.fitted_array - frame.offset
         n = check_draws(n, seed, first, mean.size, "n")
-        y = simulate_fitted(fit.design, frame.within, mean, fit.Psi_by_level, n, seed, first)
+        try:
+            y = simulate_fitted(fit.design, frame.within, mean, fit.Psi_by_level, n, seed, first)
+        except KeyboardInterrupt:
+            return nothing_fitted(fit, n)
         return refit(fit, y, progress=progress)
     n = check_draws(n, seed, first, fit.design.y.size, "n")
     m = int(fit.design.groups[:, 0].max()) + 1
-    drawn = [np.random.default_rng([seed, first + b]).integers(0, m, m) for b in range(n)]
+    try:
+        drawn = [np.random.default_rng([seed, first + b]).integers(0, m, m) for b in range(n)]
+    except KeyboardInterrupt:
+        return nothing_fitted(fit, n)
     return resample(fit, np.stack(drawn), progress)
 
 

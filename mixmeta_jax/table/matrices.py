@@ -38,6 +38,7 @@ def vech(matrices: Any) -> np.ndarray:
     >>> vech([[1.0, 0.5], [0.5, 2.0]])
     array([1. , 0.5, 2. ])
     """
+    gates.refuse_traced({"matrices": matrices}, "vech")
     matrices = gates.numbers(matrices, "matrices", missing=True)
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2]:
         raise InputError(
@@ -79,6 +80,7 @@ def xpnd(rows: Any) -> np.ndarray:
     array([[1. , 0.5],
            [0.5, 2. ]])
     """
+    gates.refuse_traced({"rows": rows}, "xpnd")
     rows = gates.numbers(rows, "rows", missing=True)
     if not (rows.ndim and triangle_size(rows.shape[-1])):
         raise InputError(
@@ -142,7 +144,8 @@ def inputcov(sd: Any, cor: Any = None) -> np.ndarray:
             f"sd holds a negative standard deviation ({sd[row, column]:g}) in row {row}, column "
             f"{column}."
         )
-    C = correlations(cor, *sd.shape, "cor")
+    n, k = sd.shape
+    C = correlations(cor, n, k, "cor")
     _refuse_indefinite(C)
     return sd[:, :, None] * sd[:, None, :] * C
 

@@ -71,8 +71,8 @@ def given_outcomes(outcomes: Any) -> pd.DataFrame:
         refuse_twice(names)
         given = outcomes.set_axis(names, axis=1)
     else:
-        names = isinstance(outcomes, (list, tuple)) and any(isinstance(o, str) for o in outcomes)
-        if outcomes is None or names or np.isscalar(outcomes) or callable(outcomes):
+        texts = isinstance(outcomes, (list, tuple)) and any(isinstance(o, str) for o in outcomes)
+        if outcomes is None or texts or np.isscalar(outcomes) or callable(outcomes):
             raise gates.refused(
                 "formula",
                 "text, or the outcomes as an array, Series or data frame of numbers",

@@ -72,6 +72,7 @@ def pool(
     if not right.startswith("~"):
         raise gates.refused("predictors", wanted, predictors)
     gates.choices(list(options), "options", OPTIONS)
+    gates.refuse_traced({"estimates": estimates}, "pool")
     pairs, index = _labelled(estimates, labels)
     b, V = _stacked(pairs, index)
     k = b.shape[1]
@@ -121,6 +122,7 @@ def curves(
     """
     critical = normal_quantile(check_conf_level(conf_level))
     k = checked_fit(fit).frame.k
+    gates.refuse_traced({"basis": basis, "at": at}, "curves")
     basis = gates.numbers(basis, "basis", ("m", k))
     if at is None:
         at = range(len(basis))

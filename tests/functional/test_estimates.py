@@ -466,3 +466,30 @@ def test_labels_have_no_derivative_rather_than_a_zero(name, part):
     values = jnp.asarray(getattr(design, part), float)
     with pytest.raises(mx.InputError, match=f"{part} of the design has no derivative"):
         jax.grad(lambda values: FUNCTIONS[name](replace(design, **{part: values})))(values)
+
+
+@pytest.mark.parametrize(("bscov", "seed"), [("hcs", 24), ("cor", 14)])
+def test_it_ends_at_the_higher_of_several_maxima(bscov, seed):
+    """Data sets with a lower local maximum, where the first starts of `mixmeta` end."""
+    g = np.random.default_rng(seed)
+    root = g.normal(size=(8, 3, 3))
+    S = np.einsum("nij,nkj->nik", root, root) * 0.2 + np.eye(3) * 0.05
+    y = g.normal(size=(8, 3)) * 0.8
+    given = {"Psi_fix": np.eye(3) / 2 + 0.5} if bscov == "cor" else {}
+    call = {"formula": y, "S": S, "bscov": bscov, **given}
+    highest = mx.mixmeta(**call, control={"backend": "numpy"})
+    without = mx.mixmeta(**call, control={"backend": "numpy", "n_starts": 9})
+    assert highest.loglik - without.loglik > 0.1
+    found = fit(mx.make_design(y, S=S, bscov=bscov, **given))
+    assert float(found.loglik) == pytest.approx(highest.loglik, abs=1e-9)
+    np.testing.assert_allclose(found.beta, highest.coef, atol=1e-7)
+    assert int(found.status) == highest.status
+
+
+@pytest.mark.parametrize("method", ["ml", "fixed"])
+def test_what_is_not_finite_has_no_figures(method):
+    y = np.array([1e160, -1e160, 3e160, 0.0])
+    found = fit(mx.make_design(y, S=np.ones(4)), method)
+    assert int(found.status) == mx.Status.NOT_FINITE
+    for values in (found.beta, found.vcov, found.theta, found.loglik, *found.Psi):
+        assert np.isnan(values).all()

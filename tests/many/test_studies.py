@@ -212,7 +212,7 @@ def test_permutations(bcg):
     again = mx.mixmeta("logor ~ ablat", "logorvar", data.assign(ablat=data.ablat.to_numpy()[order]))
     z = again.coef["ablat"] / np.sqrt(again.vcov.loc["ablat", "ablat"])
     assert np.isclose(part.statistics[1], z, rtol=SAME, atol=0)
-    with pytest.raises(mx.InputError, match="choose among"):
+    with pytest.raises(mx.InputError, match="term must be one of"):
         mx.permutation_test(bcg, "year")
 
 
@@ -345,3 +345,19 @@ def test_an_interrupted_study_keeps_what_is_complete(where, monkeypatch):
         table = mx.simulation_study({"a": SCENARIO, "b": SCENARIO, "c": SCENARIO}, nsim=32)
     assert table.index.get_level_values(0).unique().tolist() == ["a"]
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("kind", ["parametric", "groups"])
+def test_a_bootstrap_that_is_interrupted_while_it_draws(monkeypatch, kind):
+    data = pd.DataFrame({"y": [0.1, 0.9, -0.4, 0.3], "v": [0.1, 0.2, 0.1, 0.3]})
+    fit = mx.mixmeta("y", S="v", data=data)
+
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mixmeta_jax.many.studies.simulate_fitted", interrupted)
+    monkeypatch.setattr("numpy.random.default_rng", interrupted)
+    with pytest.warns(UserWarning, match="3 of 3 data sets have the status INTERRUPTED"):
+        fits = mx.bootstrap(fit, n=3, kind=kind, progress=False)
+    assert (fits.status == Status.INTERRUPTED).all()
+    assert np.isnan(fits.coef).all()

@@ -146,7 +146,7 @@ def test_random_effects_as_variances(bivariate, nested):
     assert "Variance  Cov PD" in str(summary)
     by_level = nested.summary(report="var").random
     assert list(by_level) == ["district", "study"]
-    with pytest.raises(InputError, match="not 'corr'"):
+    with pytest.raises(InputError, match="report must be one of 'sd', 'var', not 'corr'"):
         nested.summary(report="corr")
 
 
