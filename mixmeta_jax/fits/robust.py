@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.fits import coefficients
 from mixmeta_jax.fits.fitted_model import FittedModel
-from mixmeta_jax.fits.references import positive_df
+from mixmeta_jax.fits.references import positive_df, refuse_without_estimates
 from mixmeta_jax.inference.cluster_robust import FEW, TYPES, Robust, cluster_sums
 from mixmeta_jax.inference.outer_groups import outer_groups
 from mixmeta_jax.inference.reference import Reference, StudentT
@@ -93,6 +94,7 @@ def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float |
         )
     if df is not None and test != "t":
         raise InputError(f"df={df!r} belongs to test='t', not to test='{test}': leave it out.")
+    refuse_without_estimates(fit)
     codes, labels, name = clusters_of(fit, cluster)
     J, P = len(labels), len(fit.estimate.beta)
     if kind == "CR1p" and J <= P:
@@ -100,7 +102,8 @@ def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float |
             f"type='CR1p' divides by the {J} clusters less the {P} coefficients: choose 'CR2'."
         )
     Psi = [P_level[None] for P_level in fit.Psi_by_level]
-    found = cluster_sums(fit.design, Psi, codes, kind)
+    with one_thread():
+        found = cluster_sums(fit.design, Psi, codes, kind)
     if found.determined.any():
         which = labels[int(np.argmax(found.determined[0]))]
         raise InputError(

@@ -143,6 +143,7 @@ def test_other_reference_distributions():
     np.testing.assert_array_equal(z.vcov, fit.robust().vcov)
     assert list(z.tidy().columns[4:5]) == ["z"]
     assert (t.tidy()["df"] == 10).all() and (seven.tidy()["df"] == 7).all()
+    assert "cluster-robust (CR2, 11 clusters of district)" in str(z)
     assert z.wald_test(".").df_residual == np.inf and t.wald_test(".").df_residual == 10
 
 
