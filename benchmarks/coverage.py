@@ -341,7 +341,7 @@ def lines_of(table: pd.DataFrame) -> list[str]:
             f"{100 * row['size']:.2f} {error}",
             f"{row['width']:.3f} ({row['width_mcse']:.3f})",
             f"{row['median width']:.3f}",
-            f"{row['ms']:.2f}",
+            f"{row['ms']:.2f}" if row["ms"] >= 0.01 else "< 0.01",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines

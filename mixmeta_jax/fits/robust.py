@@ -26,6 +26,9 @@ from mixmeta_jax.table.rows import as_pandas, chosen_rows
 TESTS = ("satterthwaite", "t", "z")
 """Reference distributions of robust tests; Satterthwaite's have joint tests HTZ."""
 
+LISTED = 6
+"""Coefficients that a note names."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RobustFit:
@@ -126,6 +129,7 @@ def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float |
         if own < FEW
     ]
     if few:
+        few = few if len(few) <= LISTED else [*few[:LISTED], f"and {len(few) - LISTED} more"]
         note = (
             f"Fewer than {FEW:g} degrees of freedom, where p-values and intervals are not to be "
             f"relied on: {', '.join(few)}."
@@ -203,8 +207,11 @@ def _of_units(fit: FittedModel, cluster: Any) -> Any:
         if data is None:
             raise InputError(f"There are no data with a column '{cluster}': give values per row.")
     subset = fit.arguments["subset"]
-    n = len(frame.kept) if subset is None else len(np.asarray(subset))
-    table = pd.DataFrame(index=range(n)) if data is None else as_pandas(data)
+    if data is not None:
+        table = as_pandas(data)
+    else:
+        n = len(frame.kept) if subset is None else len(np.asarray(subset))
+        table = pd.DataFrame(index=range(n))
     if isinstance(cluster, str):
         existing_columns([cluster], table, "cluster")
         values = table[cluster]
