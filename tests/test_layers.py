@@ -26,7 +26,9 @@ LAYERS = (
     (
         "fits.fit",
         "fits.coefficient_methods",
+        "fits.familiar_names",
         "fits.prediction_methods",
+        "plots",
         "fits.likelihood_ratio",
         "two_stage",
     ),
