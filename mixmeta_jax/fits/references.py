@@ -114,8 +114,8 @@ def knapp_hartung(fit: FittedModel, adhoc: bool) -> StudentT:
     Statistics in Medicine 33:1183-1193.
     """
     refuse_without_estimates(fit)
-    slopes = [level for level in fit.frame.levels[: fit.n_levels] if level.Z.shape[1] > 1]
-    if fit.n_levels > 1 or slopes or any(not _is_one(lev.Z) for lev in fit.frame.levels):
+    levels = fit.frame.levels[: fit.n_levels]
+    if len(levels) > 1 or not all(_is_one(level.Z) for level in levels):
         what = f"{fit.n_levels} levels" if fit.n_levels > 1 else "random slopes"
         raise InputError(
             f"test='knha' is defined for one level of random intercepts, but the model has {what}: "
