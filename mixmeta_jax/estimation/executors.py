@@ -289,6 +289,11 @@ def executed(function: Callable, design: Design, *args: Any, **static: Any) -> A
     if at_once and not any(map(is_jax, leaves)):
         with _numpy():
             return function(*args, **static)
+    return compiled(function, *args, **static)
+
+
+def compiled(function: Callable, *args: Any, **static: Any) -> Any:
+    """``function(*args, **static)``, compiled whatever its size."""
     with _precision():
         return PROGRAMS(function, *args, **static)
 

@@ -131,7 +131,7 @@ class SummaryResult:
         lines += coefficient_lines(
             self.coefficients, self.conf_level, self.outcomes, self.predictors
         )
-        lines += reference_lines(self.coefficients, self.reference, self.notes)
+        lines += reference_lines(self.reference, self.notes)
         if self.parts:
             lines += ["", "Random effects"]
         for part in self.parts:
@@ -182,7 +182,7 @@ class SummaryResult:
         names = list(self.coefficients.index)
         blocks: list[Table | Lines] = [Lines((self.title,), title=True), Lines((*_heading(self),))]
         blocks.append(tabled(["Fixed effects", *header], names, cells))
-        tested = reference_lines(self.coefficients, self.reference, self.notes)
+        tested = reference_lines(self.reference, self.notes)
         blocks += [Lines((*tested,))] if tested else []
         for part in self.parts:
             columns, rows = random_cells(part.table, digits)
