@@ -29,7 +29,6 @@ LAYERS = (
         "fits.diagnostic_methods",
         "fits.mean_methods",
         "fits.prediction_methods",
-        "fits.likelihood_ratio",
         "two_stage",
     ),
     ("__main__", ""),

@@ -78,7 +78,9 @@ def check_comparable(first: FittedModel, second: FittedModel, names: tuple[str, 
 def _check_likelihoods(smaller: FittedModel, larger: FittedModel, names: tuple[str, str]) -> None:
     for name, fit in zip(names, (smaller, larger), strict=True):
         if not isinstance(fit, FittedModel):
-            raise InputError(f"Likelihoods of fits are compared, but the {name} one is {fit!r}.")
+            raise InputError(
+                f"The likelihoods of two fits are compared, but the {name} one is {fit!r}."
+            )
         if not np.isfinite(fit.loglik):
             raise InputError(
                 f"The {name} fit is by method='{fit.method}', which has no likelihood: refit "

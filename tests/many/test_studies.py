@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
-from mixmeta_jax import performance as studies
+from mixmeta_jax.many import performance as studies
 from mixmeta_jax.many.performance import performance
 from mixmeta_jax.status import Status
 
