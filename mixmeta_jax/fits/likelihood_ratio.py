@@ -40,7 +40,7 @@ def lr_test(smaller: FittedModel, larger: FittedModel) -> LikelihoodRatioTest:
         Where the two log-likelihoods cannot be compared, with the reason.
     """
     _check_likelihoods(smaller, larger, ("smaller", "larger"))
-    _check_same_data(smaller, larger)
+    check_same_data(smaller, larger)
     _check_nested(smaller, larger)
     _refuse_other_contrasts(smaller, larger)
     n_bounds = _variances_at_bound(smaller, larger)
@@ -71,7 +71,7 @@ def lr_test(smaller: FittedModel, larger: FittedModel) -> LikelihoodRatioTest:
 def check_comparable(first: FittedModel, second: FittedModel, names: tuple[str, str]) -> None:
     """Raise `InputError` where the likelihoods of two fits measure different things."""
     _check_likelihoods(first, second, names)
-    _check_same_data(first, second)
+    check_same_data(first, second)
     _refuse_other_contrasts(first, second)
 
 
@@ -95,7 +95,8 @@ def _check_likelihoods(smaller: FittedModel, larger: FittedModel, names: tuple[s
         )
 
 
-def _check_same_data(smaller: FittedModel, larger: FittedModel) -> None:
+def check_same_data(smaller: FittedModel, larger: FittedModel) -> None:
+    """Raise `InputError` where two fits have different outcomes or error covariances."""
     y, other = smaller.design.y, larger.design.y
     if y.shape != other.shape or not np.array_equal(y, other, equal_nan=True):
         raise InputError(
@@ -122,7 +123,7 @@ def _same_errors(smaller: FittedModel, larger: FittedModel) -> bool:
 
 
 def _check_nested(smaller: FittedModel, larger: FittedModel) -> None:
-    if not _spans(larger.design.X, smaller.design.X):
+    if not spans(larger.design.X, smaller.design.X):
         raise InputError(
             "The fixed effects of the smaller fit are not among those of the larger: the models "
             "are not nested; compare their AIC."
@@ -134,14 +135,14 @@ def _refuse_other_contrasts(first: FittedModel, second: FittedModel) -> None:
     if first.method != "reml":
         return
     one, other = first.design.X, second.design.X
-    if not (_spans(one, other) and _spans(other, one)):
+    if not (spans(one, other) and spans(other, one)):
         raise InputError(
             "The fits are by REML and their fixed effects differ: the restricted likelihood is "
             "that of different residual contrasts for each; refit both with method='ml'."
         )
 
 
-def _spans(wide: np.ndarray, columns: np.ndarray) -> bool:
+def spans(wide: np.ndarray, columns: np.ndarray) -> bool:
     """Whether every column is a combination of those of ``wide``."""
     solution = np.linalg.lstsq(wide, columns, rcond=None)[0]
     return np.allclose(wide @ solution, columns, rtol=1e-8, atol=1e-8 * np.abs(columns).max())
@@ -153,7 +154,7 @@ def _variances_at_bound(smaller: FittedModel, larger: FittedModel) -> int:
     count = 0
     for level in range(larger.n_levels):
         structure, d = larger.design.structures[level], larger.design.dims[level]
-        twin = _same_groups(smaller, larger, level)
+        twin = same_groups(smaller, larger, level)
         if twin is None:
             count += _bounds_of_none(structure, d)
             continue
@@ -168,7 +169,7 @@ def _variances_at_bound(smaller: FittedModel, larger: FittedModel) -> int:
     return count
 
 
-def _same_groups(smaller: FittedModel, larger: FittedModel, level: int) -> int | None:
+def same_groups(smaller: FittedModel, larger: FittedModel, level: int) -> int | None:
     """The level of the smaller fit with the same groups of units, whatever it is called."""
     codes = larger.frame.levels[level].codes
     for candidate in range(smaller.n_levels):
@@ -180,7 +181,7 @@ def _same_groups(smaller: FittedModel, larger: FittedModel, level: int) -> int |
 def _added_variances(smaller: FittedModel, twin: int, larger: FittedModel, level: int) -> int:
     structure, d = larger.design.structures[level], larger.design.dims[level]
     before, d_before = smaller.design.structures[twin], smaller.design.dims[twin]
-    if not _spans(larger.design.Z[level], smaller.design.Z[twin]):
+    if not spans(larger.design.Z[level], smaller.design.Z[twin]):
         raise InputError(
             f"The random effects of the smaller fit at level '{smaller.frame.levels[twin].name}' "
             "are not among those of the larger: the models are not nested; compare their AIC."

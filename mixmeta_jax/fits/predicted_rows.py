@@ -57,6 +57,11 @@ class PredictedRows:
         return PredictedRows(self.X[places], Z, self.offset[places], self.index[places])
 
 
+def rows_of(model: FittedModel, newdata: Any, depth: int) -> PredictedRows:
+    """The fitted rows, or those of new data, with the random predictors of ``depth`` levels."""
+    return fitted_rows(model, depth) if newdata is None else new_rows(model, newdata, depth)
+
+
 def fitted_rows(model: FittedModel, depth: int) -> PredictedRows:
     """The units of the fit, with the random predictors of so many levels."""
     frame = model.frame

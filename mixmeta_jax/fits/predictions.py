@@ -13,7 +13,7 @@ from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.new_groups import new_groups
-from mixmeta_jax.fits.predicted_rows import fitted_rows, new_rows, one_row, outcome_rows
+from mixmeta_jax.fits.predicted_rows import new_rows, one_row, outcome_rows, rows_of
 from mixmeta_jax.inference.joint_effects import Targets, joint_effects
 from mixmeta_jax.inference.posterior import Posterior, posterior
 from mixmeta_jax.inference.prediction import (
@@ -66,7 +66,7 @@ def predict(
     _check_choice("vcov", vcov, VCOVS)
     # Without an interval no level widens, but a level that is not there is an error all the same.
     depth = model.level_number(level) * (pi or prob is not None)
-    rows = fitted_rows(model, depth) if newdata is None else new_rows(model, newdata, depth)
+    rows = rows_of(model, newdata, depth)
     if isinstance(reference, (Mapping, pd.Series, pd.DataFrame)):
         rows = rows.less(new_rows(model, one_row(reference), depth))
     elif reference is not None:
