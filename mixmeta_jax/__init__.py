@@ -20,6 +20,7 @@ _HOMES = {
     "mixmeta_jax.design.design": ("Design",),
     "mixmeta_jax.prepare.dose_response": ("greenland_longnecker", "hamling"),
     "mixmeta_jax.table.matrices": ("inputcov", "vech", "xpnd"),
+    "mixmeta_jax.prepare.effect_sizes": ("effect_sizes",),
     "mixmeta_jax.prepare.network": ("long_contrasts", "network_contrasts"),
     "mixmeta_jax.formulas.transforms": ("register_transform",),
     "mixmeta_jax.datasets": ("describe_dataset", "list_datasets", "load_dataset"),
@@ -54,7 +55,10 @@ _HOMES = {
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)
+# Modules that are public as they are.
+_MODULES = {"plots": "mixmeta_jax.plots"}
+
+__all__ = sorted([*_HOME_OF, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
@@ -64,6 +68,8 @@ def __getattr__(name: str) -> Any:
 
         globals()[name] = version("mixmeta_jax")
         return globals()[name]
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _HOME_OF:
         raise AttributeError(f"module 'mixmeta_jax' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)

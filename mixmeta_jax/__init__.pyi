@@ -1,5 +1,6 @@
 """The public names, for type checkers: `__init__.py` loads them when they are first used."""
 
+from mixmeta_jax import plots as plots
 from mixmeta_jax.control import Control as Control
 from mixmeta_jax.covariance.autoregressive import AR1 as AR1
 from mixmeta_jax.covariance.autoregressive import ContinuousAR1 as ContinuousAR1
@@ -51,6 +52,7 @@ from mixmeta_jax.prepare.correlation import ar1_blocks as ar1_blocks
 from mixmeta_jax.prepare.correlation import cs_blocks as cs_blocks
 from mixmeta_jax.prepare.dose_response import greenland_longnecker as greenland_longnecker
 from mixmeta_jax.prepare.dose_response import hamling as hamling
+from mixmeta_jax.prepare.effect_sizes import effect_sizes as effect_sizes
 from mixmeta_jax.prepare.network import long_contrasts as long_contrasts
 from mixmeta_jax.prepare.network import network_contrasts as network_contrasts
 from mixmeta_jax.status import Status as Status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,26 +16,58 @@ from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fits import term_tests
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_method
-from mixmeta_jax.fits.coefficient_methods import CoefficientMethods
 from mixmeta_jax.fits.diagnostic_methods import DiagnosticMethods
+from mixmeta_jax.fits.familiar_names import FamiliarNames
 from mixmeta_jax.fits.mean_methods import MeanMethods
 from mixmeta_jax.fits.moment_fit import fit_moments
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.fits.term_tests import TermTests
 from mixmeta_jax.formulas.updates import has_dots, updated_formula
 from mixmeta_jax.inference.reference import Reference
+from mixmeta_jax.plots.accessor import Plots
 from mixmeta_jax.report.summary import model_title
+from mixmeta_jax.report.words import paragraph
 from mixmeta_jax.table.frame import build_frame
 from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.rules import count_faults, model_faults, raise_first
 
 
-class Fit(CoefficientMethods, PredictionMethods, MeanMethods, DiagnosticMethods):
+class Fit(FamiliarNames, PredictionMethods, MeanMethods, DiagnosticMethods):
     """A fitted model, as `mixmeta` returns it; see `FittedModel` for its attributes."""
 
     def __repr__(self) -> str:
         title = model_title(self.frame.k, self.n_levels, self.method, self.frame.x_names)
         return f"<{title}: {self.formula}, method='{self.method}', {self.status.name}>"
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures: ``fit.plot.forest()``, ``funnel``, ``bubble``, ... (`mixmeta_jax.plots`)."""
+        return Plots(self)
+
+    def report(self, conf_level: float = 0.95, digits: int = 3) -> str:
+        """The fit in a paragraph, with the figures that a journal asks for.
+
+        Parameters
+        ----------
+        conf_level
+            Level of the confidence intervals.
+        digits
+            Places after the point, from 0 to 12.
+
+        Raises
+        ------
+        InputError
+            For a level outside (0, 1), or digits that are none.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.report(digits=2).split(" with ")[0]
+        'A univariate random-effects meta-analysis (logor ~ 1; 13 units, 13 observed outcomes) \
+was fitted by restricted maximum likelihood (REML)'
+        """
+        return paragraph(self, version("mixmeta_jax"), conf_level, digits)
 
     def update(self, formula: Any = None, **changes: Any) -> Fit:
         """Refit with some of the arguments of `mixmeta` changed.

@@ -26,8 +26,8 @@ def glance(model: FittedModel) -> pd.DataFrame:
     row = {
         "method": model.method,
         "n": model.frame.n,
-        "nall": df.nall,
-        "nobs": df.nobs,
+        "n_obs": df.nall,
+        "df_total": df.nobs,
         "fixed": df.fixed,
         "random": df.random,
         "loglik": model.loglik,

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from tests.test_many_fits import errors, outcomes
 
 import mixmeta_jax as mx
 from mixmeta_jax.estimation import batch, chunks
@@ -13,6 +12,7 @@ from mixmeta_jax.estimation.ascent import nothing_known
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.executors import AtOnce
 from mixmeta_jax.status import Status
+from tests.many.test_many_fits import errors, outcomes
 
 
 @pytest.fixture(scope="module")

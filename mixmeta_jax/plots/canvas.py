@@ -1,0 +1,200 @@
+"""What all pictures share: axes, colours that survive grey print, scales, columns of the data.
+
+A picture is a function of a fit that takes ``ax=`` and returns Axes; it draws a tidy frame, which
+``return_data=True`` returns beside the Axes. Nothing is shown or saved, and no setting of
+matplotlib is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.start import error_variances
+from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.inference.prediction import between_variance
+from mixmeta_jax.table.columns import existing_columns
+from mixmeta_jax.table.rows import as_pandas, chosen_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, in an order in which neighbours differ in lightness too.
+INK = "#222222"
+SOFT = "#767676"
+FAINT = "#D9D9D9"
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+
+READABLE = 4.5
+"""Size of text in points below which names of rows are left out."""
+
+TRANSFORMS = {None: lambda x: x, "exp": np.exp}
+
+
+def new_axes(ax: Any, width: float, height: float, count: int = 1) -> list[Axes]:
+    """The user's axes, or new ones side by side: a list of ``count``.
+
+    Parameters
+    ----------
+    ax
+        None, one Axes, or a sequence of them.
+    width, height
+        Size of a new figure in inches.
+    count
+        How many the picture needs.
+
+    Raises
+    ------
+    InputError
+        Where matplotlib is not installed, or the axes are too few or something else.
+    """
+    try:
+        from matplotlib.axes import Axes as AxesType
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError(
+            "Pictures need matplotlib, which is not installed: pip install 'mixmeta_jax[plot]'."
+        ) from error
+    if ax is None:
+        return list(_new_figure(width, height, count))
+    given = [ax] if isinstance(ax, AxesType) else list(np.ravel(np.asarray(ax, dtype=object)))
+    if len(given) != count or not all(isinstance(one, AxesType) for one in given):
+        wanted = "one matplotlib Axes" if count == 1 else f"a sequence of {count} matplotlib Axes"
+        kind = "a Figure" if isinstance(ax, Figure) else repr(ax)
+        raise InputError(f"ax must be {wanted}, not {kind}.")
+    return given
+
+
+def _new_figure(width: float, height: float, count: int) -> np.ndarray:
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(
+        1, count, figsize=(width * count, height), squeeze=False, layout="constrained"
+    )
+    return axes[0]
+
+
+def tidied(ax: Axes, grid: str | None = None) -> None:
+    """Axes without a box, with a faint grid along "x", "y" or neither."""
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(SOFT)
+    ax.tick_params(color=SOFT)
+    ax.set_axisbelow(True)
+    if grid is not None:
+        ax.grid(axis="x" if grid == "x" else "y", color=FAINT, linewidth=0.7)
+
+
+def transformed(transform: str | None) -> Any:
+    """The function of a transform's name."""
+    if transform not in TRANSFORMS:
+        raise InputError(f"transform={transform!r} is not known: choose None or 'exp'.")
+    return TRANSFORMS[transform]
+
+
+def ratio_axis(axis: Any) -> None:
+    """Ticks that are plain numbers (0.25, 0.5, 1, 2, 4) for an axis that is logarithmic already."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(FixedLocator(ratio_ticks(low, high)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+
+
+def ratio_ticks(low: float, high: float) -> list[float]:
+    """Between two and seven round numbers from ``low`` to ``high``, even on a log scale."""
+    for base in (
+        [1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 8],
+        [1, 1.5, 2, 3, 5, 7],
+        [1, 2, 5],
+        [1, 3],
+        [1],
+    ):
+        powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        ticks = np.unique(np.outer(powers, base))
+        ticks = ticks[(ticks >= low * (1 - 1e-9)) & (ticks <= high * (1 + 1e-9))]
+        if len(ticks) <= 7:
+            break
+    step = int(np.ceil(len(ticks) / 7)) or 1
+    return list(ticks[::step])
+
+
+def user_columns(fit: FittedModel, names: Sequence[str]) -> pd.DataFrame:
+    """Columns of the data at the fitted rows, in their order.
+
+    Raises
+    ------
+    InputError
+        For a column that is not there, or a fit that was given no data.
+    """
+    given = fit.arguments["data"]
+    if given is None:
+        raise InputError(
+            f"The fit has no data to take column {names[0]!r} from: give mixmeta data=, or values."
+        )
+    data = as_pandas(given)
+    existing_columns(names, data, "the picture")
+    subset = fit.arguments["subset"]
+    rows = slice(None) if subset is None else chosen_rows(subset, data)
+    return data.loc[:, list(names)][rows][fit.frame.kept]
+
+
+def row_names(fit: FittedModel, labels: Any) -> list[str]:
+    """A name for each fitted row: from a column, a sequence of one per row, or the index."""
+    if labels is None:
+        return [str(label) for label in fit.frame.index.tolist()]
+    if isinstance(labels, str):
+        return [str(label) for label in user_columns(fit, [labels])[labels].tolist()]
+    names = [str(label) for label in labels]
+    if len(names) != fit.frame.n:
+        raise InputError(f"labels has {len(names)} names for {fit.frame.n} fitted rows.")
+    return names
+
+
+def fitting_size(ax: Axes, rows: float) -> float:
+    """Size in points at which ``rows`` lines of text fit the height of the axes; at most 10."""
+    figure = ax.get_figure(root=True)
+    height = 72 * (0.0 if figure is None else figure.get_figheight()) * ax.get_position().height
+    return float(min(10.0, 0.78 * height / max(rows, 1)))
+
+
+def shortened(name: str, most: int = 38) -> str:
+    """A name cut to what a margin holds."""
+    return name if len(name) <= most else name[: most - 1].rstrip() + "…"
+
+
+def one_outcome(fit: FittedModel, outcome: str | None) -> int:
+    """The position of an outcome; the only one where none is named."""
+    names = fit.frame.outcome_names
+    if outcome is None:
+        if len(names) == 1:
+            return 0
+        raise InputError(f"Name the outcome to draw: outcome= one of {', '.join(names)}.")
+    if outcome not in names:
+        raise InputError(f"outcome={outcome!r} is not one of {', '.join(names)}.")
+    return names.index(outcome)
+
+
+def marker_areas(weights: np.ndarray, largest: float = 160.0) -> np.ndarray:
+    """Areas of markers in square points, proportional to the weights of what is drawn."""
+    top = np.nanmax(weights) if np.isfinite(weights).any() else 1.0
+    return np.maximum(largest * weights / top, 4.0)
+
+
+def known_variances(fit: FittedModel) -> np.ndarray:
+    """Diagonals of S, shape (n, k), NaN where the outcome is missing."""
+    return np.where(np.isfinite(fit.frame.y), error_variances(fit.design), np.nan)
+
+
+def marginal_variances(fit: FittedModel) -> np.ndarray:
+    """Diagonals of ZΨZᵀ + S, shape (n, k), NaN where the outcome is missing."""
+    n, k = fit.frame.n, fit.frame.k
+    Z = [level.Z for level in fit.frame.levels[: fit.n_levels]]
+    between = between_variance(Z, fit.Psi_by_level, n, k)
+    return known_variances(fit) + np.diagonal(between, axis1=1, axis2=2)

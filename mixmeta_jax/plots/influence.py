@@ -1,0 +1,180 @@
+"""What single units and subsets of them do to a fit: Baujat and GOSH plots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits.prediction_methods import PredictionMethods
+from mixmeta_jax.many.refits import refit
+from mixmeta_jax.many.studies import leave_one_out
+from mixmeta_jax.plots.canvas import (
+    COLOURS,
+    INK,
+    SOFT,
+    known_variances,
+    new_axes,
+    one_outcome,
+    row_names,
+    shortened,
+    tidied,
+)
+
+
+def baujat(
+    fit: PredictionMethods,
+    *,
+    ax: Any = None,
+    outcome: str | None = None,
+    labels: Any = None,
+    return_data: bool = False,
+) -> Any:
+    """Baujat plot: what each unit adds to heterogeneity, and how it moves the pooled effect.
+
+    Parameters
+    ----------
+    fit
+        A fitted model.
+    ax, outcome, return_data
+        As in `funnel`.
+    labels
+        Names of the units: a column of the data, or a sequence; default the index.
+
+    Returns
+    -------
+    Axes
+    DataFrame
+        With ``return_data``: ``label``; ``heterogeneity``, the squared Pearson residual of the
+        fixed-effects fit; ``influence``, the squared change of the unit's fitted value, over its
+        variance, when the unit is left out.
+
+    Raises
+    ------
+    InputError
+        For an unknown outcome.
+
+    References
+    ----------
+    Baujat B, Mahé C, Pignon JP, Hill C (2002). A graphical method for exploring heterogeneity in
+    meta-analyses. Statistics in Medicine 21, 2641-2652.
+    """
+    o = one_outcome(fit, outcome)
+    frame, k = fit.frame, fit.frame.k
+    heterogeneity = fit.fixed_fit.residuals[:, o] ** 2 / known_variances(fit)[:, o]
+    without = leave_one_out(fit, progress=False)
+    names = frame.coef_names()
+    beta = without[names].to_numpy()[:, o::k]
+    covariance = np.einsum("np,pq,nq->n", frame.X, fit.vcov.to_numpy()[o::k, o::k], frame.X)
+    change = np.einsum("np,np->n", frame.X, fit.coef.to_numpy()[o::k] - beta)
+    table = pd.DataFrame(
+        {
+            "label": row_names(fit, labels),
+            "heterogeneity": heterogeneity,
+            "influence": change**2 / covariance,
+        }
+    )
+    table = table[np.isfinite(frame.y[:, o])].reset_index(drop=True)
+    (axis,) = new_axes(ax, 5.6, 4.6)
+    axis.scatter(table["heterogeneity"], table["influence"], s=24, color=COLOURS[0])
+    far = table["heterogeneity"].rank(pct=True).add(table["influence"].rank(pct=True))
+    for i in far.nlargest(max(3, min(12, len(table) // 3))).index:
+        axis.annotate(
+            shortened(table["label"][i], 24),
+            (table["heterogeneity"][i], table["influence"][i]),
+            xytext=(4, 3),
+            textcoords="offset points",
+            fontsize="small",
+            color=SOFT,
+        )
+    axis.set_xlabel("Share of heterogeneity, r² / s²")
+    axis.set_ylabel("Influence on the fitted value")
+    axis.margins(0.12)
+    tidied(axis)
+    return (axis, table) if return_data else axis
+
+
+def gosh(
+    fit: PredictionMethods,
+    n: int = 1000,
+    *,
+    ax: Any = None,
+    term: str | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    return_data: bool = False,
+) -> Any:
+    """GOSH plot: the model on many subsets of its groups, estimates against heterogeneity.
+
+    Parameters
+    ----------
+    fit
+        A fitted model of one outcome.
+    n
+        Number of subsets, drawn evenly over their sizes and then without replacement.
+    ax, return_data
+        As in `funnel`.
+    term
+        The coefficient to draw; default the first.
+    seed
+        Seed of the subsets.
+    progress
+        Whether long work shows a bar.
+
+    Returns
+    -------
+    Axes
+    DataFrame
+        With ``return_data``: ``size, estimate, I2`` of each subset that could be fitted.
+
+    Raises
+    ------
+    InputError
+        For a fit of several outcomes, an unknown term, or fewer than 3 units.
+
+    References
+    ----------
+    Olkin I, Dahabreh IJ, Trikalinos TA (2012). GOSH: a graphical display of study heterogeneity.
+    Research Synthesis Methods 3, 214-223.
+    """
+    names = list(fit.coef.index)
+    one_outcome(fit, None)
+    if term is None:
+        term = names[0]
+    if term not in names:
+        raise InputError(f"term={term!r} is not one of {', '.join(names)}.")
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise InputError(f"n is the number of subsets, a whole number of at least 1, not {n!r}.")
+    outer = fit.design.groups[:, 0] if fit.design.groups.shape[1] else np.arange(fit.frame.n)
+    groups = int(outer.max()) + 1
+    smallest = fit.frame.p + 1
+    if groups <= smallest:
+        raise InputError(f"{groups} groups have too few subsets that can be fitted.")
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(smallest, groups + 1, n)
+    kept = np.stack([rng.permutation(groups) < size for size in sizes])
+    y = np.where(kept[:, outer, None], fit.design.y[None], np.nan)
+    many = refit(fit, y, progress=progress)
+    v = known_variances(fit)[:, 0]
+    # I² of each subset, by Q of its fixed-effects fit, with the model's predictors.
+    weight = np.where(kept[:, outer], 1 / v, 0.0)
+    X, outcomes = fit.frame.X, fit.design.y[:, 0]
+    A = np.einsum("bn,np,nq->bpq", weight, X, X)
+    b = np.einsum("bn,np,n->bp", weight, X, outcomes)
+    fixed = np.linalg.solve(A, b[..., None])[..., 0]
+    Q = np.einsum("bn,bn->b", weight, (outcomes - fixed @ X.T) ** 2)
+    df = kept[:, outer].sum(1) - X.shape[1]
+    I2 = 100 * np.maximum(0.0, (Q - df) / Q)
+    table = pd.DataFrame(
+        {"size": sizes, "estimate": np.asarray(many.coef)[:, names.index(term)], "I2": I2}
+    )
+    table = table[np.asarray(many.converged)].reset_index(drop=True)
+    (axis,) = new_axes(ax, 5.4, 4.6)
+    axis.scatter(table["estimate"], table["I2"], s=7, color=COLOURS[0], alpha=0.35, linewidth=0)
+    axis.axvline(float(fit.coef[term]), color=INK, linewidth=1)
+    axis.set_xlabel(f"Estimate of {term}")
+    axis.set_ylabel("I² in percent")
+    tidied(axis)
+    return (axis, table) if return_data else axis

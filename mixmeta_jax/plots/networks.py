@@ -1,0 +1,180 @@
+"""The graph of a network of treatments, and estimates of refits as a forest."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
+from mixmeta_jax.plots.canvas import (
+    COLOURS,
+    FAINT,
+    INK,
+    READABLE,
+    fitting_size,
+    new_axes,
+    ratio_axis,
+    shortened,
+    tidied,
+    transformed,
+)
+from mixmeta_jax.table.columns import existing_columns
+from mixmeta_jax.table.rows import as_pandas
+
+
+def network(
+    data: Any, study: str, treatment: str, *, ax: Any = None, return_data: bool = False
+) -> Any:
+    """The graph of a network: treatments on a circle, joined where a study compares them.
+
+    Parameters
+    ----------
+    data
+        Long frame, a row per arm, as `network_contrasts` takes it.
+    study, treatment
+        Names of its columns.
+    ax
+        Axes to draw on; None for a new figure.
+    return_data
+        Whether to return the frame that is drawn too.
+
+    Returns
+    -------
+    Axes
+    DataFrame
+        With ``return_data``: ``treatment, other, studies``, the number that compare the two.
+
+    Raises
+    ------
+    InputError
+        For a column that is not there, or data in which no study has two treatments.
+    """
+    data = as_pandas(data)
+    existing_columns([study, treatment], data, "the network")
+    counts: dict[tuple[Any, Any], int] = {}
+    arms = data[[study, treatment]].dropna().drop_duplicates()
+    names = sorted(arms[treatment].unique().tolist(), key=str)
+    for _, own in arms.groupby(study, sort=False):
+        there = [name for name in names if name in set(own[treatment])]
+        for pair in combinations(there, 2):
+            counts[pair] = counts.get(pair, 0) + 1
+    if not counts:
+        raise InputError(
+            f"No {study} has two values of '{treatment}': the data must have a row per arm."
+        )
+    table = pd.DataFrame(
+        [(*pair, count) for pair, count in counts.items()],
+        columns=["treatment", "other", "studies"],
+    )
+    (axis,) = new_axes(ax, 4.8, 4.8)
+    angle = np.pi / 2 - 2 * np.pi * np.arange(len(names)) / len(names)
+    places = dict(zip(names, np.stack([np.cos(angle), np.sin(angle)], 1), strict=True))
+    most = int(table["studies"].max())
+    for _, row in table.iterrows():
+        ends = np.stack([places[row["treatment"]], places[row["other"]]])
+        axis.plot(*ends.T, color=FAINT, linewidth=1.5 + 9 * row["studies"] / most, zorder=1)
+        # Beside the middle, where lines that cross there keep their numbers apart.
+        x, y = 0.58 * ends[0] + 0.42 * ends[1]
+        axis.text(
+            x,
+            y,
+            str(row["studies"]),
+            ha="center",
+            va="center",
+            fontsize="small",
+            zorder=2,
+        )
+    size = arms[treatment].value_counts()
+    for name, place in places.items():
+        area = 120 + 500 * size[name] / size.max()
+        axis.scatter(place[0], place[1], s=area, color=COLOURS[0], edgecolor=INK, zorder=3)
+        axis.annotate(
+            shortened(str(name), 20),
+            place * 1.18,
+            ha="center" if abs(place[0]) < 0.3 else ("left" if place[0] > 0 else "right"),
+            va="center",
+            annotation_clip=False,
+        )
+    axis.set_xlim(-1.35, 1.35)
+    axis.set_ylim(-1.35, 1.35)
+    axis.set_aspect("equal")
+    axis.set_axis_off()
+    return (axis, table) if return_data else axis
+
+
+def refits(
+    table: pd.DataFrame,
+    term: str | None = None,
+    *,
+    ax: Any = None,
+    transform: str | None = None,
+    conf_level: float = 0.95,
+    return_data: bool = False,
+) -> Any:
+    """Forest of refits: one coefficient of `cumulative` or `leave_one_out`, row by row.
+
+    Parameters
+    ----------
+    table
+        What `cumulative` or `leave_one_out` returned.
+    term
+        The coefficient; default the first.
+    ax
+        Axes to draw on; None for a new figure.
+    transform
+        "exp" for ratios, drawn on a log axis.
+    conf_level
+        Level of the intervals.
+    return_data
+        Whether to return the frame that is drawn too.
+
+    Returns
+    -------
+    Axes
+    DataFrame
+        With ``return_data``: ``label, estimate, lower, upper``.
+
+    Raises
+    ------
+    InputError
+        For a table of something else, or an unknown term.
+    """
+    change = transformed(transform)
+    half = normal_quantile(check_conf_level(conf_level))
+    if not isinstance(table, pd.DataFrame) or "status" not in table:
+        raise InputError("table must be what cumulative or leave_one_out returned.")
+    terms = [name for name in table.columns if f"se[{name}]" in table.columns]
+    term = terms[0] if term is None else term
+    if term not in terms:
+        raise InputError(f"term={term!r} is not one of {', '.join(terms)}.")
+    estimate, reach = table[term], half * table[f"se[{term}]"]
+    found = pd.DataFrame(
+        {
+            "label": [str(label) for label in table.index.tolist()],
+            "estimate": change(estimate.to_numpy()),
+            "lower": change((estimate - reach).to_numpy()),
+            "upper": change((estimate + reach).to_numpy()),
+        }
+    )
+    (axis,) = new_axes(ax, 5.6, 1.1 + 0.24 * len(found))
+    if transform:
+        axis.set_xscale("log")
+    place = np.arange(len(found))
+    axis.axvline(1.0 if transform else 0.0, color=FAINT, linewidth=1, zorder=0)
+    axis.hlines(place, found["lower"], found["upper"], color=INK, linewidth=1.1)
+    axis.scatter(found["estimate"], place, s=24, marker="s", color=INK, zorder=3)
+    size = fitting_size(axis, len(found) + 1)
+    fits = size >= READABLE
+    shown = [shortened(label) for label in found["label"]] if fits else []
+    axis.set_yticks(place if fits else [], shown, fontsize=size)
+    axis.set_ylim(len(found) - 0.4, -0.6)
+    axis.set_ylabel(str(table.index.name or ""))
+    axis.set_xlabel(f"exp({term})" if transform else term)
+    if transform:
+        ratio_axis(axis.xaxis)
+    tidied(axis, "x")
+    return (axis, found) if return_data else axis
