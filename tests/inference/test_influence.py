@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -13,6 +14,9 @@ import pytest
 import mixmeta_jax as mx
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
+from mixmeta_jax.inference import influence as first_order
+from mixmeta_jax.inference import outer_groups
+from mixmeta_jax.many import influence, refits
 from tests.dense_inference import dense
 from tests.dense_model import stacked
 from tests.models import NUMPY, fitted
@@ -247,3 +251,41 @@ def test_influence_that_is_not_there(changes, arguments, message):
     fit = mx.mixmeta("logor ~ ablat", "logorvar", mx.load_dataset("bcg"), **changes)
     with pytest.raises(InputError, match=message):
         fit.influence(**arguments)
+
+
+class OneVariance(mx.Structure):
+    """A structure of one's own, whose derivatives only JAX can take."""
+
+    name = "one"
+
+    def n_parameters(self, d):
+        return 1
+
+    def psi(self, theta, d):
+        return theta[0] ** 2 * jax.numpy.eye(d)
+
+
+def test_a_structure_of_ones_own():
+    S = ["var_PD", "cov_PD_AL", "var_AL"]
+    fit = mx.mixmeta("PD + AL", S, mx.load_dataset("berkey98"), bscov="id", control=NUMPY)
+    own = replace(fit, design=replace(fit.design, structures=(OneVariance(),)))
+    expected = fit.influence(method="first_order")
+    close(own.influence(method="first_order").to_numpy(), expected.to_numpy())
+
+
+def test_refits_in_parts_are_those_of_one_batch(monkeypatch):
+    fit, _ = fitted("two levels")
+    whole, left = fit.influence(), mx.leave_one_out(fit)
+    monkeypatch.setattr(refits, "NUMBERS", 5 * fit.frame.n)
+    monkeypatch.setattr(influence, "NUMBERS", 1)
+    pd.testing.assert_frame_equal(fit.influence(), whole, rtol=EXACT)
+    pd.testing.assert_frame_equal(mx.leave_one_out(fit), left, rtol=EXACT)
+
+
+def test_cases_in_parts_are_those_of_one(monkeypatch):
+    fit, _ = fitted("three outcomes, two levels")
+    whole = fit.influence(method="first_order")
+    monkeypatch.setattr(first_order, "NUMBERS", 1)
+    monkeypatch.setattr(outer_groups, "PIECE", 1)
+    again = fit.influence(method="first_order")
+    pd.testing.assert_frame_equal(again, whole, rtol=EXACT, atol=1e-12)
