@@ -1,6 +1,9 @@
 """Coverage of 95 % intervals, size of 5 % tests and cost, by method and scenario.
 
-    python benchmarks/coverage.py [--nsim 10000] [--out benchmarks/coverage.md]
+    python benchmarks/coverage.py [--nsim 10000] [--scenarios "(a)" ...] [--methods z ...]
+
+The numbers are kept in ``coverage.csv``, of which a run replaces the rows it measures, and shown in
+``coverage.md`` and ``coverage.svg``.
 
 Scenarios, each with a true coefficient of zero, so that the share of intervals that miss it is the
 size of the test:
@@ -21,7 +24,7 @@ sets whose fit did not converge are left out and counted.
 from __future__ import annotations
 
 import argparse
-import sys
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,7 +139,7 @@ class Study:
         start = time.process_time()
         self.fits = mx.fit_many(self.y, returns=returns, progress=False, **fitting)
         self.seconds = time.process_time() - start
-        self.fitting = fitting
+        self.information_seconds = 0.0
         self.members = np.flatnonzero(self.fits.converged)
         self.design = many_model(y=self.y, Psi_fix=None, rho=None, offset=None, **fitting).design
         self.L = np.eye(self.fits.coef.shape[1])[[scenario.coefficient]]
@@ -148,11 +151,26 @@ class Study:
         levels = Psi.values() if isinstance(Psi, dict) else [Psi]
         return [own[part] for own in levels]
 
+    def chunks(self):
+        """Some data sets at a time, their design and their Ψ."""
+        for part in np.split(self.members, range(CHUNK, len(self.members), CHUNK)):
+            yield part, self.design.taken(part), self.Psi(part)
+
     def by_chunks(self, function: Callable) -> tuple[np.ndarray, ...]:
-        """A function of (study, data sets, their design, their Ψ), its results joined."""
-        parts = np.split(self.members, range(CHUNK, len(self.members), CHUNK))
-        found = [function(self, part, self.design.taken(part), self.Psi(part)) for part in parts]
+        """A function of some data sets' design and Ψ, its results joined."""
+        found = [function(design, Psi) for _, design, Psi in self.chunks()]
         return tuple(np.concatenate(values) for values in zip(*found, strict=True))
+
+    @functools.cached_property
+    def information(self) -> list:
+        """Of some data sets at a time: design, Ψ, natural parameters, their information."""
+        start = time.process_time()
+        found = []
+        for part, design, Psi in self.chunks():
+            own = natural(design, self.fits.theta[part], Psi)
+            found.append((design, Psi, own, variance_information(design, Psi, own)))
+        self.information_seconds = time.process_time() - start
+        return found
 
 
 def natural(design, theta, Psi):
@@ -196,7 +214,7 @@ def knapp_hartung(study: Study):
         return None
     _, df = t_residual(study)
 
-    def factors(study, part, design, Psi):
+    def factors(design, Psi):
         return (weighted_squares(design, Psi) / df,)
 
     (H2,) = study.by_chunks(factors)
@@ -205,33 +223,24 @@ def knapp_hartung(study: Study):
 
 def satterthwaite(study: Study):
     """Satterthwaite."""
-
-    def chunk(study, part, design, Psi):
-        found = variance_information(design, Psi, natural(design, study.fits.theta[part], Psi))
-        return (small_sample.combination_df(study.L, found)[:, 0],)
-
-    (df,) = study.by_chunks(chunk)
-    return model_se(study), df
+    df = [small_sample.combination_df(study.L, found)[:, 0] for *_, found in study.information]
+    return model_se(study), np.concatenate(df)
 
 
 def kenward_roger(study: Study):
     """Kenward and Roger."""
-
-    def chunk(study, part, design, Psi):
-        own = natural(design, study.fits.theta[part], Psi)
-        found = variance_information(design, Psi, own)
+    variances = []
+    for design, Psi, own, found in study.information:
         V = kenward_roger_covariance(design, Psi, own, found)
-        variance = np.einsum("hp,bpq,hq->b", study.L, V, study.L)
-        return np.sqrt(variance), small_sample.combination_df(study.L, found)[:, 0]
-
-    return study.by_chunks(chunk)
+        variances.append(np.einsum("hp,bpq,hq->b", study.L, V, study.L))
+    return np.sqrt(np.concatenate(variances)), satterthwaite(study)[1]
 
 
 def cr2(study: Study):
     """CR2 with Satterthwaite's degrees of freedom."""
     cluster = outer_groups(study.design)
 
-    def chunk(study, part, design, Psi):
+    def chunk(design, Psi):
         found = cluster_robust.cluster_sums(design, Psi, cluster, "CR2")
         variance = np.einsum("hp,bpq,hq->b", study.L, found.vcov, study.L)
         return np.sqrt(variance), cluster_robust.combination_df(study.L, found)[:, 0]
@@ -254,7 +263,8 @@ is not defined. A bootstrap returns ``"ends", lower, upper`` instead, NaN for da
 
 def measured(study: Study, method: Callable) -> dict | None:
     """Coverage, width and size with Monte Carlo errors, and processor milliseconds a data set."""
-    start = time.process_time()
+    shared = study.information_seconds if method is kenward_roger else 0.0
+    start = time.process_time() - shared
     with one_thread():
         found = method(study)
     if found is None:
@@ -283,38 +293,111 @@ def measured(study: Study, method: Callable) -> dict | None:
     }
 
 
-def run(nsim: int, only: list[str], names: list[str] | None = None) -> pd.DataFrame:
+def run(nsim: int, only: list[str], names: list[str]) -> pd.DataFrame:
     """One row per scenario and method; of the scenarios whose titles begin with ``only``."""
     rows = {}
     for number, scenario in enumerate(SCENARIOS):
         if not scenario.title.startswith(tuple(only)):
             continue
         study = Study(scenario, nsim, seed=1_000 + number)
-        rows[scenario.title, "(fit)"] = {
-            "n": len(study.members),
-            "ms": 1e3 * study.seconds / nsim,
-        }
-        for name in names or METHODS:
+        fitted = {"n": len(study.members), "ms": 1e3 * study.seconds / nsim}
+        rows[scenario.title, FIT] = fitted
+        for name in names:
             found = measured(study, METHODS[name])
             if found is not None:
                 rows[scenario.title, name] = found
-                print(
-                    f"{scenario.title:28} {name:16} {found['coverage']:.4f} {found['ms']:.2f} ms",
-                    flush=True,
-                )
+                print(f"{scenario.title:28} {name:16} {found['coverage']:.4f}", flush=True)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+FIT = "(fit)"
+
+
+def joined(old: Path, new: pd.DataFrame) -> pd.DataFrame:
+    """What was measured before, with what was measured now in its place."""
+    if old.exists():
+        new = new.combine_first(pd.read_csv(old, index_col=[0, 1]))
+    order = [(s.title, name) for s in SCENARIOS for name in (FIT, *METHODS)]
+    return new.loc[[key for key in order if key in new.index]]
+
+
+def lines_of(table: pd.DataFrame) -> list[str]:
+    """The table in Markdown."""
+    lines = [
+        "| scenario | method | coverage, % | size, % | width | median width | ms |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for (scenario, name), row in table.iterrows():
+        if name == FIT:
+            left = f"{scenario}: {row['n']:.0f} data sets"
+            lines.append(f"| **{left}** | the fits themselves | | | | | {row['ms']:.2f} |")
+            continue
+        right = abs(row["coverage"] - 0.95) <= TARGET
+        error = f"({100 * row['coverage_mcse']:.2f})"
+        cells = [
+            "",
+            name,
+            f"{'**' if right else ''}{100 * row['coverage']:.2f}{'**' if right else ''} {error}",
+            f"{100 * row['size']:.2f} {error}",
+            f"{row['width']:.3f} ({row['width_mcse']:.3f})",
+            f"{row['median width']:.3f}",
+            f"{row['ms']:.2f}" if row["ms"] >= 0.01 else "< 0.01",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Coverage of every method by scenario, with two Monte Carlo errors to each side."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "coverage"
+    scenarios = [s.title for s in SCENARIOS if s.title in table.index.get_level_values(0)]
+    figure = Figure(figsize=(8, 1 + 0.9 * len(scenarios)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(94.5, 95.5, color="0.9", zorder=0)
+    axes.axvline(95, color="0.6", zorder=0)
+    for number, name in enumerate(METHODS):
+        rows = [
+            (i, table.loc[(s, name)]) for i, s in enumerate(scenarios) if (s, name) in table.index
+        ]
+        offset = 0.7 * (number / max(len(METHODS) - 1, 1) - 0.5)
+        axes.errorbar(
+            [100 * row["coverage"] for _, row in rows],
+            [i + offset for i, _ in rows],
+            xerr=[200 * row["coverage_mcse"] for _, row in rows],
+            fmt="osD^vP*X"[number % 8],
+            label=name,
+        )
+    axes.set_yticks(range(len(scenarios)), scenarios)
+    axes.invert_yaxis()
+    axes.set_xlabel("coverage of 95 % intervals, %")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
-    """Measure, and write the table and the figure."""
+    """Measure, and put the numbers into the page below its heading ``## Numbers``."""
+    here = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--nsim", type=int, default=10_000)
-    parser.add_argument("--scenarios", nargs="*", default=["("])
-    parser.add_argument("--csv", type=Path, default=Path("/tmp/coverage.csv"))
+    parser.add_argument("--scenarios", nargs="*", default=["("], help="beginnings of titles")
+    parser.add_argument("--methods", nargs="*", choices=[*METHODS], default=[*METHODS])
+    parser.add_argument("--csv", type=Path, default=here / "coverage.csv")
+    parser.add_argument("--page", type=Path, default=here / "coverage.md")
     given = parser.parse_args()
-    table = run(given.nsim, given.scenarios)
-    table.to_csv(given.csv)
+    table = joined(given.csv, run(given.nsim, given.scenarios, given.methods))
+    table.to_csv(given.csv, float_format="%.6g")
+    written = given.page.read_text() if given.page.exists() else f"# Coverage\n\n{HEADING}\n"
+    text = written.partition(HEADING)[0]
+    numbers = "\n".join([HEADING, "", *lines_of(table)])
+    given.page.write_text(f"{text}{numbers}\n")
+    draw(table, given.page.with_suffix(".svg"))
+
+
+HEADING = "## Numbers"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

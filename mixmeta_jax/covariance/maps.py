@@ -82,7 +82,7 @@ class OneScale(Structure):
 
     def in_correlation(
         self, angle: np.ndarray, d: int
-    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """ρ at the angle, whether it is at a lower bound of 0, and C with its derivatives in ρ."""
         raise NotImplementedError
 
@@ -138,7 +138,11 @@ class Scaled(Structure):
         last = xp.concatenate([edge, corner[None]])[None]
         return xp.concatenate([inner, last])
 
-    in_correlation = OneScale.in_correlation
+    def in_correlation(
+        self, angle: np.ndarray, d: int
+    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """As `OneScale.in_correlation`."""
+        raise NotImplementedError
 
     def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
         variances = np.einsum("iib->ib", Psi)

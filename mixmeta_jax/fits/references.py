@@ -11,6 +11,7 @@ import numpy as np
 from mixmeta_jax.covariance.natural import Bound, Natural
 from mixmeta_jax.design.design import parameters_by_level
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.start import starting_variances
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS
 from mixmeta_jax.fits.fitted_model import FittedModel
@@ -22,6 +23,15 @@ from mixmeta_jax.inference.variance_information import (
     kenward_roger_covariance,
     variance_information,
 )
+
+
+def refuse_without_estimates(fit: FittedModel) -> None:
+    """Raise where the fit has ended without numbers, which more than z and t need."""
+    if not np.isfinite(fit.estimate.vcov).all():
+        raise InputError(
+            f"The fit has no finite covariance of its coefficients (status {fit.status.name}): "
+            "only test='z' and test='t' go on from there, with NaN."
+        )
 
 
 def student(fit: FittedModel, df: Any) -> StudentT:
@@ -103,8 +113,9 @@ def knapp_hartung(fit: FittedModel, adhoc: bool) -> StudentT:
     Knapp and Hartung (2003), Statistics in Medicine 22:2693-2710; Jackson and Riley (2014),
     Statistics in Medicine 33:1183-1193.
     """
-    slopes = [level for level in fit.frame.levels[: fit.n_levels] if level.Z.shape[1] > 1]
-    if fit.n_levels > 1 or slopes or any(not _is_one(lev.Z) for lev in fit.frame.levels):
+    refuse_without_estimates(fit)
+    levels = fit.frame.levels[: fit.n_levels]
+    if len(levels) > 1 or not all(_is_one(level.Z) for level in levels):
         what = f"{fit.n_levels} levels" if fit.n_levels > 1 else "random slopes"
         raise InputError(
             f"test='knha' is defined for one level of random intercepts, but the model has {what}: "
@@ -135,6 +146,7 @@ def by_information(fit: FittedModel, test: str, information: str) -> Satterthwai
     if fit.method not in ("fixed", *LIKELIHOOD_METHODS):
         or_knha = " or 'knha'" if fit.n_levels == 1 else ""
         raise InputError(NOT_BY_LIKELIHOOD.format(test=test, method=fit.method, or_knha=or_knha))
+    refuse_without_estimates(fit)
     notes: tuple[str, ...] = ()
     if test == "kenward-roger" and fit.method == "ml":
         sentence = (
@@ -143,7 +155,8 @@ def by_information(fit: FittedModel, test: str, information: str) -> Satterthwai
         )
         warnings.warn(sentence, stacklevel=4)
         notes += (sentence,)
-    found, held = variances_of(fit, information)
+    with one_thread():
+        found, held = variances_of(fit, information)
     if not np.isfinite(found.inverse).all():
         way = "use information='expected'" if information == "observed" else "use test='t'"
         raise InputError(
@@ -159,7 +172,8 @@ def by_information(fit: FittedModel, test: str, information: str) -> Satterthwai
         return Satterthwaite(test, vcov, notes, found)
     if found.free.any():
         Psi, natural = natural_of(fit)
-        vcov = kenward_roger_covariance(fit.design, Psi, natural, found)[0]
+        with one_thread():
+            vcov = kenward_roger_covariance(fit.design, Psi, natural, found)[0]
     return KenwardRoger(test, vcov, notes, found)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.fits import coefficients
 from mixmeta_jax.fits.fitted_model import FittedModel
-from mixmeta_jax.fits.references import positive_df
+from mixmeta_jax.fits.references import positive_df, refuse_without_estimates
 from mixmeta_jax.inference.cluster_robust import FEW, TYPES, Robust, cluster_sums
 from mixmeta_jax.inference.outer_groups import outer_groups
 from mixmeta_jax.inference.reference import Reference, StudentT
@@ -24,6 +25,9 @@ from mixmeta_jax.table.rows import as_pandas, chosen_rows
 
 TESTS = ("satterthwaite", "t", "z")
 """Reference distributions of robust tests; Satterthwaite's have joint tests HTZ."""
+
+LISTED = 6
+"""Coefficients that a note names."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,6 +97,7 @@ def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float |
         )
     if df is not None and test != "t":
         raise InputError(f"df={df!r} belongs to test='t', not to test='{test}': leave it out.")
+    refuse_without_estimates(fit)
     codes, labels, name = clusters_of(fit, cluster)
     J, P = len(labels), len(fit.estimate.beta)
     if kind == "CR1p" and J <= P:
@@ -100,7 +105,8 @@ def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float |
             f"type='CR1p' divides by the {J} clusters less the {P} coefficients: choose 'CR2'."
         )
     Psi = [P_level[None] for P_level in fit.Psi_by_level]
-    found = cluster_sums(fit.design, Psi, codes, kind)
+    with one_thread():
+        found = cluster_sums(fit.design, Psi, codes, kind)
     if found.determined.any():
         which = labels[int(np.argmax(found.determined[0]))]
         raise InputError(
@@ -123,6 +129,7 @@ def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float |
         if own < FEW
     ]
     if few:
+        few = few if len(few) <= LISTED else [*few[:LISTED], f"and {len(few) - LISTED} more"]
         note = (
             f"Fewer than {FEW:g} degrees of freedom, where p-values and intervals are not to be "
             f"relied on: {', '.join(few)}."
@@ -200,8 +207,11 @@ def _of_units(fit: FittedModel, cluster: Any) -> Any:
         if data is None:
             raise InputError(f"There are no data with a column '{cluster}': give values per row.")
     subset = fit.arguments["subset"]
-    n = len(frame.kept) if subset is None else len(np.asarray(subset))
-    table = pd.DataFrame(index=range(n)) if data is None else as_pandas(data)
+    if data is not None:
+        table = as_pandas(data)
+    else:
+        n = len(frame.kept) if subset is None else len(np.asarray(subset))
+        table = pd.DataFrame(index=range(n))
     if isinstance(cluster, str):
         existing_columns([cluster], table, "cluster")
         values = table[cluster]

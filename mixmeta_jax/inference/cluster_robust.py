@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,7 @@ def cluster_sums(
             # XᵀW(I − H_jj)⁻¹ = (I − XᵀWX)⁻¹XᵀW
             left = np.eye(P) - G
             values = np.linalg.eigvalsh(0.5 * (left + np.swapaxes(left, -1, -2)))
-            lost = (values <= DETERMINED).any(-1)
+            lost: Any = (values <= DETERMINED).any(-1)
             determined[:, piece.groups] = lost
             left = np.where(lost[..., None, None], np.eye(P), left)
             g = WX @ np.swapaxes(np.linalg.inv(left), -1, -2)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -145,9 +146,10 @@ class OuterGroups:
         """S of the groups, shape (B, N, s, s)."""
         k = self.design.k
         N, n_b = at.shape
+        S: Any = self.design.S
         if self.S is not None:
             return self.S.of(at, there)
-        S = self.design.S if self.design.S.ndim == 4 else self.design.S[None]
+        S = S if S.ndim == 4 else S[None]
         wide = np.zeros((len(S), N, n_b, k, n_b, k))
         places = np.arange(n_b)
         wide[:, :, places, :, places] = np.moveaxis(S[:, at], 2, 0)

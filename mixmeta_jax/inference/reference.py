@@ -15,6 +15,8 @@ from scipy.special import chdtrc, chdtri, fdtrc, fdtri, ndtr, ndtri, stdtr, stdt
 
 from mixmeta_jax.inference.wald import check_independent, check_simultaneous, largest_quantile
 
+NORMAL = "normal distribution"
+
 
 class JointTest(NamedTuple):
     """A joint test of linear hypotheses.
@@ -64,7 +66,7 @@ class Reference:
     @property
     def words(self) -> str:
         """The test in words."""
-        return "normal distribution"
+        return NORMAL
 
     def df(self, L: np.ndarray) -> np.ndarray:
         """Degrees of freedom of each combination: rows of L, shape (h, P), give shape (h,)."""

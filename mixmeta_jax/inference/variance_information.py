@@ -22,12 +22,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mixmeta_jax.covariance.natural import Natural
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.inference.outer_groups import OuterGroups, Piece, outer_groups
+from mixmeta_jax.inference.sweep_information import curved, moved_products
+
+LARGE = 400
+"""Outcomes of an outer group from which the products come from sweeps: the matrices of a group take
+seconds then, as the compilation does."""
+
+DEFINITE = 1e-12
+"""Least eigenvalue, at unit diagonal, of an information that counts as positive definite."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,16 @@ class VarianceInformation:
         definite.
     free
         Which parameters are not held, shape (B, n).
+    products
+        ½(Q_ab + Q_ba) in the coefficients T⁻¹β, shape (n, n, P, P), where they were made: of one
+        data set with large outer groups.
     """
 
     T: np.ndarray
     slopes: np.ndarray
     inverse: np.ndarray
     free: np.ndarray
+    products: np.ndarray | None = None
 
 
 def variance_information(
@@ -75,6 +88,26 @@ def variance_information(
     restricted
         Whether the observed one is of the restricted likelihood.
     """
+    if has_large_groups(design):
+        return _by_sweeps(design, Psi, natural, observed, restricted)
+    return by_groups(design, Psi, natural, observed, restricted)
+
+
+def has_large_groups(design: Design) -> bool:
+    """Whether Σ of an outer group is too large to be formed; only for single data sets."""
+    if design.n_sets > 1 or design.y.ndim == 3:
+        return False
+    return design.k * int(np.bincount(outer_groups(design)).max()) > LARGE
+
+
+def by_groups(
+    design: Design,
+    Psi: Sequence[np.ndarray],
+    natural: Sequence[Natural],
+    observed: bool = False,
+    restricted: bool = True,
+) -> VarianceInformation:
+    """`variance_information` from Σ of each outer group."""
     changes = [np.moveaxis(own.slopes, (2, 3), (1, 0)) for own in natural]
     free = np.concatenate([own.free for own in natural]).T
     n = free.shape[1]
@@ -86,7 +119,7 @@ def variance_information(
     products: np.ndarray = np.zeros((B, n, n))
     average: np.ndarray = np.zeros((B, n, n))
     across: np.ndarray = np.zeros((B, n, P))
-    rises = [0.0] * len(changes)
+    rises: list[Any] = [0.0] * len(changes)
     for piece in groups:
         WX = piece.W @ piece.X
         moved = [piece.moved(level, change) for level, change in enumerate(changes)]
@@ -111,7 +144,27 @@ def variance_information(
     if observed:
         average = average - np.einsum("bnp,bmp->bnm", across, across)
         information = average - information - 0.5 * _bend(natural, rises, n)
-    return VarianceInformation(T, slopes, _inverse(information, free), free)
+    return VarianceInformation(T, slopes, inverse_of(information, free), free)
+
+
+def _by_sweeps(
+    design: Design,
+    Psi: Sequence[np.ndarray],
+    natural: Sequence[Natural],
+    observed: bool,
+    restricted: bool,
+) -> VarianceInformation:
+    """The same without Σ, of one data set."""
+    found = curved(design, [P[0] for P in Psi], natural, restricted)
+    free = np.concatenate([own.free for own in natural]).T
+    R = np.swapaxes(np.linalg.inv(np.linalg.cholesky(0.5 * (found.A + found.A.T))), 0, 1)
+    slopes = -R.T @ np.moveaxis(found.slopes, 2, 0) @ R
+    products = 0.5 * R.T @ np.moveaxis(found.seconds, (2, 3), (0, 1)) @ R
+    traces = -found.logdet - 2 * np.einsum("nmpp->nm", products)
+    expected = 0.5 * (traces + np.einsum("npq,mqp->nm", slopes, slopes))
+    information = (-found.hessian if observed else expected)[None]
+    T = (orthonormal(design) @ R)[None]
+    return VarianceInformation(T, slopes[None], inverse_of(information, free), free, products)
 
 
 def kenward_roger_covariance(
@@ -121,8 +174,22 @@ def kenward_roger_covariance(
     found: VarianceInformation,
 ) -> np.ndarray:
     """V_A, shape (B, P, P)."""
+    total = _corrections(design, Psi, natural, found)
+    T = found.T
+    V = T @ np.swapaxes(T, -1, -2)
+    made = V + 2 * T @ total @ np.swapaxes(T, -1, -2)
+    made = np.where(np.isfinite(found.inverse).all((1, 2), keepdims=True), made, np.nan)
+    return 0.5 * (made + np.swapaxes(made, -1, -2))
+
+
+def _corrections(
+    design: Design,
+    Psi: Sequence[np.ndarray],
+    natural: Sequence[Natural],
+    found: VarianceInformation,
+) -> np.ndarray:
+    """Σ_ab I⁻¹_ab (Q_ab − P_aVP_b − ¼R_ab) in the coefficients T⁻¹β, shape (B, P, P)."""
     n = found.free.shape[1]
-    groups = OuterGroups(design, tuple(Psi), found.T, max(n, 1), outer_groups(design))
     # I⁻¹ = KKᵀ: Σ_ab I⁻¹_ab Q_ab has as many terms as there are parameters.
     values, vectors = np.linalg.eigh(np.where(np.isfinite(found.inverse), found.inverse, 0.0))
     K = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
@@ -137,7 +204,20 @@ def kenward_roger_covariance(
         else:
             bends.append(None)
         start = stop
-    total: np.ndarray = np.zeros_like(found.T)
+    turned = np.einsum("bnpq,bnm->bmpq", found.slopes, K)
+    total = -np.einsum("bnpq,bnqr->bpr", turned, turned)
+    if found.products is not None:
+        total = total + np.einsum("nm,nmpq->pq", found.inverse[0], found.products)
+        if any(bend is not None for bend in bends):
+            matrices = [P[0] for P in Psi]
+            moves = [
+                0 * P if bend is None else bend[0, 0]
+                for P, bend in zip(matrices, bends, strict=True)
+            ]
+            R = np.linalg.solve(orthonormal(design), found.T[0])
+            total = total - 0.25 * R.T @ moved_products(design, matrices, moves) @ R
+        return total
+    groups = OuterGroups(design, tuple(Psi), found.T, max(n, 1), outer_groups(design))
     for piece in groups:
         WX = piece.W @ piece.X
         moved = [piece.moved(level, change) for level, change in enumerate(changes)]
@@ -147,13 +227,7 @@ def kenward_roger_covariance(
             if bend is not None:
                 R = piece.moved(level, bend)[:, :, 0] @ WX
                 total = total - 0.25 * np.einsum("bgsp,bgsq->bpq", WX, R, optimize=True)
-    turned = np.einsum("bnpq,bnm->bmpq", found.slopes, K)
-    total = total - np.einsum("bnpq,bnqr->bpr", turned, turned)
-    T = found.T
-    V = T @ np.swapaxes(T, -1, -2)
-    made = V + 2 * T @ total @ np.swapaxes(T, -1, -2)
-    made = np.where(np.isfinite(found.inverse).all((1, 2), keepdims=True), made, np.nan)
-    return 0.5 * (made + np.swapaxes(made, -1, -2))
+    return total
 
 
 def orthonormal(design: Design) -> np.ndarray:
@@ -166,7 +240,8 @@ def gls_root(groups: OuterGroups) -> tuple[np.ndarray, np.ndarray]:
 
     From here on the groups have T as their basis.
     """
-    A, b = 0.0, 0.0
+    A: Any = 0.0
+    b: Any = 0.0
     for piece in groups:
         back = np.swapaxes(piece.W @ piece.X, -1, -2)
         A = A + (back @ piece.X).sum(1)
@@ -209,7 +284,7 @@ def _bend(natural: Sequence[Natural], rises: list, n: int) -> np.ndarray:
     return total
 
 
-def _inverse(information: np.ndarray, free: np.ndarray) -> np.ndarray:
+def inverse_of(information: np.ndarray, free: np.ndarray) -> np.ndarray:
     """Inverses of the information on the free parameters, null for the others."""
     n = information.shape[-1]
     pair = free[:, :, None] & free[:, None]
@@ -217,13 +292,9 @@ def _inverse(information: np.ndarray, free: np.ndarray) -> np.ndarray:
     size = np.where(free & (size > 0), size, 1.0)
     scale = size[:, :, None] * size[:, None]
     unit = np.where(pair, information / scale, np.eye(n))
-    finite = np.isfinite(unit).all((1, 2))
+    finite: Any = np.isfinite(unit).all((1, 2))
     least = np.linalg.eigvalsh(np.where(finite[:, None, None], unit, np.eye(n)))[:, :1]
-    good = finite & (least > DEFINITE).all(1)
+    good: Any = finite & (least > DEFINITE).all(1)
     inverse = np.linalg.inv(np.where(good[:, None, None], unit, np.eye(n)))
     inverse = np.where(pair, inverse / scale, 0.0)
     return np.where(good[:, None, None], 0.5 * (inverse + np.swapaxes(inverse, 1, 2)), np.nan)
-
-
-DEFINITE = 1e-12
-"""Least eigenvalue, at unit diagonal, of an information that counts as positive definite."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from mixmeta_jax.inference.reference import NORMAL
 from mixmeta_jax.report.results import df_text, p_text
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
@@ -82,6 +83,6 @@ def coefficient_lines(
     return lines
 
 
-def reference_lines(table: pd.DataFrame, words: str, notes: Sequence[str]) -> list[str]:
+def reference_lines(words: str, notes: Sequence[str]) -> list[str]:
     """Which test the table shows, if it is not the usual one, and what to know of it."""
-    return list(notes) if "z" in table else [f"Tests and intervals: {words}", *notes]
+    return list(notes) if words in ("", NORMAL) else [f"Tests and intervals: {words}", *notes]

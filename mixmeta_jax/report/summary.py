@@ -141,7 +141,7 @@ class SummaryResult:
         lines += coefficient_lines(
             self.coefficients, self.conf_level, self.outcomes, self.predictors
         )
-        lines += reference_lines(self.coefficients, self.reference, self.notes)
+        lines += reference_lines(self.reference, self.notes)
         if self.parts:
             lines += ["", "Random effects"]
         for part in self.parts:
@@ -163,7 +163,7 @@ class SummaryResult:
         cells = coefficient_cells(self.coefficients)
         names = list(self.coefficients.index)
         parts.append(_html_table(["Fixed effects", *header], names, cells))
-        tested = reference_lines(self.coefficients, self.reference, self.notes)
+        tested = reference_lines(self.reference, self.notes)
         parts += [_paragraph(tested)] if tested else []
         for part in self.parts:
             columns, rows = _random_cells(part.table)

@@ -1,5 +1,6 @@
 """Which test a fit has, its printed and tidy forms, and R's figures for them."""
 
+import dataclasses
 import pickle
 import warnings
 
@@ -10,6 +11,7 @@ from scipy import integrate, stats
 
 import mixmeta_jax as mx
 from mixmeta_jax.fits.coefficients import TESTS, reference_of
+from mixmeta_jax.inference import variance_information
 from mixmeta_jax.inference.reference import Reference, StudentT
 from mixmeta_jax.inference.small_sample import scaled_f
 from tests.models import NUMPY, fitted
@@ -327,6 +329,27 @@ def test_moment_estimators_have_no_information(test):
         with pytest.raises(mx.InputError, match="method='reml', or use test='t' or 'knha'"):
             bcg(method=method).confint(test=test)
     assert np.isfinite(bcg(method="dl").confint(test="knha")).all(axis=None)
+
+
+def test_a_fit_without_numbers():
+    fit = bcg()
+    broken = dataclasses.replace(
+        fit, estimate=dataclasses.replace(fit.estimate, vcov=np.full((2, 2), np.nan))
+    )
+    for test in ("knha", "satterthwaite", "kenward-roger"):
+        with pytest.raises(mx.InputError, match="no finite covariance"):
+            broken.confint(test=test)
+    with pytest.raises(mx.InputError, match="no finite covariance"):
+        broken.robust()
+    assert np.isnan(broken.confint(test="t")["lower"]).all()
+
+
+@pytest.mark.parametrize("kind", ["expected", "observed"])
+def test_information_that_is_not_definite(kind, monkeypatch):
+    monkeypatch.setattr(variance_information, "DEFINITE", 2.0)
+    way = "use test='t'" if kind == "expected" else "use information='expected'"
+    with pytest.raises(mx.InputError, match=f"{kind} information .* not positive.*{way}"):
+        bcg().confint(test="satterthwaite", information=kind)
 
 
 def test_no_residual_degrees_of_freedom():

@@ -1,10 +1,13 @@
 """Satterthwaite's and Kenward and Roger's tests against full n × n matrices, over model classes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import mixmeta_jax as mx
+from mixmeta_jax.inference import variance_information
 from tests import dense_inference as by_hand
-from tests.models import MODELS, fitted
+from tests.models import MODELS, NUMPY, fitted
 from tests.tolerances import SMALL_SAMPLE
 
 
@@ -40,3 +43,43 @@ def test_agrees_with_full_matrices(name, observed):
             )
         else:
             assert np.isnan(joint.pvalue) and "not positive" in joint.note
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("two levels", "observed"), ("blocks of S", "expected"), ("har1", "expected")],
+)
+def test_large_groups_have_the_same_numbers_by_sweeps(name, kind, monkeypatch):
+    fit, _ = fitted(name)
+    by_group = fit.reference("kenward-roger", information=kind)
+    monkeypatch.setattr(variance_information, "LARGE", 0)
+    swept = fit.reference("kenward-roger", information=kind)
+    assert swept.found.products is not None and by_group.found.products is None
+    size = np.sqrt(np.outer(np.diag(by_group.vcov), np.diag(by_group.vcov)))
+    np.testing.assert_allclose(swept.vcov / size, by_group.vcov / size, atol=SMALL_SAMPLE)
+    L = np.eye(len(fit.coef))
+    np.testing.assert_allclose(swept.df(L), by_group.df(L), rtol=SMALL_SAMPLE)
+    np.testing.assert_allclose(swept.scale_and_df(L), by_group.scale_and_df(L), rtol=SMALL_SAMPLE)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_large_has_a_case_on_each_side(more):
+    size = variance_information.LARGE + more
+    data = pd.DataFrame(
+        {"y": np.cos(np.arange(size + 1)), "v": 0.1, "g": np.arange(size + 1) // size}
+    )
+    fit = mx.mixmeta("y", "v", data, random="~ 1 | g", method="fixed", control=NUMPY)
+    assert variance_information.has_large_groups(fit.design) == bool(more)
+
+
+def test_an_information_that_is_not_definite_has_no_inverse():
+    for factor, definite in ((0.5, False), (2.0, True)):
+        off = 1 - factor * variance_information.DEFINITE
+        inverse = variance_information.inverse_of(
+            np.array([[[1.0, off], [off, 1.0]]]), np.ones((1, 2), bool)
+        )
+        assert np.isfinite(inverse).all() == definite
+    held = variance_information.inverse_of(
+        np.array([[[4.0, 0.0], [0.0, 0.0]]]), np.array([[True, False]])
+    )
+    np.testing.assert_array_equal(held, [[[0.25, 0.0], [0.0, 0.0]]])
