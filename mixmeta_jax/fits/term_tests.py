@@ -12,7 +12,7 @@ import pandas as pd
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.likelihood_ratio import lr_test
-from mixmeta_jax.formulas.formula import parse
+from mixmeta_jax.formulas.formula import as_formulaic, parse
 from mixmeta_jax.formulas.updates import droppable_terms, without_term, written_term
 from mixmeta_jax.inference.reference import Reference
 
@@ -125,7 +125,7 @@ def _listed(terms: Any) -> list[str]:
 
 def _term(text: str) -> str:
     """A term as it is written out."""
-    found = [term for term in parse(f"0 + {text}") if term.degree > 0]
+    found = [term for term in parse(f"0 + {as_formulaic(text)}") if term.degree > 0]
     if len(found) != 1:
         raise InputError(f"'{text}' is not one term: give the terms one by one.")
     return written_term(found[0])

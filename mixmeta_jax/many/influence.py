@@ -17,8 +17,7 @@ from mixmeta_jax.inference.influence import case_derivatives
 from mixmeta_jax.inference.prediction import predicted, quadratic_form
 from mixmeta_jax.inference.residuals import marginal_variances
 from mixmeta_jax.likelihood.likelihood import solution_at
-from mixmeta_jax.many.many_fits import ManyFits
-from mixmeta_jax.many.refits import without
+from mixmeta_jax.many.refits import levels_of, without
 from mixmeta_jax.many.studies import left_out, part_index, parts
 from mixmeta_jax.status import Status
 
@@ -39,7 +38,7 @@ def influence(fit: FittedModel, by: str, method: str, progress: bool = True) -> 
 
 def _exact(fit: FittedModel, codes: np.ndarray, index: pd.Index, progress: bool) -> pd.DataFrame:
     found = without(fit, left_out(codes, len(index)), progress)
-    estimate, Psi = fit.estimate, _levels(found)
+    estimate, Psi = fit.estimate, levels_of(found)
     assert found.coef is not None and found.vcov is not None and found.status is not None
     moved = estimate.beta - found.coef
     ratio = np.full(len(index), np.nan)
@@ -119,19 +118,12 @@ def deleted_residuals(fit: FittedModel, progress: bool = True) -> np.ndarray:
         row = design.X[[i]]
         expected = predicted(row, found.coef[i], k)
         variance = quadratic_form(row, found.vcov[i], k)
-        for level, P in zip(range(len(fixed)), _levels(found), strict=True):
+        for level, P in zip(range(len(fixed)), levels_of(found), strict=True):
             variance = variance + quadratic_form(design.Z[level][[i]], P[i], k)
         size = np.sqrt(np.diagonal(variance, axis1=1, axis2=2) + errors[[i]])
         seen = design.mask[[i]]
         residuals[[i]] = np.where(seen, (design.y[[i]] - expected) / size, np.nan)
     return residuals
-
-
-def _levels(found: ManyFits) -> list[np.ndarray]:
-    """Ψ of each level, outer first, shape (B, d, d)."""
-    if found.Psi is None:
-        return []
-    return list(found.Psi.values()) if isinstance(found.Psi, dict) else [found.Psi]
 
 
 def _vcov_at(fit: FittedModel, Psi: Sequence[np.ndarray], B: int) -> np.ndarray:

@@ -60,6 +60,13 @@ def refit(
     return _fits(fit, design, progress)
 
 
+def levels_of(found: ManyFits) -> list[np.ndarray]:
+    """Ψ of each level of the refits, outer first, shape (B, d, d); none for fixed effects."""
+    if isinstance(found.Psi, dict):
+        return list(found.Psi.values())
+    return [] if found.Psi is None else [found.Psi]
+
+
 def without(fit: FittedModel, out: np.ndarray, progress: bool = True) -> ManyFits:
     """The model without some of its units, those that are True in ``out``, shape (B, n)."""
     y, parts = fit.design.y, []

@@ -486,7 +486,8 @@ def test_tidy_frames(bivariate):
     assert len(glance) == 1
     assert glance.loc[0, "loglik"] == bivariate.loglik
     augmented = bivariate.augment()
-    assert list(augmented) == ["outcome", "observed", "fitted", "residual", "blup"]
+    columns = ["outcome", "observed", "fitted", "residual", "standardised", "leverage", "blup"]
+    assert list(augmented) == columns
     wide = augmented.pivot(columns="outcome", values="blup")[["PD", "AL"]]
     np.testing.assert_allclose(wide, bivariate.blup(), rtol=EXACT)
 
