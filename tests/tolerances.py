@@ -38,6 +38,12 @@ CRITERION = 2 * LOGLIK
 DENSE = 1e-9
 """Relative to the largest entry: dense inverses leave 1e-11 of a condition below 1e4."""
 
+SMALL_SAMPLE = 1e-8
+"""Relative: degrees of freedom and corrected covariances are products of five dense inverses."""
+
+ITERATED = 1e-6
+"""Relative: errors and degrees of freedom at variances that R has to about 1e-7."""
+
 SUMS = 1e-11
 """Relative to the largest entry: the same sums, in another order or by another executor."""
 

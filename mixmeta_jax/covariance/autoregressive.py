@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.covariance import natural
 from mixmeta_jax.covariance.maps import OneScale, Scaled, power_of_sine, power_of_squared_sine
 from mixmeta_jax.covariance.structure import (
     START_POSITIONS,
@@ -20,6 +21,9 @@ from mixmeta_jax.covariance.structure import (
     with_angle,
 )
 from mixmeta_jax.errors import InputError
+
+UNCORRELATED = 1e-9
+"""Correlation of the two closest times that counts as zero."""
 
 
 class AR1(OneScale):
@@ -34,6 +38,9 @@ class AR1(OneScale):
 
     def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
         return power_of_sine(angle, _lags(d))
+
+    def in_correlation(self, angle: np.ndarray, d: int) -> Any:
+        return _at_positions(angle, d)
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         angle = angle_between(mean_correlation(Psi, pairs(len(Psi), 1)), -1, 1)
@@ -56,12 +63,21 @@ class HeterogeneousAR1(Scaled):
     def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
         return power_of_sine(angle, _lags(d))
 
+    def in_correlation(self, angle: np.ndarray, d: int) -> Any:
+        return _at_positions(angle, d)
+
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         angle = angle_between(mean_correlation(Psi, pairs(len(Psi), 1)), -1, 1)
         return np.append(np.diag(Psi) ** 0.25, angle)
 
     def starts(self, variances: Any) -> list[Any]:
         return correlation_starts(variances**0.25)
+
+
+def _at_positions(angle: np.ndarray, d: int) -> Any:
+    """`OneScale.in_correlation` of ρ^lag, ρ = sin φ."""
+    rho = np.sin(angle)
+    return rho, np.zeros(rho.shape, bool), natural.powers(rho, _lags(d))
 
 
 def _lags(d: int) -> np.ndarray:
@@ -99,6 +115,13 @@ class _InTime(Structure):
     def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
         return power_of_squared_sine(angle, self._powers())
 
+    def in_correlation(self, angle: np.ndarray, d: int) -> Any:
+        """`OneScale.in_correlation`: ρ is the correlation one unit of time apart."""
+        gaps = np.abs(np.subtract.outer(self.times, self.times))
+        closest = np.sin(angle) ** 2
+        rho = closest ** (1 / gaps[gaps > 0].min())
+        return rho, closest <= UNCORRELATED, natural.powers(rho, gaps)
+
     def _angle_of(self, Psi: np.ndarray) -> float:
         powers = self._powers()
         closest = [(i, j) for i, j in pairs(len(Psi)) if powers[i, j] == 1]
@@ -115,7 +138,7 @@ class _InTime(Structure):
     def at_bound(self, Psi: Any, scale: Any) -> Any:
         xp, d = namespace(Psi), len(Psi)
         sizes = xp.abs(Psi * (1 - np.eye(d))[:, :, None]).max((0, 1))
-        uncorrelated = sizes <= 1e-9 * xp.einsum("iib->ib", Psi).max(0)
+        uncorrelated = sizes <= UNCORRELATED * xp.einsum("iib->ib", Psi).max(0)
         return uncorrelated | super().at_bound(Psi, scale)
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.covariance import natural
 from mixmeta_jax.covariance.maps import Scaled, Squares
-from mixmeta_jax.covariance.structure import NULL_VARIANCE, Structure
+from mixmeta_jax.covariance.natural import NULL_VARIANCE, Natural
+from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
 
 
@@ -91,6 +93,12 @@ class Correlation(_Given, Scaled):
         C = self.matrix.reshape(d, d, *(1,) * angle.ndim)
         return C, 0 * C, 0 * C
 
+    def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
+        variances = np.einsum("iib->ib", Psi)
+        C = np.broadcast_to(self.matrix[:, :, None], Psi.shape)
+        null = variances <= NULL_VARIANCE * scale
+        return natural.scaled(variances, (C, 0 * C, 0 * C), null, None)
+
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.diag(Psi) ** 0.25
 
@@ -120,6 +128,11 @@ class Fixed(_Given):
 
     def curvature(self, theta: Array, d: int, rise: Array) -> Array:
         return namespace(theta, rise).zeros((0, 0, theta.shape[1]))
+
+    def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
+        return Natural(
+            np.zeros((*Psi.shape[:2], 0, Psi.shape[2])), None, np.zeros((0, 1), bool), ()
+        )
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         return np.zeros(0)

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.covariance import natural
+from mixmeta_jax.covariance.natural import NULL_VARIANCE, Bound, Natural
 from mixmeta_jax.covariance.structure import Structure
 
 
@@ -38,6 +40,20 @@ class Squares(Structure):
         n = len(theta)
         slope = xp.einsum("aij,ijb->ab", self.terms(d), rise)
         return slope[:, None] * np.eye(n)[:, :, None]
+
+    def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
+        # Each term is a variance.
+        terms = np.asarray(self.terms(len(Psi)))
+        own = np.einsum("aii->ai", terms)[:, :, None]
+        size = natural.coefficients(Psi, terms)[:, None] * own
+        null = ((size <= NULL_VARIANCE * scale) | (own == 0)).all(1)
+        alone = len(terms) == 1
+        bounds = tuple(
+            Bound("variance", -1 if alone else a, null[a])
+            for a in range(len(terms))
+            if null[a].any()
+        )
+        return natural.linear(terms, ~null, bounds)
 
 
 class OneScale(Structure):
@@ -63,6 +79,18 @@ class OneScale(Structure):
         C, first, second = ((rise * part).sum((0, 1)) for part in self.correlation(theta[1], d))
         both = theta[0] * first
         return xp.stack([xp.stack([C, both]), xp.stack([both, 0.5 * theta[0] ** 2 * second])])
+
+    def in_correlation(
+        self, angle: np.ndarray, d: int
+    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """ρ at the angle, whether it is at a lower bound of 0, and C with its derivatives in ρ."""
+        raise NotImplementedError
+
+    def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
+        _, low, C = self.in_correlation(theta[-1], len(Psi))
+        variance = np.einsum("iib->ib", Psi).mean(0)
+        null = (variance <= NULL_VARIANCE * scale).any(0)
+        return natural.one_scale(variance, C, null, low | natural.singular(C[0]))
 
 
 class Scaled(Structure):
@@ -109,6 +137,18 @@ class Scaled(Structure):
         inner = xp.concatenate([own, edge[:, None]], 1)
         last = xp.concatenate([edge, corner[None]])[None]
         return xp.concatenate([inner, last])
+
+    def in_correlation(
+        self, angle: np.ndarray, d: int
+    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """As `OneScale.in_correlation`."""
+        raise NotImplementedError
+
+    def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
+        variances = np.einsum("iib->ib", Psi)
+        null = variances <= NULL_VARIANCE * scale
+        _, low, C = self.in_correlation(theta[-1], len(Psi))
+        return natural.scaled(variances, C, null, low | natural.singular(C[0]))
 
 
 def power_of_sine(angle: Array, lags: np.ndarray) -> tuple[Array, Array, Array]:

@@ -21,17 +21,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mixmeta_jax.arrays import Array, is_jax, namespace, tree_of
+from mixmeta_jax.covariance.natural import NULL_VARIANCE, SINGULAR, Bound, Natural
 from mixmeta_jax.errors import InputError
 
 START_POSITIONS = (0.5, 0.985, 0.015, 0.8, 0.25)
 """Where starting correlations lie between their bounds, as fractions: the middle, near each end."""
 
-
-NULL_VARIANCE = 1e-9
-"""A variance, in units of its scale, that counts as zero."""
-
-SINGULAR = 1e-7
-"""Least eigenvalue of a correlation matrix that counts as singular."""
 
 LEAVES = "_leaves"
 """Where a structure that JAX put together keeps the names of its arrays."""
@@ -66,6 +61,10 @@ class Structure:
             # Another map than that of the parent, whose derivatives are not its own.
             cls.slopes = Structure.slopes  # type: ignore[method-assign]
             cls.curvature = Structure.curvature  # type: ignore[method-assign]
+        own_map = ("psi" in vars(cls), "natural" in vars(cls))
+        own_correlation = ("correlation" in vars(cls), "in_correlation" in vars(cls))
+        if (True, False) in (own_map, own_correlation) and "natural" not in vars(cls):
+            cls.natural = Structure.natural  # type: ignore[method-assign]
         tree_of(cls, _flatten, lambda aux, leaves: _unflatten(cls, aux, leaves))
 
     def __repr__(self) -> str:
@@ -171,6 +170,40 @@ class Structure:
                 f"level '{level}' has {d}: use bscov='id' there."
             )
 
+    def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
+        """The natural parameters at Ψ: variances, covariances, correlations; see `natural`.
+
+        Of a structure that does not say which they are, its own parameters.
+
+        Parameters
+        ----------
+        theta, Psi
+            Parameters and Ψ of B data sets, arrays of numpy, shape (n_θ, B) and (d, d, B).
+        scale
+            As in `at_bound`.
+        """
+        d, n = len(Psi), len(theta)
+        # The second derivatives of an entry: the curvature with a rise in that entry alone.
+        unit = np.eye(d * d).reshape(d, d, d * d, 1)
+        unit = unit + np.swapaxes(unit, 0, 1)
+
+        def by_entry(one: np.ndarray) -> np.ndarray:
+            many = np.broadcast_to(one[:, None], (n, d * d))
+            return np.asarray(self.curvature(many, d, unit[..., 0])).reshape(n, n, d, d)
+
+        slopes, second = _in_double(
+            lambda: (
+                np.asarray(self.slopes(theta, d)),
+                np.stack([by_entry(one) for one in theta.T], -1),
+            )
+        )
+        second = np.moveaxis(second, (2, 3), (0, 1))
+        units = slopes / np.sqrt(scale[:, None] * scale)[:, :, None]
+        free = np.abs(units).max((0, 1)) > np.sqrt(NULL_VARIANCE)
+        bounds = tuple(Bound("parameter", a, ~free[a]) for a in range(n) if not free[a].all())
+        second = np.where(free[:, None] & free, second, 0.0)
+        return Natural(np.where(free, slopes, 0.0), second, free, bounds)
+
     def at_bound(self, Psi: Any, scale: Any) -> Any:
         """Whether Ψ lies on the boundary of what the structure allows, shape (B,).
 
@@ -186,6 +219,14 @@ class Structure:
         within = xp.where(null, np.eye(d)[:, :, None], Psi / (sd[:, None] * sd))
         least = xp.linalg.eigvalsh(xp.moveaxis(within, -1, 0))[:, 0]
         return null | (least <= SINGULAR)
+
+
+def _in_double(function: Any) -> Any:
+    """What a function makes, its arrays of JAX in double precision."""
+    import jax
+
+    with jax.enable_x64(True):
+        return function()
 
 
 def _nearest(structure: Structure, Psi: Array) -> Array:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.covariance import natural
 from mixmeta_jax.covariance.maps import Scaled, Squares
+from mixmeta_jax.covariance.natural import NULL_VARIANCE, SINGULAR, Bound, Natural
 from mixmeta_jax.covariance.structure import (
     START_POSITIONS,
     Structure,
@@ -77,6 +79,9 @@ class Unstructured(Structure):
             rows = xp.asarray(self.order)[rows]
         together = columns[:, None] == columns
         return rise[rows[:, None], rows] * together[:, :, None]
+
+    def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
+        return natural.unstructured(Psi, scale)
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         columns, rows = _triangle(len(Psi))
@@ -180,6 +185,17 @@ class CompoundSymmetry(Squares):
         mean = np.full((d, d), 1 / d)
         return np.stack([np.eye(d) - mean, mean])
 
+    def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
+        # Its eigenvalues: of one that vanishes the correlation is at a bound.
+        terms = self.terms(len(Psi))
+        values = natural.coefficients(Psi, terms)
+        variance = np.einsum("iib->ib", Psi).mean(0)
+        null = (variance <= NULL_VARIANCE * scale).any(0)
+        free = (values > SINGULAR * variance) & ~null
+        kinds = (("variance", null), ("correlation", ~free.all(0) & ~null))
+        bounds = tuple(Bound(kind, -1, where) for kind, where in kinds if where.any())
+        return natural.linear(terms, free, bounds)
+
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         d, variance = len(Psi), np.mean(np.diag(Psi))
         covariance = np.mean([Psi[i, j] for i, j in pairs(d)])
@@ -210,6 +226,13 @@ class HeterogeneousCompoundSymmetry(Scaled):
         half = (1 - low) / 2
         turn = half * xp.sin(angle) * (1 - one)
         return one + (low + 1) / 2 * (1 - one) + turn, half * xp.cos(angle) * (1 - one), -turn
+
+    def in_correlation(self, angle: np.ndarray, d: int) -> Any:
+        low = -1 / (d - 1)
+        rho = (low + 1) / 2 + (1 - low) / 2 * np.sin(angle)
+        among = 1 - np.eye(d)[:, :, None] + 0 * rho
+        C = np.eye(d)[:, :, None] + among * rho
+        return rho, np.zeros(rho.shape, bool), (C, among, 0 * among)
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         d = len(Psi)

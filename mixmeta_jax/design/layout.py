@@ -141,12 +141,12 @@ def build_layout(
     absorbed: list[int] = []
     for level in reversed(range(len(codes))):
         if singular and level == len(codes) - 1:
-            block, direct = _merge(block, codes[level]), True
+            block, direct = merged(block, codes[level]), True
         else:
             block, direct = _place(block, codes[level], k, dims[level], bool(absorbed))
         (inside if direct else absorbed).append(level)
     buckets = tuple(
-        _bucket(rows, n, codes, inside, absorbed) for rows in _rows_by_size(block, n, k, tight)
+        _bucket(rows, n, codes, inside, absorbed) for rows in rows_by_size(block, n, k, tight)
     )
     counts = [length(int(codes[level].max()) + 1) for level in absorbed]
     parents = []
@@ -170,7 +170,7 @@ def _place(
         return block, size <= max(DIRECT_SIZE, d)
     if within_blocks or within_groups:
         return block, within_blocks
-    return _merge(block, group), True
+    return merged(block, group), True
 
 
 def _is_function(of: np.ndarray, value: np.ndarray) -> bool:
@@ -180,7 +180,8 @@ def _is_function(of: np.ndarray, value: np.ndarray) -> bool:
     return bool((image[of] == value).all())
 
 
-def _merge(block: np.ndarray, group: np.ndarray) -> np.ndarray:
+def merged(block: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The finest division of the units in which both blocks and groups stay whole, shape (n,)."""
     n_blocks, n_groups = int(block.max()) + 1, int(group.max()) + 1
     links = sparse.coo_array(
         (np.ones(len(block), bool), (block, n_blocks + group)), shape=(n_blocks + n_groups,) * 2
@@ -188,7 +189,7 @@ def _merge(block: np.ndarray, group: np.ndarray) -> np.ndarray:
     return csgraph.connected_components(links, directed=False)[1][block]
 
 
-def _rows_by_size(block: np.ndarray, n: int, k: int, tight: bool) -> list[np.ndarray]:
+def rows_by_size(block: np.ndarray, n: int, k: int, tight: bool) -> list[np.ndarray]:
     """Units of the blocks, shape (n_b, N) per bucket, n where a place is empty."""
     counts = np.bincount(block)
     present = np.flatnonzero(counts)

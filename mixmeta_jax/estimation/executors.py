@@ -277,6 +277,11 @@ def executed(function: Callable, design: Design, *args: Any, **static: Any) -> A
     ):
         with _numpy():
             return function(*args, **static)
+    return compiled(function, *args, **static)
+
+
+def compiled(function: Callable, *args: Any, **static: Any) -> Any:
+    """``function(*args, **static)``, compiled whatever its size."""
     with _precision():
         return PROGRAMS(function, *args, **static)
 

@@ -8,6 +8,8 @@ import pandas as pd
 
 from mixmeta_jax.fits import coefficients
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.robust import RobustFit, robust_fit
+from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.report import tidying
 from mixmeta_jax.report.results import WaldTest
 from mixmeta_jax.report.summary import SummaryResult, summarise
@@ -17,7 +19,13 @@ class CoefficientMethods(FittedModel):
     """The methods of `Fit` on coefficients."""
 
     def summary(
-        self, conf_level: float = 0.95, report: str = "sd", test: str = "z"
+        self,
+        conf_level: float = 0.95,
+        report: str = "sd",
+        test: str = "z",
+        df: str | float | None = None,
+        adhoc: bool = False,
+        information: str = "expected",
     ) -> SummaryResult:
         """The fit in a page; ``str`` of the result is the printed summary.
 
@@ -28,20 +36,62 @@ class CoefficientMethods(FittedModel):
         report
             "sd" for standard deviations and correlations of the random effects, "var" for variances
             and covariances.
-        test
-            Reference distribution of tests and intervals: "z".
+        test, df, adhoc, information
+            Reference distribution of tests and intervals; see `reference`.
 
         Raises
         ------
         InputError
-            For a level outside (0, 1), or an unknown ``report`` or ``test``.
+            For a level outside (0, 1), an unknown ``report`` or ``test``, or a test that is not
+            defined for the model.
         """
-        return summarise(self, conf_level, report, test)
+        reference = self.reference(test, df, adhoc, information)
+        return summarise(self, conf_level, report, reference)
+
+    def reference(
+        self,
+        test: str = "z",
+        df: str | float | None = None,
+        adhoc: bool = False,
+        information: str = "expected",
+    ) -> Reference:
+        """The reference distribution of the coefficients, with their covariance that goes with it.
+
+        Parameters
+        ----------
+        test
+            "z", normal and χ². "t", t and F with ``df``. "knha", Knapp and Hartung's (2003), for
+            one level without random slopes, Jackson and Riley's (2014) for several outcomes.
+            "satterthwaite", t with Satterthwaite's degrees of freedom, joint tests by Fai and
+            Cornelius (1996). "kenward-roger", Kenward and Roger's (1997, 2009) covariance and
+            scaled F.
+        df
+            Of "t": "residual" (observed outcomes less coefficients, the default), "contain" (per
+            coefficient, the groups of the finest level within which its predictor is constant, less
+            the coefficients constant at that level) or a number.
+        adhoc
+            Of "knha": whether the factor of the covariance is at least 1.
+        information
+            Of "satterthwaite" and "kenward-roger": "expected" or "observed", of the variances.
+
+        Raises
+        ------
+        InputError
+            For an unknown test, an argument of another test, or a test that is not defined for the
+            model.
+        """
+        return coefficients.reference_of(self, test, df, adhoc, information)
 
     def confint(
-        self, conf_level: float = 0.95, simultaneous: str | None = None, test: str = "z"
+        self,
+        conf_level: float = 0.95,
+        simultaneous: str | None = None,
+        test: str = "z",
+        df: str | float | None = None,
+        adhoc: bool = False,
+        information: str = "expected",
     ) -> pd.DataFrame:
-        """Confidence intervals of the coefficients: ``estimate, lower, upper``.
+        """Confidence intervals of the coefficients: ``estimate, lower, upper``, and ``df`` of t.
 
         Parameters
         ----------
@@ -49,18 +99,29 @@ class CoefficientMethods(FittedModel):
             Coverage, of each interval or of all together.
         simultaneous
             None for each interval by itself; "goldstein" for estimate ± √χ²_{r,level} · se with r
-            the number of coefficients; "max-t" for the quantile of the largest |z|.
-        test
-            Reference distribution: "z".
+            the number of coefficients, or √(r F) with F; "max-t" for the quantile of the largest
+            |z| or |t|.
+        test, df, adhoc, information
+            Reference distribution; see `reference`.
 
         Raises
         ------
         InputError
-            For a level outside (0, 1), or an unknown ``simultaneous`` or ``test``.
+            For a level outside (0, 1), an unknown ``simultaneous`` or ``test``, or a test that is
+            not defined for the model.
         """
-        return coefficients.interval_frame(self, conf_level, simultaneous, test)
+        reference = self.reference(test, df, adhoc, information)
+        return coefficients.interval_frame(self, conf_level, simultaneous, reference)
 
-    def wald_test(self, terms_or_matrix: Any, rhs: Any = 0, test: str = "z") -> WaldTest:
+    def wald_test(
+        self,
+        terms_or_matrix: Any,
+        rhs: Any = 0,
+        test: str = "z",
+        df: str | float | None = None,
+        adhoc: bool = False,
+        information: str = "expected",
+    ) -> WaldTest:
         """Test linear hypotheses Lβ = rhs on the coefficients jointly.
 
         Parameters
@@ -70,19 +131,81 @@ class CoefficientMethods(FittedModel):
             sequence of these; or L, with one column per coefficient.
         rhs
             Hypothesised value, or one per hypothesis.
-        test
-            Reference distribution: "z", which makes the joint statistic χ².
+        test, df, adhoc, information
+            Reference distribution; see `reference`: χ² for "z", F for the others.
 
         Raises
         ------
         InputError
-            For a name that matches no coefficient, a matrix of another width, or dependent rows.
+            For a name that matches no coefficient, a matrix of another width, dependent rows, or a
+            test that is not defined for the model.
         """
-        return coefficients.joint_test(self, terms_or_matrix, rhs, test)
+        reference = self.reference(test, df, adhoc, information)
+        return coefficients.joint_test(self, terms_or_matrix, rhs, reference)
 
-    def tidy(self, conf_level: float = 0.95) -> pd.DataFrame:
-        """One row per coefficient: ``outcome, term, estimate, se, z, pvalue, lower, upper``."""
-        return tidying.tidy(self, conf_level)
+    def robust(
+        self,
+        cluster: Any = None,
+        type: str = "CR2",
+        test: str = "satterthwaite",
+        df: float | None = None,
+    ) -> RobustFit:
+        """The same coefficients with cluster-robust errors, Σ⁻¹ as working weights.
+
+        Parameters
+        ----------
+        cluster
+            Name of a level or of a column of the data, or one value per row of the data; default
+            the outer groups. Clusters are outer groups, or unions of them.
+        type
+            "CR0" as it stands; "CR1", "CR1p", "CR1S" times J / (J − 1), J / (J − P) or
+            J(n − 1) / ((J − 1)(n − P)) for J clusters; "CR2" unbiased under the model; "CR3" close
+            to the jackknife.
+        test
+            "satterthwaite" with degrees of freedom of its own for every combination and joint tests
+            HTZ; "t" with ``df``; "z".
+        df
+            Of "t": a number, default J − 1.
+
+        Returns
+        -------
+        RobustFit
+            With ``vcov``, and ``summary``, ``confint``, ``wald_test``, ``tidy`` as of the fit.
+
+        Raises
+        ------
+        InputError
+            For an unknown type or test, a column that is not there, clusters that cut an outer
+            group, a single cluster, or a type that does not exist for so few.
+
+        References
+        ----------
+        Pustejovsky and Tipton (2018), Journal of Business and Economic Statistics 36:672-683.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> school = mx.load_dataset("school")
+        >>> fit = mx.mixmeta("effect", S="var", random="~ 1 | district/study", data=school)
+        >>> fit.robust().confint().round(3)
+                     estimate  lower  upper     df
+        (Intercept)     0.185 -0.004  0.373  9.863
+        """
+        return robust_fit(self, cluster, type, test, df)
+
+    def tidy(
+        self,
+        conf_level: float = 0.95,
+        test: str = "z",
+        df: str | float | None = None,
+        adhoc: bool = False,
+        information: str = "expected",
+    ) -> pd.DataFrame:
+        """One row per coefficient: ``outcome, term, estimate, se, z, pvalue, lower, upper``.
+
+        With another ``test`` than "z", see `reference`, ``t, df`` stand in the place of ``z``.
+        """
+        return tidying.tidy(self, conf_level, self.reference(test, df, adhoc, information))
 
     def glance(self) -> pd.DataFrame:
         """One row of figures on the fit: counts, criteria, heterogeneity, status."""

@@ -10,42 +10,122 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits import references
 from mixmeta_jax.fits.fitted_model import FittedModel
-from mixmeta_jax.inference import wald
+from mixmeta_jax.inference.reference import Reference
+from mixmeta_jax.inference.wald import check_conf_level
 from mixmeta_jax.report.results import WaldTest
 
+TESTS = ("z", "t", "knha", "satterthwaite", "kenward-roger")
+"""Reference distributions that tests and intervals can use."""
 
-def coefficient_frame(model: FittedModel, conf_level: float, test: str) -> pd.DataFrame:
-    """``estimate, se, z, pvalue, lower, upper`` of the coefficients, outcome by outcome."""
-    wald.check_test(test)
-    level = wald.check_conf_level(conf_level)
-    table = wald.coefficient_table(model.estimate.beta, model.estimate.vcov, level)
+
+def reference_of(
+    fit: FittedModel,
+    test: str = "z",
+    df: str | float | None = None,
+    adhoc: bool = False,
+    information: str = "expected",
+) -> Reference:
+    """The reference distribution of a fit's coefficients, which all that takes ``test=`` uses.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    test
+        One of `TESTS`.
+    df
+        Of ``test="t"``: "residual" (the default), "contain" or a positive number.
+    adhoc
+        Of ``test="knha"``: whether the factor of the covariance is at least 1.
+    information
+        Of "satterthwaite" and "kenward-roger": "expected" or "observed".
+
+    Raises
+    ------
+    InputError
+        For an unknown test, an argument that belongs to another one, or a test that is not defined
+        for the model.
+    """
+    check_test(test, df, adhoc, information)
+    vcov = fit.estimate.vcov
+    if test == "t":
+        return references.student(fit, "residual" if df is None else df)
+    if test == "knha":
+        return references.knapp_hartung(fit, adhoc)
+    if test in ("satterthwaite", "kenward-roger"):
+        return references.by_information(fit, test, information)
+    return Reference("z", vcov)
+
+
+def check_test(test: Any, df: Any = None, adhoc: bool = False, information: str = "") -> None:
+    """Raise `InputError` for an unknown test, or an argument that belongs to another one."""
+    if test not in TESTS:
+        listed = ", ".join(f"'{name}'" for name in TESTS)
+        raise InputError(f"test={test!r} is not available: choose one of {listed}.")
+    if df is not None and test != "t":
+        raise InputError(
+            f"df={df!r} belongs to test='t': test='{test}' has degrees of freedom of its own; "
+            "leave df out."
+        )
+    if adhoc and test != "knha":
+        raise InputError(f"adhoc=True belongs to test='knha', not to test='{test}': leave it out.")
+    if information not in ("", "expected", "observed"):
+        raise InputError(
+            f"information={information!r} is not known: choose 'expected' or 'observed'."
+        )
+    if information == "observed" and test not in ("satterthwaite", "kenward-roger"):
+        raise InputError(
+            "information='observed' belongs to test='satterthwaite' or 'kenward-roger', not to "
+            f"test='{test}': leave it out."
+        )
+
+
+def coefficient_frame(model: FittedModel, conf_level: float, reference: Reference) -> pd.DataFrame:
+    """The coefficients, outcome by outcome, tested against zero.
+
+    Columns ``estimate, se, z, pvalue, lower, upper``, or ``estimate, se, t, df, pvalue, lower,
+    upper`` where the reference distribution is t.
+    """
+    level = check_conf_level(conf_level)
+    beta = model.estimate.beta
+    L = np.eye(len(beta))
+    se = reference.se(L)
+    statistics = beta / se
+    half = reference.quantile(level, L) * se
+    columns = {"estimate": beta, "se": se, reference.statistic: statistics}
+    if reference.statistic == "t":
+        columns["df"] = reference.df(L)
+    columns["pvalue"] = reference.pvalues(statistics, L)
+    columns |= {"lower": beta - half, "upper": beta + half}
     p, k = model.frame.p, model.frame.k
     by_outcome = np.arange(p * k).reshape(p, k).T.ravel()
     names = model.frame.coef_names()
     return pd.DataFrame(
-        {name: values[by_outcome] for name, values in table._asdict().items()},
+        {name: values[by_outcome] for name, values in columns.items()},
         index=[names[c] for c in by_outcome],
     )
 
 
 def interval_frame(
-    model: FittedModel, conf_level: float, simultaneous: str | None, test: str
+    model: FittedModel, conf_level: float, simultaneous: str | None, reference: Reference
 ) -> pd.DataFrame:
-    """``estimate, lower, upper`` of the coefficients, in their own order."""
-    wald.check_test(test)
-    level = wald.check_conf_level(conf_level)
-    beta, vcov = model.estimate.beta, model.estimate.vcov
-    half = wald.critical_value(vcov, level, simultaneous) * np.sqrt(np.diag(vcov))
-    return pd.DataFrame(
-        {"estimate": beta, "lower": beta - half, "upper": beta + half},
-        index=model.frame.coef_names(),
-    )
+    """``estimate, lower, upper`` of the coefficients, in their own order; ``df`` of t."""
+    level = check_conf_level(conf_level)
+    beta = model.estimate.beta
+    L = np.eye(len(beta))
+    half = reference.critical(level, L, simultaneous) * reference.se(L)
+    columns = {"estimate": beta, "lower": beta - half, "upper": beta + half}
+    if reference.statistic == "t" and simultaneous is None:
+        columns["df"] = reference.df(L)
+    return pd.DataFrame(columns, index=model.frame.coef_names())
 
 
-def joint_test(model: FittedModel, terms_or_matrix: Any, rhs: Any, test: str) -> WaldTest:
-    """χ² test of linear hypotheses given by names, regular expressions or a matrix."""
-    wald.check_test(test)
+def joint_test(
+    model: FittedModel, terms_or_matrix: Any, rhs: Any, reference: Reference
+) -> WaldTest:
+    """χ² or F test of linear hypotheses given by names, regular expressions or a matrix."""
     names = model.frame.coef_names()
     L = hypotheses(terms_or_matrix, names)
     values = np.asarray(rhs, float)
@@ -55,9 +135,17 @@ def joint_test(model: FittedModel, terms_or_matrix: Any, rhs: Any, test: str) ->
             "one for each."
         )
     values = np.broadcast_to(values, (len(L),))
-    statistic, df, pvalue = wald.linear_test(L, values, model.estimate.beta, model.estimate.vcov)
+    found = reference.joint(L, values, model.estimate.beta)
     words = [f"{_combination(row, names)} = {v:g}" for row, v in zip(L, values, strict=True)]
-    return WaldTest(statistic, df, pvalue, tuple(words))
+    return WaldTest(
+        found.statistic,
+        found.df,
+        found.pvalue,
+        tuple(words),
+        found.df_residual,
+        reference.words,
+        found.note,
+    )
 
 
 def hypotheses(terms_or_matrix: Any, names: Sequence[str]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,23 @@ def fixed_effects(design: Design) -> FixedFit:
     if several:
         return FixedFit(beta, V, residuals, Q)
     return FixedFit(beta[0], V[0], residuals[0], float(Q[0]))
+
+
+def weighted_squares(design: Design, Psi: Sequence[np.ndarray]) -> np.ndarray:
+    """rᵀΣ⁻¹r of the generalised least-squares fits, shape (B,).
+
+    ``Psi`` is that of each level, outer first, shape (B, d, d); none for Σ = S.
+    """
+    if not Psi:
+        return np.atleast_1d(fixed_effects(design).Q)
+    matrices = tuple(np.moveaxis(P, 0, -1) for P in Psi)
+    return np.asarray(executed(_squares, design, matrices, arrange(design)))
+
+
+def _squares(Psi: tuple[Array, ...], tensors: Tensors) -> Array:
+    data, _ = prepared(tensors)
+    up = upward(Psi, data)
+    return profile(up).deviance - up.logdet
 
 
 def _least_squares(tensors: Tensors) -> tuple[Array, Array, Array]:

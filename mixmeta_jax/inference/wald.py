@@ -1,45 +1,20 @@
-"""Wald inference on the fixed effects: tables, intervals, joint tests.
-
-All follow from the estimate β̂, shape (P,), and its covariance V, shape (P, P), under the normal
-approximation.
-"""
+"""What tests and intervals of the coefficients share: levels, hypotheses, quantiles of maxima."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.linalg.lapack import dpstrf
-from scipy.special import chdtrc, chdtri, ndtr, ndtri
+from scipy.special import chdtri, ndtr, ndtri, stdtrit
 
 from mixmeta_jax.errors import InputError
-
-TESTS = ("z",)
-"""Reference distributions that tests and intervals can use."""
 
 SIMULTANEOUS = (None, "goldstein", "max-t")
 """Adjustments of confidence intervals for several coefficients at once."""
 
 RANK = 1e-10
 """Of a variance of 1, the part that other estimates leave over below which they determine it."""
-
-
-class CoefficientTable(NamedTuple):
-    """One entry per coefficient, each of shape (P,)."""
-
-    estimate: np.ndarray
-    se: np.ndarray
-    z: np.ndarray
-    pvalue: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-
-
-def check_test(test: str) -> None:
-    """Raise `InputError` where ``test`` is not one of `TESTS`."""
-    if test not in TESTS:
-        listed = ", ".join(f"'{name}'" for name in TESTS)
-        raise InputError(f"test={test!r} is not available: choose one of {listed}.")
 
 
 def check_conf_level(conf_level: float) -> float:
@@ -59,60 +34,54 @@ def normal_quantile(conf_level: float) -> float:
     return float(ndtri((1 + conf_level) / 2))
 
 
-def coefficient_table(beta: np.ndarray, vcov: np.ndarray, conf_level: float) -> CoefficientTable:
-    """Estimates with z tests against zero and pointwise confidence intervals."""
-    se = np.sqrt(np.diag(vcov))
-    z = beta / se
-    half = normal_quantile(conf_level) * se
-    return CoefficientTable(beta, se, z, 2 * ndtr(-np.abs(z)), beta - half, beta + half)
+def check_simultaneous(simultaneous: str | None) -> None:
+    """Raise `InputError` where ``simultaneous`` is not one of `SIMULTANEOUS`."""
+    if simultaneous not in SIMULTANEOUS:
+        listed = ", ".join(repr(name) for name in SIMULTANEOUS)
+        raise InputError(f"simultaneous={simultaneous!r} is not known: choose one of {listed}.")
 
 
-def critical_value(vcov: np.ndarray, conf_level: float, simultaneous: str | None) -> float:
-    """Half-width of the intervals in standard errors.
+def largest_quantile(correlation: np.ndarray, conf_level: float, df: float = np.inf) -> float:
+    """Quantile of max |t_i|, between its bounds for r and 1 tests.
 
     Parameters
     ----------
-    vcov
-        Covariance of the r estimates under comparison, shape (r, r).
+    correlation
+        Of the normal variables z, shape (r, r).
     conf_level
-        Coverage: of each interval, or of all of them together.
-    simultaneous
-        None for pointwise intervals; "goldstein" for √χ²_{r,level}, which covers every linear
-        combination of the r estimates; "max-t" for the quantile of the largest |z| among them.
+        P(max |t_i| <= quantile).
+    df
+        Degrees of freedom of the χ² that all z are divided by; infinite for max |z_i|.
     """
-    if simultaneous is None:
-        return normal_quantile(conf_level)
-    if simultaneous == "goldstein":
-        return float(np.sqrt(chdtri(len(vcov), 1 - conf_level)))
-    if simultaneous == "max-t":
-        se = np.sqrt(np.diag(vcov))
-        return _largest_quantile(vcov / np.outer(se, se), conf_level)
-    listed = ", ".join(repr(name) for name in SIMULTANEOUS)
-    raise InputError(f"simultaneous={simultaneous!r} is not known: choose one of {listed}.")
-
-
-def _largest_quantile(correlation: np.ndarray, conf_level: float) -> float:
-    """Quantile of max |z_i| for z ~ N(0, correlation), between its bounds for r and 1 tests."""
     # These load slowly, and nothing else needs them.
     from scipy.optimize import brentq
     from scipy.stats import qmc
 
     r = len(correlation)
-    low = normal_quantile(conf_level)
-    if r == 1:
+    if not df > 0:
+        return float("nan")
+    low = _two_sided(conf_level, df)
+    if r <= 1:
         return low
     root, rank = _pivoted_root(correlation)
     # The same points every time: the probability is then a smooth function of the quantile.
     exponent = max(16 - int(np.log2(max(r / 16, 1))), 12)
-    points = qmc.Sobol(rank, scramble=True, seed=0).random_base2(exponent)
+    divided = np.isfinite(df)
+    points = qmc.Sobol(rank + divided, scramble=True, seed=0).random_base2(exponent)
+    size = np.sqrt(chdtri(df, points[:, -1]) / df) if divided else 1.0
 
     def excess(c: float) -> float:
-        return _probability_within(c, root, rank, points) - conf_level
+        return _probability_within(c * size, root, rank, points) - conf_level
 
-    high = normal_quantile(1 - (1 - conf_level) / r) + 1e-3
+    high = _two_sided(1 - (1 - conf_level) / r, df) + 1e-3
     if excess(low) >= 0:
         return low
     return float(brentq(excess, low, high, xtol=1e-6)) if excess(high) > 0 else high
+
+
+def _two_sided(conf_level: float, df: float) -> float:
+    upper = (1 + conf_level) / 2
+    return float(stdtrit(df, upper) if np.isfinite(df) else ndtri(upper))
 
 
 def _pivoted_root(correlation: np.ndarray) -> tuple[np.ndarray, int]:
@@ -126,24 +95,24 @@ def _pivoted_root(correlation: np.ndarray) -> tuple[np.ndarray, int]:
     return root, int(rank)
 
 
-def _probability_within(c: float, root: np.ndarray, rank: int, points: np.ndarray) -> float:
+def _probability_within(c: Any, root: np.ndarray, rank: int, points: np.ndarray) -> float:
     """P(|z_i| <= c for all i) for z = root times standard normals, by quasi-random integration.
 
     Parameters
     ----------
     c
-        The bound.
+        The bound, or one per point.
     root, rank
         Lower triangular, shape (r, r), with ``rank`` columns that are not zero.
     points
-        In the unit cube, shape (points, rank).
+        In the unit cube, shape (points, rank or more).
 
     References
     ----------
     Genz (1992), Numerical computation of multivariate normal probabilities, Journal of
     Computational and Graphical Statistics 1:141-149.
     """
-    normals = np.zeros_like(points)
+    normals = np.zeros((len(points), rank))
     probability = np.ones(len(points))
     for i, row in enumerate(root):
         mean = normals[:, : min(i, rank)] @ row[: min(i, rank)]
@@ -158,34 +127,11 @@ def _probability_within(c: float, root: np.ndarray, rank: int, points: np.ndarra
     return float(probability.mean())
 
 
-def linear_test(
-    L: np.ndarray, rhs: np.ndarray, beta: np.ndarray, vcov: np.ndarray
-) -> tuple[float, int, float]:
-    """Joint χ² test of Lβ = rhs.
-
-    Parameters
-    ----------
-    L
-        One row per hypothesis, shape (h, P), linearly independent.
-    rhs
-        Hypothesised values, shape (h,).
-
-    Returns
-    -------
-    statistic, df, pvalue
-        (Lβ̂ − rhs)ᵀ (L V Lᵀ)⁻¹ (Lβ̂ − rhs), h, and its χ² tail probability.
-
-    Raises
-    ------
-    InputError
-        Where a row of L is a combination of rows above it.
-    """
+def check_independent(L: np.ndarray) -> None:
+    """Raise `InputError` where a row of hypotheses is a combination of rows above it."""
     for row in range(len(L)):
         if np.linalg.matrix_rank(L[: row + 1]) <= row:
             raise InputError(
                 f"Row {row} of the matrix of hypotheses is zero or a combination of the rows "
                 "above it: leave it out."
             )
-    difference = L @ beta - rhs
-    statistic = float(difference @ np.linalg.solve(L @ vcov @ L.T, difference))
-    return statistic, len(L), float(chdtrc(len(L), statistic))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,20 +40,43 @@ class WaldTest:
     Attributes
     ----------
     statistic, df, pvalue
-        χ² statistic, its degrees of freedom and tail probability.
+        χ² or F statistic, the number of hypotheses and the tail probability.
     hypotheses
         The hypotheses in words.
+    df_residual
+        Denominator degrees of freedom of F; infinite for χ².
+    reference
+        The reference distribution in words.
+    note
+        Why statistic and p-value are NaN, or what to be careful with; else empty.
     """
 
     statistic: float
     df: int
     pvalue: float
     hypotheses: tuple[str, ...]
+    df_residual: float = math.inf
+    reference: str = ""
+    note: str = ""
 
     def __str__(self) -> str:
-        lines = ["Wald test", *(f"  {line}" for line in self.hypotheses)]
-        lines.append(f"Chi-square = {self.statistic:.4f} on {self.df} df, {p_phrase(self.pvalue)}")
+        title = f"Wald test ({self.reference})" if self.is_F else "Wald test"
+        lines = [title, *(f"  {line}" for line in self.hypotheses)]
+        if math.isnan(self.pvalue):
+            pass
+        elif self.is_F:
+            df = f"{self.df} and {df_text(self.df_residual)} df"
+            lines.append(f"F = {self.statistic:.4f} on {df}, {p_phrase(self.pvalue)}")
+        else:
+            chi2 = f"Chi-square = {self.statistic:.4f} on {self.df} df"
+            lines.append(f"{chi2}, {p_phrase(self.pvalue)}")
+        lines += [self.note] if self.note else []
         return "\n".join(lines)
+
+    @property
+    def is_F(self) -> bool:
+        """Whether the statistic is F, not χ²."""
+        return not math.isinf(self.df_residual)
 
 
 @dataclass(frozen=True)
@@ -132,3 +156,8 @@ def p_phrase(pvalue: float) -> str:
     """A p-value for running text, as in ``p = 0.0123`` or ``p < 0.0001``."""
     text = p_text(pvalue)
     return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
+
+
+def df_text(df: float) -> str:
+    """Degrees of freedom for tables and text: one decimal, two below ten."""
+    return f"{df:.2f}" if df < 10 else f"{df:.1f}"

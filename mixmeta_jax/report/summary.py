@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +13,18 @@ import pandas as pd
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.inference.reference import Reference
+from mixmeta_jax.report.coefficient_table import (
+    coefficient_cells,
+    coefficient_header,
+    coefficient_lines,
+    decimals,
+    reference_lines,
+    text_table,
+)
 from mixmeta_jax.report.results import DegreesOfFreedom, p_phrase, p_text
 from mixmeta_jax.report.tables import random_frame
 from mixmeta_jax.status import Status
-
-STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
-LEGEND = "Significance: *** p < 0.001, ** p < 0.01, * p < 0.05, . p < 0.1"
 
 Q_HEADER = ("Q", "df", "Pr(>Q)", "I2")
 
@@ -77,7 +82,8 @@ class SummaryResult:
     outcomes, predictors
         Names of the k outcomes and of the p predictors.
     coefficients
-        One row per coefficient, outcome by outcome: ``estimate, se, z, pvalue, lower, upper``.
+        One row per coefficient, outcome by outcome: ``estimate, se, z, pvalue, lower, upper``; with
+        ``t, df`` in the place of ``z`` where the reference distribution is t.
     parts
         The random part of each level, outer first.
     qtest
@@ -92,6 +98,10 @@ class SummaryResult:
         How the estimation ended.
     conf_level, report
         As asked for.
+    reference
+        The reference distribution of tests and intervals in words.
+    notes
+        What a reader should know of it, a sentence each.
     """
 
     title: str
@@ -111,6 +121,8 @@ class SummaryResult:
     status: Status
     conf_level: float
     report: str
+    reference: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def random(self) -> pd.DataFrame | dict[str, pd.DataFrame] | None:
@@ -126,7 +138,10 @@ class SummaryResult:
 
     def __str__(self) -> str:
         lines = [self.title, *_heading(self), "", "Fixed effects"]
-        lines += _fixed_lines(self)
+        lines += coefficient_lines(
+            self.coefficients, self.conf_level, self.outcomes, self.predictors
+        )
+        lines += reference_lines(self.reference, self.notes)
         if self.parts:
             lines += ["", "Random effects"]
         for part in self.parts:
@@ -144,10 +159,12 @@ class SummaryResult:
 
     def _repr_html_(self) -> str:
         parts: list[str] = [f"<h4>{html.escape(self.title)}</h4>", _paragraph(_heading(self))]
-        header = _fixed_header(self.conf_level)
-        cells = _fixed_cells(self.coefficients)
+        header = coefficient_header(self.coefficients, self.conf_level)
+        cells = coefficient_cells(self.coefficients)
         names = list(self.coefficients.index)
         parts.append(_html_table(["Fixed effects", *header], names, cells))
+        tested = reference_lines(self.reference, self.notes)
+        parts += [_paragraph(tested)] if tested else []
         for part in self.parts:
             columns, rows = _random_cells(part.table)
             header = [_random_title(part), *columns]
@@ -162,7 +179,9 @@ class SummaryResult:
         return "".join([*parts, _paragraph(closing)])
 
 
-def summarise(model: FittedModel, conf_level: float, report: str, test: str) -> SummaryResult:
+def summarise(
+    model: FittedModel, conf_level: float, report: str, reference: Reference
+) -> SummaryResult:
     """Collect what the summary shows; see `Fit.summary`."""
     if report not in REPORTS:
         raise InputError(
@@ -183,7 +202,7 @@ def summarise(model: FittedModel, conf_level: float, report: str, test: str) -> 
         method=model.method,
         outcomes=tuple(frame.outcome_names),
         predictors=tuple(frame.x_names),
-        coefficients=coefficient_frame(model, conf_level, test),
+        coefficients=coefficient_frame(model, conf_level, reference),
         parts=tuple(parts),
         qtest=model.qtest(),
         n=frame.n,
@@ -194,6 +213,8 @@ def summarise(model: FittedModel, conf_level: float, report: str, test: str) -> 
         status=model.status,
         conf_level=conf_level,
         report=report,
+        reference=reference.words,
+        notes=reference.notes,
     )
 
 
@@ -219,32 +240,6 @@ def model_title(k: int, n_levels: int, method: str, predictors: Sequence[str]) -
     return title[0].upper() + title[1:]
 
 
-def stars(pvalue: float) -> str:
-    """Marks of significance."""
-    return next((mark for bound, mark in STARS if pvalue < bound), "")
-
-
-def decimals(values: Sequence[float]) -> int:
-    """Places after the point that show the smallest of the values to three figures, 4 to 8."""
-    sizes = [abs(v) for v in values if math.isfinite(v) and v != 0]
-    if not sizes:
-        return 4
-    return min(8, max(4, 2 - math.floor(math.log10(min(sizes)))))
-
-
-def text_table(
-    header: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  "
-) -> list[str]:
-    """Lines of a table: names to the left, cells to the right under their header."""
-    first = max((len(name) for name in names), default=0)
-    widths = [max(len(title), *(len(row[c]) for row in rows)) for c, title in enumerate(header)]
-    lines = []
-    for name, cells in [("", header), *zip(names, rows, strict=True)]:
-        body = "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-        lines.append(f"{indent}{name.ljust(first)}  {body}".rstrip())
-    return lines
-
-
 def _heading(summary: SummaryResult) -> list[str]:
     rows = [("Formula", summary.formula)]
     if summary.random_formula:
@@ -254,39 +249,6 @@ def _heading(summary: SummaryResult) -> list[str]:
     method = METHODS_IN_WORDS.get(summary.method, summary.method)
     rows.append(("Estimation", method))
     return [f"{name + ':':<12}{value}" for name, value in rows]
-
-
-def _fixed_header(conf_level: float) -> list[str]:
-    percent = f"{100 * conf_level:.4g}%"
-    bounds = [f"{percent} lower", f"{percent} upper"]
-    return ["Estimate", "Std. Error", "z", "Pr(>|z|)", *bounds, ""]
-
-
-def _fixed_cells(table: pd.DataFrame) -> list[list[str]]:
-    places = decimals(list(table["se"]))
-    rows = []
-    for estimate, se, z, pvalue, lower, upper in table.to_numpy():
-        numbers = [f"{v:.{places}f}" for v in (estimate, se, lower, upper)]
-        rows.append([*numbers[:2], f"{z:.4f}", p_text(pvalue), *numbers[2:], stars(pvalue)])
-    # Marks are aligned to the left of their column.
-    width = max((len(row[-1]) for row in rows), default=0)
-    return [[*row[:-1], row[-1].ljust(width)] for row in rows]
-
-
-def _fixed_lines(summary: SummaryResult) -> list[str]:
-    header, cells = _fixed_header(summary.conf_level), _fixed_cells(summary.coefficients)
-    p = len(summary.predictors)
-    if len(summary.outcomes) == 1 or summary.predictors == ("(Intercept)",):
-        lines = text_table(header, list(summary.coefficients.index), cells)
-    else:
-        names = [f"  {name}" for name in summary.predictors] * len(summary.outcomes)
-        table = text_table(header, names, cells)
-        lines = [table[0]]
-        for o, outcome in enumerate(summary.outcomes):
-            lines += [f"  {outcome}", *table[1 + o * p : 1 + (o + 1) * p]]
-    if any(row[-1].strip() for row in cells):
-        lines.append(LEGEND)
-    return lines
 
 
 def _random_cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

@@ -8,11 +8,12 @@ import pandas as pd
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.predictions import blup_values
+from mixmeta_jax.inference.reference import Reference
 
 
-def tidy(model: FittedModel, conf_level: float) -> pd.DataFrame:
+def tidy(model: FittedModel, conf_level: float, reference: Reference) -> pd.DataFrame:
     """One row per coefficient, outcome by outcome."""
-    table = coefficient_frame(model, conf_level, "z")
+    table = coefficient_frame(model, conf_level, reference)
     frame = model.frame
     table.insert(0, "outcome", np.repeat(frame.outcome_names, frame.p))
     table.insert(1, "term", list(frame.x_names) * frame.k)

@@ -7,6 +7,10 @@
 ``extra.json``
     R ``metafor`` 3.8-1, ``clubSandwich`` 0.5.8 and ``dosresmeta`` 2.2.0: influence, profile
     intervals, cluster-robust errors, tau^2 estimators, error covariances of dose-response data.
+``small_sample.json``
+    R ``clubSandwich`` 0.5.8, ``metafor`` 3.8-1 and ``pbkrtest`` 0.5.2 with ``lme4`` 1.1-31, by
+    ``small_sample.R``: cluster-robust errors with their degrees of freedom and HTZ tests,
+    Knapp-Hartung, containment, Kenward-Roger; each entry holds the R call.
 ``published.py``
     The printed tables of Sera et al. 2019.
 ``calls.py``
@@ -21,3 +25,4 @@ _HERE = Path(__file__).parent
 
 R: dict[str, Any] = json.loads((_HERE / "r_mixmeta.json").read_text())
 EXTRA: dict[str, Any] = json.loads((_HERE / "extra.json").read_text())
+SMALL_SAMPLE: dict[str, Any] = json.loads((_HERE / "small_sample.json").read_text())

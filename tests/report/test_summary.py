@@ -9,7 +9,8 @@ import pytest
 
 import mixmeta_jax as mx
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.report.summary import decimals, model_title, stars
+from mixmeta_jax.report.coefficient_table import decimals, stars
+from mixmeta_jax.report.summary import model_title
 from mixmeta_jax.report.tables import random_frame
 
 BERKEY_S = ["var_PD", "cov_PD_AL", "var_AL"]

@@ -1,0 +1,201 @@
+"""Cluster-robust errors against full n × n matrices, over model classes, and R clubSandwich."""
+
+import numpy as np
+import pytest
+
+import mixmeta_jax as mx
+from mixmeta_jax.inference.cluster_robust import DETERMINED, TYPES, cluster_sums
+from tests import dense_inference as by_hand
+from tests.models import NUMPY, fitted
+from tests.reference import EXTRA
+from tests.reference import SMALL_SAMPLE as R
+from tests.tolerances import ITERATED, SMALL_SAMPLE
+
+CLASSES = [
+    "univariate",
+    "multivariate, missing outcomes",
+    "two levels",
+    "random slope",
+    "three outcomes, two levels",
+    "blocks of S",
+    "dose-response",
+    "network",
+]
+
+
+def observed_clusters(fit, units):
+    return np.repeat(units, fit.frame.k)[np.isfinite(fit.frame.y).ravel()]
+
+
+@pytest.mark.parametrize("pairs", [False, True], ids=["groups", "unions"])
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("name", CLASSES)
+def test_agrees_with_full_matrices(name, kind, pairs):
+    fit, maps = fitted(name)
+    m = by_hand.dense(fit, maps)
+    codes = fit.frame.levels[0].codes
+    codes = codes // 2 if pairs else codes
+    found = fit.robust(cluster=codes if pairs else None, type=kind)
+    parts = by_hand.robust(m, observed_clusters(fit, codes), kind)
+    size = np.sqrt(np.outer(np.diag(parts[0]), np.diag(parts[0])))
+    np.testing.assert_allclose(found.vcov / size, parts[0] / size, atol=SMALL_SAMPLE)
+    P = len(fit.coef)
+    contrasts = np.vstack([np.eye(P), np.linspace(1, 2, P)])
+    expected = [by_hand.robust_df(m, c, parts) for c in contrasts]
+    np.testing.assert_allclose(found.reference.df(contrasts), expected, rtol=SMALL_SAMPLE)
+    for L in (np.eye(P)[: min(2, P)], np.eye(P)):
+        F, df, pvalue = by_hand.hotelling(m, L, parts)
+        joint = found.wald_test(L)
+        if df > 0:
+            np.testing.assert_allclose(
+                [joint.statistic, joint.df_residual, joint.pvalue],
+                [F, df, pvalue],
+                rtol=SMALL_SAMPLE,
+            )
+        else:
+            assert np.isnan(joint.pvalue) and "not positive" in joint.note
+
+
+def test_unbiased_under_the_model():
+    """CR2: the mean of the robust covariance is V, here by its own formula for that mean."""
+    fit, _ = fitted("two levels")
+    found = cluster_sums(
+        fit.design, [P[None] for P in fit.Psi_by_level], fit.frame.levels[0].codes, "CR2"
+    )
+    mean = (found.a - np.swapaxes(found.h, -1, -2) @ found.h).sum(1)[0]
+    # One coefficient, w, is constant within groups: no group determines it.
+    np.testing.assert_allclose(mean, np.eye(3), atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["CR0", "CR1", "CR2"])
+def test_school_agrees_with_the_reference_values(kind):
+    fit = mx.mixmeta(
+        "effect", "var", mx.load_dataset("school"), random="~ 1 | district/study", control=NUMPY
+    )
+    expected = EXTRA["school"]["CR"][kind]
+    row = fit.robust(type=kind).tidy().iloc[0]
+    for ours, theirs in (("se", "SE"), ("t", "tstat"), ("df", "df_Satt"), ("pvalue", "p_Satt")):
+        assert row[ours] == pytest.approx(expected[theirs], rel=ITERATED)
+
+
+def school():
+    data = mx.load_dataset("school").assign(decade=lambda d: (d["year"] - 1990) / 10)
+    fit = mx.mixmeta("effect ~ decade", "var", data, random="~ 1 | district/study", control=NUMPY)
+    return fit, None
+
+
+def bcg():
+    return mx.mixmeta("logor ~ ablat", "logorvar", mx.load_dataset("bcg"), control=NUMPY), None
+
+
+@pytest.mark.parametrize(
+    ("entry", "model", "cluster"),
+    [("school", school, None), ("bcg", bcg, None), ("bcg_pairs", bcg, np.arange(13) // 2)],
+)
+@pytest.mark.parametrize("kind", TYPES)
+def test_agrees_with_clubsandwich(entry, model, cluster, kind):
+    fit, _ = model()
+    expected = R[entry]["CR"][kind]
+    found = fit.robust(cluster=cluster, type=kind)
+    table = found.tidy()
+    np.testing.assert_allclose(table["se"], expected["se"], rtol=ITERATED)
+    np.testing.assert_allclose(table["df"], expected["df"], rtol=ITERATED)
+    np.testing.assert_allclose(table["pvalue"], expected["p"], rtol=10 * ITERATED)
+    joint = found.wald_test(np.eye(2))
+    np.testing.assert_allclose(
+        [joint.statistic, joint.df_residual, joint.pvalue],
+        [expected["F"], expected["df_denom"], expected["p_joint"]],
+        rtol=10 * ITERATED,
+    )
+
+
+def test_fewer_than_four_df_is_said():
+    fit, _ = school()
+    third = fit.robust(type="CR3")
+    assert "decade (3.75)" in third.notes[0] and "(Intercept)" not in third.notes[0]
+    assert "Fewer than 4 degrees of freedom" in str(third)
+    assert "fewer than 4" in third.wald_test(".").note
+    second = fit.robust(type="CR2")  # 8.31 and 4.19 df
+    assert not second.notes and not second.wald_test("decade").note
+
+
+def test_clusters_may_be_a_level_a_column_or_values():
+    fit, _ = school()
+    data = fit.arguments["data"]
+    expected = fit.robust().vcov
+    for cluster in ("district", data["district"], data["district"].tolist()):
+        np.testing.assert_array_equal(fit.robust(cluster).vcov, expected)
+    part = mx.mixmeta(
+        "effect ~ decade",
+        "var",
+        data,
+        random="~ 1 | district/study",
+        subset=data["district"] > 20,
+        control=NUMPY,
+    )
+    np.testing.assert_array_equal(part.robust(data["district"]).vcov, part.robust().vcov)
+    assert part.robust("district").n_clusters < fit.robust("district").n_clusters
+
+
+def test_other_reference_distributions():
+    fit, _ = school()
+    z, t, seven = (fit.robust(**a) for a in ({"test": "z"}, {"test": "t"}, {"test": "t", "df": 7}))
+    np.testing.assert_array_equal(z.vcov, fit.robust().vcov)
+    assert list(z.tidy().columns[4:5]) == ["z"]
+    assert (t.tidy()["df"] == 10).all() and (seven.tidy()["df"] == 7).all()
+    assert "cluster-robust (CR2, 11 clusters of district)" in str(z)
+    assert z.wald_test(".").df_residual == np.inf and t.wald_test(".").df_residual == 10
+
+
+def test_a_coefficient_of_one_cluster():
+    data = mx.load_dataset("bcg").assign(first=lambda d: 1.0 * (np.arange(len(d)) == 0))
+    fit = mx.mixmeta("logor ~ first", "logorvar", data, control=NUMPY)
+    with pytest.raises(mx.InputError, match="determines a coefficient"):
+        fit.robust(type="CR3")
+    # Null residuals say nothing on it: CR2 is zero on that part, as by its pseudo-inverse.
+    m = by_hand.dense(fit, [by_hand.unstructured(1)])
+    parts = by_hand.robust(m, np.arange(13), "CR2")
+    np.testing.assert_allclose(fit.robust().vcov, parts[0], atol=1e-10)
+
+
+def test_determined_has_a_case_on_each_side():
+    for share, lost in ((0.1 * DETERMINED, True), (1e4 * DETERMINED, False)):
+        data = mx.load_dataset("bcg").assign(
+            first=lambda d, share=share: np.where(
+                np.arange(13) == 0, 1.0, np.sqrt(share / 12) * np.resize([1.0, -1.0], 13)
+            )
+        )
+        fit = mx.mixmeta("logor ~ first", 1.0 + np.zeros(13), data, method="fixed", control=NUMPY)
+        if lost:
+            with pytest.raises(mx.InputError, match="determines"):
+                fit.robust(type="CR3")
+        else:
+            assert np.isfinite(fit.robust(type="CR3").vcov).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"cluster": "study"}, r"cut the outer group 11 of 'district'.*\(11, 1\) and \(11, 2\)"),
+        ({"cluster": [1] * 56}, "a single cluster of 'cluster'"),
+        ({"cluster": "county"}, "There is no column 'county'"),
+        ({"cluster": [1, 2]}, "2 values, but the data have 56 rows"),
+        ({"cluster": [None] + [1] * 55}, "missing in row 0"),
+        ({"type": "CR4"}, "type='CR4' is not known"),
+        ({"test": "kenward-roger"}, "not available with robust errors"),
+        ({"df": 3}, "df=3 belongs to test='t'"),
+        ({"test": "t", "df": -1}, "df=-1 is not known"),
+    ],
+)
+def test_bad_input_is_a_sentence(arguments, words):
+    fit, _ = school()
+    with pytest.raises(mx.InputError, match=words) as raised:
+        fit.robust(**arguments)
+    assert len(str(raised.value)) <= 400
+
+
+def test_cr1p_needs_more_clusters_than_coefficients():
+    fit, _ = bcg()
+    with pytest.raises(mx.InputError, match="2 clusters less the 2 coefficients"):
+        fit.robust(np.arange(13) % 2, type="CR1p")
+    assert fit.robust(np.arange(13) % 3, type="CR1p").n_clusters == 3
