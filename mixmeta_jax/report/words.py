@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits.coefficients import coefficient_frame
+from mixmeta_jax.fits.coefficients import coefficient_frame, reference_of
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.report.results import p_phrase
 from mixmeta_jax.report.summary import METHODS_IN_WORDS, model_title
@@ -76,7 +76,7 @@ def _variances(model: FittedModel, digits: int) -> list[str]:
 
 
 def _effects(model: FittedModel, conf_level: float, digits: int) -> str:
-    table = coefficient_frame(model, conf_level, "z")
+    table = coefficient_frame(model, conf_level, reference_of(model))
     percent = f"{100 * conf_level:.4g}"
     found = [
         f"{name} {row['estimate']:.{digits}f} ({percent}% CI {row['lower']:.{digits}f} to "
