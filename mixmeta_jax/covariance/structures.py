@@ -55,7 +55,7 @@ class Unstructured(Structure):
         xp = namespace(theta)
         padded = xp.concatenate([xp.zeros((1, *theta.shape[1:])), theta])
         place = _places(d)
-        return padded[place if self.order is None else place[_inverse(self.order)]]
+        return padded[place if self.order is None else xp.asarray(place)[_inverse(self.order)]]
 
     def psi(self, theta: Array, d: int) -> Array:
         factor = self.factor(theta, d)
