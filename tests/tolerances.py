@@ -64,6 +64,22 @@ LIMIT = 1e-5
 those that JAX takes of a power at zero are not."""
 
 
+DIFFERENCES = 1e-8
+"""Relative: central differences of the sixth order over steps of 1 percent."""
+
+ROOTS = 1e-8
+"""Relative: where a likelihood or a Q crosses a level, by two ways of looking for it."""
+
+SIMPLEX = 1e-7
+"""Log-likelihoods at a maximum that a simplex has found."""
+
+TIGHT = 1e-5
+"""Relative: the same asked for to 1e-11, whose fits stop at 1e-10 of their log-likelihood."""
+
+UNIROOT = 1.3e-4
+"""Absolute: ends of intervals by metafor, whose root finder stops within 1.2e-4 of a root."""
+
+
 def agrees_with_print(value: float, printed: str) -> bool:
     """Whether a value is within one unit of the last digit of a printed figure."""
     decimals = len(printed.partition(".")[2])

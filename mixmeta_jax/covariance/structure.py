@@ -191,12 +191,11 @@ class Structure:
             many = np.broadcast_to(one[:, None], (n, d * d))
             return np.asarray(self.curvature(many, d, unit[..., 0])).reshape(n, n, d, d)
 
-        slopes, second = _in_double(
-            lambda: (
-                np.asarray(self.slopes(theta, d)),
-                np.stack([by_entry(one) for one in theta.T], -1),
-            )
-        )
+        def both() -> tuple[np.ndarray, np.ndarray]:
+            second = np.stack([by_entry(one) for one in theta.T], -1)
+            return np.asarray(self.slopes(theta, d)), second
+
+        slopes, second = both() if self.closed else _in_double(both)
         second = np.moveaxis(second, (2, 3), (0, 1))
         units = slopes / np.sqrt(scale[:, None] * scale)[:, :, None]
         free = np.abs(units).max((0, 1)) > np.sqrt(NULL_VARIANCE)
@@ -259,7 +258,8 @@ def _flatten(structure: Structure) -> tuple[tuple, tuple]:
     # What JAX put together may hold other things in the places of arrays.
     names = held.pop(LEAVES, None)
     if names is None:
-        names = tuple(k for k, v in held.items() if isinstance(v, np.ndarray) or is_jax(v))
+        parts = (np.ndarray, Structure)
+        names = tuple(k for k, v in held.items() if isinstance(v, parts) or is_jax(v))
     static = tuple((k, v) for k, v in held.items() if k not in names)
     return tuple(held[name] for name in names), (names, static)
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.covariance.catalogue import resolve_structures
+from mixmeta_jax.covariance.held_names import held_structures
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design
-from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_method
+from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_hold, check_method
 from mixmeta_jax.fits.familiar_names import FamiliarNames
 from mixmeta_jax.fits.moment_fit import fit_moments
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
@@ -86,6 +87,7 @@ def mixmeta(
     subset: Any = None,
     na_action: str = "omit",
     control: Control | Mapping[str, Any] | None = None,
+    hold: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Fit:
     """Fit a mixed model for meta-analysis, with known error covariances.
 
@@ -125,6 +127,12 @@ def mixmeta(
         "omit" rows with missing values; "exclude" them and fill their outputs with NaN; or "raise".
     control
         `Control`, or a dict of its fields.
+    hold
+        Natural parameters of the random effects that are not estimated but held, {level: {name:
+        value}}, for "ml" and "reml": ``var(effect)``, ``cov(effect, effect)`` or ``cor(effect,
+        effect)``, without effects where all share it ("var", "cor" of "cs" and "ar1"), and "tau2"
+        for "prop"; the names of `Fit.varcomp`. A level's only variance is "var" too, its only
+        correlation "cor" or "rho".
 
     Returns
     -------
@@ -149,12 +157,15 @@ def _fitted(arguments: dict[str, Any]) -> Fit:
     read = ("formula", "S", "data", "random", "rho", "offset", "subset", "na_action")
     frame = build_frame(*(arguments[name] for name in read))
     check_method(method, frame.k)
+    check_hold(arguments["hold"], method)
     seen = np.isfinite(frame.y)[None]
     raise_first(count_faults(method, seen, frame.p))
     names = [level.name for level in frame.levels]
     dims = [frame.k * level.Z.shape[1] for level in frame.levels]
     given = by_position(arguments["Psi_fix"], frame, "Psi_fix")
     structures = resolve_structures(arguments["bscov"], given, names, dims)
+    effects = [frame.random_names(level) for level in range(len(names))]
+    structures = held_structures(structures, arguments["hold"], names, effects)
     settings = replace(settings, start=by_position(settings.start, frame, "control: start"))
     fitted = structures if method != "fixed" else ()
     raise_first(model_faults(method, frame.model(fitted), frame.within, seen))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from mixmeta_jax.covariance.held import Held
+from mixmeta_jax.covariance.holding import has_mixture
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits.fit import Fit
+from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.comparison import likelihood_ratio
 from mixmeta_jax.report.results import LikelihoodRatioTest
 from mixmeta_jax.status import Status
@@ -18,7 +20,7 @@ LOGLIK_SLACK = 1e-6
 """By how much the wider of two fits may fall short through rounding."""
 
 
-def lr_test(smaller: Fit, larger: Fit) -> LikelihoodRatioTest:
+def lr_test(smaller: FittedModel, larger: FittedModel) -> LikelihoodRatioTest:
     """Test a fit against a wider one within which it is nested.
 
     Parameters
@@ -40,7 +42,7 @@ def lr_test(smaller: Fit, larger: Fit) -> LikelihoodRatioTest:
         Where the two log-likelihoods cannot be compared, with the reason.
     """
     _check_likelihoods(smaller, larger)
-    _check_same_data(smaller, larger)
+    check_same_data(smaller, larger)
     _check_fixed_effects(smaller, larger)
     n_bounds = _variances_at_bound(smaller, larger)
     counts = smaller.df.total, larger.df.total
@@ -67,9 +69,9 @@ def lr_test(smaller: Fit, larger: Fit) -> LikelihoodRatioTest:
     )
 
 
-def _check_likelihoods(smaller: Fit, larger: Fit) -> None:
+def _check_likelihoods(smaller: FittedModel, larger: FittedModel) -> None:
     for name, fit in (("smaller", smaller), ("larger", larger)):
-        if not isinstance(fit, Fit):
+        if not isinstance(fit, FittedModel):
             raise InputError(f"lr_test compares two fits, but the {name} one is {fit!r}.")
         if not np.isfinite(fit.loglik):
             raise InputError(
@@ -85,7 +87,8 @@ def _check_likelihoods(smaller: Fit, larger: Fit) -> None:
         )
 
 
-def _check_same_data(smaller: Fit, larger: Fit) -> None:
+def check_same_data(smaller: FittedModel, larger: FittedModel) -> None:
+    """Raise `InputError` where two fits have different outcomes or error covariances."""
     y, other = smaller.design.y, larger.design.y
     if y.shape != other.shape or not np.array_equal(y, other, equal_nan=True):
         raise InputError(
@@ -99,7 +102,7 @@ def _check_same_data(smaller: Fit, larger: Fit) -> None:
         )
 
 
-def _same_errors(smaller: Fit, larger: Fit) -> bool:
+def _same_errors(smaller: FittedModel, larger: FittedModel) -> bool:
     first, second = smaller.frame.within, larger.frame.within
     if first.unit is not None and second.unit is not None:
         return np.array_equal(first.unit, second.unit)
@@ -111,33 +114,33 @@ def _same_errors(smaller: Fit, larger: Fit) -> bool:
     )
 
 
-def _check_fixed_effects(smaller: Fit, larger: Fit) -> None:
+def _check_fixed_effects(smaller: FittedModel, larger: FittedModel) -> None:
     small, large = smaller.design.X, larger.design.X
-    if not _spans(large, small):
+    if not spans(large, small):
         raise InputError(
             "The fixed effects of the smaller fit are not among those of the larger: the models "
             "are not nested; compare their AIC."
         )
-    if smaller.method == "reml" and not _spans(small, large):
+    if smaller.method == "reml" and not spans(small, large):
         raise InputError(
             "The fits are by REML and their fixed effects differ: the restricted likelihood is "
             "that of different residual contrasts for each; refit both with method='ml'."
         )
 
 
-def _spans(wide: np.ndarray, columns: np.ndarray) -> bool:
+def spans(wide: np.ndarray, columns: np.ndarray) -> bool:
     """Whether every column is a combination of those of ``wide``."""
     solution = np.linalg.lstsq(wide, columns, rcond=None)[0]
     return np.allclose(wide @ solution, columns, rtol=1e-8, atol=1e-8 * np.abs(columns).max())
 
 
-def _variances_at_bound(smaller: Fit, larger: Fit) -> int:
+def _variances_at_bound(smaller: FittedModel, larger: FittedModel) -> int:
     """How many variances the larger model estimates that are zero in the smaller."""
     unmatched = set(range(smaller.n_levels))
     count = 0
     for level in range(larger.n_levels):
         structure, d = larger.design.structures[level], larger.design.dims[level]
-        twin = _same_groups(smaller, larger, level)
+        twin = same_groups(smaller, larger, level)
         if twin is None:
             count += _bounds_of_none(structure, d)
             continue
@@ -152,7 +155,7 @@ def _variances_at_bound(smaller: Fit, larger: Fit) -> int:
     return count
 
 
-def _same_groups(smaller: Fit, larger: Fit, level: int) -> int | None:
+def same_groups(smaller: FittedModel, larger: FittedModel, level: int) -> int | None:
     """The level of the smaller fit with the same groups of units, whatever it is called."""
     codes = larger.frame.levels[level].codes
     for candidate in range(smaller.n_levels):
@@ -161,17 +164,40 @@ def _same_groups(smaller: Fit, larger: Fit, level: int) -> int | None:
     return None
 
 
-def _added_variances(smaller: Fit, twin: int, larger: Fit, level: int) -> int:
+def _added_variances(smaller: FittedModel, twin: int, larger: FittedModel, level: int) -> int:
     structure, d = larger.design.structures[level], larger.design.dims[level]
     before, d_before = smaller.design.structures[twin], smaller.design.dims[twin]
-    if not _spans(larger.design.Z[level], smaller.design.Z[twin]):
+    if not spans(larger.design.Z[level], smaller.design.Z[twin]):
         raise InputError(
             f"The random effects of the smaller fit at level '{smaller.frame.levels[twin].name}' "
             "are not among those of the larger: the models are not nested; compare their AIC."
         )
     if before.name == "fixed":
         return 0 if np.any(smaller.Psi_by_level[twin]) else _bounds_of_none(structure, d)
+    if d == d_before:
+        return _held_bounds(before, structure, d)
     return _n_variances(structure, d) - _n_variances(before, d_before) if d > d_before else 0
+
+
+def _held_bounds(before: Structure, structure: Structure, d: int) -> int:
+    """How many bounds meet in what the smaller fit alone holds at one.
+
+    Two, which have no simple mixture, where a shared correlation loses its meaning beside one.
+    """
+    if not isinstance(before, Held):
+        return 0
+    kept = (
+        dict(zip(structure.held, structure.values, strict=True))
+        if isinstance(structure, Held)
+        else {}
+    )
+    count = 0
+    for parameter, value in zip(before.held, before.values, strict=True):
+        if parameter in kept or value not in (parameter.lower, parameter.upper):
+            continue
+        simple = not parameter.is_variance or has_mixture(structure, d)
+        count += 1 if simple else 2
+    return count
 
 
 def _bounds_of_none(structure: Structure, d: int) -> int:

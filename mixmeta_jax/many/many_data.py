@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.covariance.catalogue import resolve_structures
+from mixmeta_jax.covariance.held_names import held_structures
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.table.array_frame import array_frame
 from mixmeta_jax.table.frame import ModelFrame
@@ -62,12 +63,15 @@ def many_model(
     Psi_fix: Any,
     rho: Any,
     offset: Any,
+    hold: Any = None,
 ) -> ManyModel:
     """Read the arguments of `fit_many`."""
     frame = array_frame(y, S, formula, random, data, rho, offset, many=True)
     names = [level.name for level in frame.levels]
     dims = [frame.k * level.Z.shape[1] for level in frame.levels]
     structures = resolve_structures(bscov, Psi_fix, names, dims)
+    effects = [frame.random_names(level) for level in range(len(names))]
+    structures = held_structures(structures, hold, names, effects)
     values = frame.y if offset is None else frame.y - frame.offset
     seen = ~np.isnan(values)
     own, doubtful = frame.within.unit, None

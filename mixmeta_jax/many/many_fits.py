@@ -19,7 +19,7 @@ from mixmeta_jax.estimation.batch import fit_batch
 from mixmeta_jax.estimation.chunks import chunk_size
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.moment_batch import fit_moment_batch
-from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, check_method
+from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, check_hold, check_method
 from mixmeta_jax.fits.moment_fit import VARIANCE_ONLY
 from mixmeta_jax.inference.effects import predicted_outcomes
 from mixmeta_jax.inference.fixed_effects import fixed_effects
@@ -152,6 +152,7 @@ def fit_many(
     batch_size: int | None = None,
     progress: bool = True,
     control: Control | Mapping[str, Any] | None = None,
+    hold: Mapping[str, Mapping[str, float]] | None = None,
 ) -> ManyFits:
     """Fit one model to many data sets of the same shape.
 
@@ -179,7 +180,7 @@ def fit_many(
         (B, n, 1) for k = 1, (B, n, k) variances, (B, n, k(k+1)/2) lower triangles or (B, n, k, k).
     formula
         Right-hand side of the fixed part, as ``"~ year"``.
-    random, data, method, bscov, Psi_fix, rho, control
+    random, data, method, bscov, Psi_fix, rho, control, hold
         As in `mixmeta`; ``data`` has n complete rows, and ``control`` no start, mesh or verbose.
     offset
         Column name, or values of shape (n,), (n, k) or per data set (B, n, k), (B, n) for k = 1,
@@ -207,8 +208,9 @@ def fit_many(
     returns = _checked_returns(returns)
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size must be None or a whole number, not {batch_size!r}.")
-    model = many_model(y, S, formula, random, data, bscov, Psi_fix, rho, offset)
+    model = many_model(y, S, formula, random, data, bscov, Psi_fix, rho, offset, hold)
     check_method(method, model.design.k)
+    check_hold(hold, method)
     if method not in LIKELIHOOD_METHODS:
         _check_moments(model, method)
     refuse_shared_faults(model, method)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax.covariance.held_names import held_words
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
@@ -63,12 +64,15 @@ class RandomPart:
     table
         Standard deviations and correlations, or variances and covariances; see
         `tables.random_frame`.
+    held
+        What of it is held at a value, in words; empty for nothing.
     """
 
     level: str
     n_groups: int
     structure: str
     table: pd.DataFrame
+    held: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,8 +197,9 @@ def summarise(
     for number, Psi in enumerate(model.Psi_by_level):
         level = frame.levels[number]
         table = random_frame(Psi, frame.random_names(number), report)
-        structure = model.design.structures[number].label
-        parts.append(RandomPart(level.name, len(level.labels), structure, table))
+        structure = model.design.structures[number]
+        held = held_words(structure, frame.random_names(number))
+        parts.append(RandomPart(level.name, len(level.labels), structure.label, table, held))
     return SummaryResult(
         title=model_title(frame.k, model.n_levels, model.method, frame.x_names),
         formula=model.formula,
@@ -278,7 +283,9 @@ def _random_lines(part: RandomPart) -> list[str]:
 def _random_title(part: RandomPart) -> str:
     title = f"Level {part.level}, {part.n_groups} groups"
     # A single variance has no structure to speak of.
-    return title if len(part.table) == 1 else f"{title}: {part.structure.lower()}"
+    words = [part.structure.lower()] if len(part.table) > 1 else []
+    words += [part.held] if part.held else []
+    return f"{title}: {', '.join(words)}" if words else title
 
 
 def _heterogeneity_lines(qtest: pd.DataFrame) -> list[str]:
