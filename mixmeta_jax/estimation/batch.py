@@ -29,6 +29,10 @@ from mixmeta_jax.estimation.restarts import FEW_PARAMETERS, is_rugged, may_resta
 from mixmeta_jax.estimation.search import ESCAPES, clearly_above
 from mixmeta_jax.status import Status
 
+AS_HIGH = 1e-6
+"""By how much less, relative to 1 + its size, a log-likelihood counts as high as one whose path did
+not end."""
+
 IMPRECISE = 2e-10
 """Gradient above which a path has stopped at its rounding. Where random effects are many orders
 larger than errors the estimator of single fits, whose data are `shifted`, rounds less."""
@@ -260,6 +264,10 @@ class _Run:
         before = self.found.loglik[members]
         np.add.at(self.found.n_iter, members, path.n_iter)  # several paths of one data set
         higher = np.isnan(before) | (value > clearly_above(before))
+        # Or as high, and an end where there was none: as `_alone` judges.
+        ended_now = (verdict.status <= Status.BOUNDARY) & ~verdict.rising
+        lost_before = self.found.status[members] > Status.BOUNDARY
+        higher |= ended_now & lost_before & (value > before - AS_HIGH * (1 + np.abs(before)))
         order = np.lexsort((value, members))
         last = np.append(members[order][1:] != members[order][:-1], True)
         best = np.zeros(len(members), bool)
@@ -296,13 +304,14 @@ class _Run:
     def _other_starts(self, ended: Job, status: np.ndarray) -> list[Job]:
         """Ends that may not be the highest, from the other starts: one job, or none.
 
-        At a bound of several parameters from all of them; elsewhere from those that begin with
-        small variances, where the likelihood is higher without them. Where single fits are
-        restarted wherever they end, so are these.
+        At a bound of several parameters, or where steps ran out, from all of them; elsewhere from
+        those that begin with small variances, where the likelihood is higher without them. Where
+        single fits are restarted wherever they end, so are these.
         """
         value = ended.ends.loglik
         higher = ended.ends.without > clearly_above(value)
-        several = (status == Status.BOUNDARY) & (len(ended.units) > 1)
+        several = (status == Status.BOUNDARY) | (status == Status.MAX_ITER)
+        several &= len(ended.units) > 1
         if self.restarted:
             several |= np.isfinite(value)
         chosen = np.flatnonzero(several | higher.any(0))
@@ -326,16 +335,23 @@ class _Run:
         return [Job(own.members, fresh, own.units, own.scales, None, known)]
 
     def _alone(self, member: int) -> None:
-        """One data set by the estimator of single fits."""
+        """One data set by the estimator of single fits, on from its end or from its own starts."""
+        found, design = self.found, self.design.one(member)
+        names = [str(level) for level in range(len(design.dims))]
+        start = {name: P[member] for name, P in zip(names, found.Psi or (), strict=False)}
+        sound = start and all(np.isfinite(P).all() for P in start.values())
+        ways = [replace(self.control, start=start)] if sound else []
         try:
-            estimate = fit_design(self.design.one(member), self.method, self.control)
+            for control in (*ways, self.control):
+                estimate = fit_design(design, self.method, control, names)
+                found.n_iter[member] += estimate.n_iter
+                if estimate.status <= Status.BOUNDARY:
+                    break
         except InputError:
             return
-        found = self.found
-        found.n_iter[member] += estimate.n_iter
         # What a path that has not converged says of its height does not count.
         lost = found.status[member] > Status.BOUNDARY and estimate.status <= Status.BOUNDARY
-        as_high = estimate.loglik > found.loglik[member] - 1e-6 * (1 + abs(estimate.loglik))
+        as_high = estimate.loglik > found.loglik[member] - AS_HIGH * (1 + abs(estimate.loglik))
         if not (as_high or lost):
             return
         found.keep(member, estimate.beta, estimate.vcov, estimate.theta, estimate.Psi or ())
