@@ -1,0 +1,357 @@
+"""Variances and correlations of a fitted model as frames: estimates, intervals, profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.control import as_control
+from mixmeta_jax.covariance.held_names import find_parameter
+from mixmeta_jax.covariance.holding import has_mixture, hold
+from mixmeta_jax.covariance.parameters import known
+from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.references import natural_of, variances_of
+from mixmeta_jax.inference import variances
+from mixmeta_jax.inference.held_maxima import Maxima, Place, held_maxima
+from mixmeta_jax.inference.profiles import Intervals, profile_intervals
+from mixmeta_jax.inference.variances import Components
+from mixmeta_jax.inference.wald import check_conf_level
+
+WAYS = ("profile", "delta", "qprofile", "bootstrap", None)
+
+MIXTURE = "chi2({}) + chi2({}), half each"
+"""The distribution of the likelihood ratio of one variance at zero (Self & Liang 1987), with the
+covariances that vanish beside it (Stram & Lee 1994)."""
+
+MISSED = 1e-6
+"""By how much a profile may rise above the fit through rounding."""
+
+OPEN_BELOW, OPEN_ABOVE = (
+    "open below: the lower end is a bound",
+    "open above: the upper end is a bound",
+)
+AT_LOWER, AT_UPPER = "the estimate is at its lower bound", "the estimate is at its upper bound"
+NO_VALUE = "a variance is zero: the correlation has no meaning"
+EMPTY = "empty: Q is below what any variance explains"
+
+
+def check_variances(model: FittedModel, what: str) -> None:
+    """Raise `InputError` where a fit has no natural parameters of random effects."""
+    if model.n_levels == 0:
+        raise InputError(
+            f"{what} is about variances of random effects: method='fixed' has none; refit with "
+            "'ml' or 'reml'."
+        )
+    for name, structure in zip(model.level_names, model.design.structures, strict=True):
+        if not known(structure):
+            raise InputError(
+                f"{what}: the structure '{structure.name}' of level '{name}' is not one of the "
+                "catalogue, and what its variances and correlations are is not known."
+            )
+
+
+def check_likelihood(model: FittedModel, what: str) -> None:
+    """Raise `InputError` for a fit without a likelihood, or one that has not converged."""
+    if not np.isfinite(model.loglik):
+        raise InputError(
+            f"{what} needs a likelihood, and method='{model.method}' has none: refit with 'ml' or "
+            "'reml'."
+        )
+    if not model.converged:
+        raise InputError(
+            f"{what} is about a maximum, and the fit has none. {model.status.sentence}"
+        )
+
+
+def components_of(model: FittedModel) -> Components:
+    """The natural parameters of a fit that are not held."""
+    return variances.components(model.design, model.Psi_by_level)
+
+
+def names_of(model: FittedModel, places: Sequence[Place]) -> list[str]:
+    """Names of natural parameters."""
+    return [place.parameter.name(model.frame.random_names(place.level)) for place in places]
+
+
+def interval_frame(model: FittedModel, ci: str | None, conf_level: float) -> pd.DataFrame:
+    """``level, estimate, se, lower, upper, note``; see `Fit.varcomp`. Not for the bootstrap."""
+    level = check_conf_level(conf_level)
+    if ci not in WAYS:
+        listed = ", ".join(repr(way) for way in WAYS)
+        raise InputError(f"ci={ci!r} is not known: choose one of {listed}.")
+    check_variances(model, "varcomp")
+    if ci in ("profile", "delta", "bootstrap"):
+        check_likelihood(model, f"varcomp(ci='{ci}')")
+    parts = components_of(model)
+    n = len(parts.places)
+    frame = pd.DataFrame(
+        {
+            "level": [model.level_names[place.level] for place in parts.places],
+            "estimate": parts.estimates,
+            "se": standard_errors(model, parts),
+            "lower": np.full(n, np.nan),
+            "upper": np.full(n, np.nan),
+            "note": [_note(*own) for own in zip(parts.estimates, parts.bound, strict=True)],
+        },
+        index=pd.Index(names_of(model, parts.places), name="parameter"),
+    )
+    if ci == "delta":
+        frame["lower"], frame["upper"] = _delta(frame, parts, level)
+    elif ci == "profile":
+        found = intervals(model, parts, level)
+        frame["lower"], frame["upper"] = found.lower, found.upper
+        notes = zip(frame["note"], found.open_below, found.open_above, strict=True)
+        frame["note"] = ["; ".join(_open(*own)) for own in notes]
+    elif ci == "qprofile":
+        frame.loc[:, ["lower", "upper"]] = _q_profile(model, parts, level, frame)
+    return frame
+
+
+def standard_errors(model: FittedModel, parts: Components) -> np.ndarray:
+    """By the delta method from the observed information; NaN at a bound and without likelihood."""
+    if not np.isfinite(model.loglik) or not len(parts.places) or not len(model.estimate.theta):
+        return np.full(len(parts.places), np.nan)
+    cov = covariance_of(model, parts)
+    with np.errstate(invalid="ignore"):
+        se = np.sqrt(np.diag(cov))
+    return np.where((parts.bound != 0) | ~(se > 0), np.nan, se)
+
+
+def covariance_of(model: FittedModel, parts: Components) -> np.ndarray:
+    """Covariance of the natural parameters, shape (n, n); null for those at a bound."""
+    Psi, natural = natural_of(model)
+    found, _ = variances_of(model, "observed")
+    own = [P[0] for P in Psi]
+    J = variances.component_gradients(model.design, parts.places, own, natural)
+    return J @ found.inverse[0] @ J.T
+
+
+def _note(estimate: float, bound: int) -> str:
+    if np.isnan(estimate):
+        return NO_VALUE
+    return {0: "", -1: AT_LOWER, 1: AT_UPPER}[int(bound)]
+
+
+def _open(note: str, below: bool, above: bool) -> list[str]:
+    words = [note] if note else []
+    return words + [OPEN_BELOW] * bool(below) + [OPEN_ABOVE] * bool(above)
+
+
+def _delta(frame: pd.DataFrame, parts: Components, level: float) -> tuple[np.ndarray, np.ndarray]:
+    estimate, se = frame["estimate"].to_numpy(), frame["se"].to_numpy()
+    log = variances.delta_interval("log", estimate, se, level)
+    z = variances.delta_interval("z", estimate, se, level)
+    variance = np.array([place.parameter.is_variance for place in parts.places], bool)
+    lower, upper = (np.where(variance, a, b) for a, b in zip(log, z, strict=True))
+    return lower, upper
+
+
+def intervals(model: FittedModel, parts: Components, conf_level: float) -> Intervals:
+    """Profile intervals of the natural parameters of a fit."""
+    # Every fit starts from the nearest that is there, towards the estimate: beyond may lie others.
+    known = [[(value, model.Psi_by_level)] for value in parts.estimates]
+
+    def profile(which: np.ndarray, values: np.ndarray, searched: bool) -> np.ndarray:
+        nearest = [_nearest(known[i], value) for i, value in zip(which, values, strict=True)]
+        near = [np.stack(level) for level in zip(*nearest, strict=True)]
+        found = maxima(model, [parts.places[i] for i in which], values, near, searched)
+        for b, i in enumerate(which):
+            known[i].append((values[b], tuple(P[b] for P in found.Psi)))
+        return found.loglik
+
+    found = profile_intervals(
+        profile,
+        [place.parameter for place in parts.places],
+        parts.estimates,
+        parts.scale,
+        model.loglik,
+        conf_level,
+    )
+    if found.highest > model.loglik + MISSED * (1 + abs(model.loglik)):
+        raise InputError(
+            f"A profile has a log-likelihood of {found.highest:.6g}, above that of the fit, "
+            f"{model.loglik:.6g}: the fit missed its maximum; refit it with control={{'start': "
+            "...}}."
+        )
+    return found
+
+
+def _nearest(known: list[tuple[float, Any]], value: float) -> Any:
+    """Ψ at the value next to another, between that and the first, which is the estimate."""
+    centre = known[0][0]
+    low, high = min(centre, value), max(centre, value)
+    between = [own for own in known if low <= own[0] <= high]
+    return min(between, key=lambda own: abs(own[0] - value))[1]
+
+
+def maxima(
+    model: FittedModel,
+    places: Sequence[Place],
+    values: np.ndarray,
+    near: Any = None,
+    searched: bool = False,
+) -> Maxima:
+    """The highest likelihoods with parameters of a fit held at values."""
+    if near is None:
+        near = [np.repeat(P[None], len(values), 0) for P in model.Psi_by_level]
+    control = as_control(model.arguments["control"])
+    return held_maxima(model.design, model.method, control, places, values, near, searched)
+
+
+def _q_profile(
+    model: FittedModel, parts: Components, level: float, frame: pd.DataFrame
+) -> list[float]:
+    one = len(parts.places) == 1 and parts.places[0].parameter.is_variance
+    if model.frame.k > 1 or model.n_levels > 1 or not one:
+        raise InputError(
+            "varcomp(ci='qprofile') is for one outcome and one level with one variance: use "
+            "'profile' here."
+        )
+    if model.frame.within.singular:
+        raise InputError(
+            "varcomp(ci='qprofile') divides by S, which is singular here: use 'profile'."
+        )
+    lower, upper, empty = variances.q_interval(model.design, level)
+    if empty:
+        frame["note"] = EMPTY
+    elif lower == 0:
+        frame["note"] = "; ".join(_open(frame["note"].iloc[0], True, False))
+    return [lower, upper]
+
+
+def profile_frame(
+    model: FittedModel, parameters: Any, values: Any, n: int, conf_level: float
+) -> pd.DataFrame:
+    """``level, parameter, value, loglik, deviance``; see `Fit.profile`."""
+    level = check_conf_level(conf_level)
+    check_variances(model, "profile")
+    check_likelihood(model, "profile")
+    parts = components_of(model)
+    chosen = _chosen(model, parts, parameters)
+    if values is not None:
+        grid = np.atleast_1d(np.asarray(values, float))
+        if len(chosen) != 1:
+            raise InputError("profile takes values for one parameter: name it.")
+        own = parts.places[chosen[0]].parameter
+        if not np.isfinite(grid).all() or (grid < own.lower).any() or (grid > own.upper).any():
+            raise InputError(
+                f"values of {names_of(model, [parts.places[chosen[0]]])[0]} must lie between "
+                f"{own.lower:g} and {own.upper:g}."
+            )
+        grids = [grid]
+    else:
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 2:
+            raise InputError(f"n must be a whole number of at least 2, not {n!r}.")
+        found = intervals(model, parts, level)
+        grids = [_grid(parts, found, i, int(n)) for i in chosen]
+    which = np.repeat(chosen, [len(grid) for grid in grids])
+    at = np.concatenate(grids) if len(grids) else np.zeros(0)
+    loglik = _heights(model, [parts.places[i] for i in which], at)
+    names = names_of(model, parts.places)
+    return pd.DataFrame(
+        {
+            "level": [model.level_names[parts.places[i].level] for i in which],
+            "parameter": [names[i] for i in which],
+            "value": at,
+            "loglik": loglik,
+            "deviance": 2 * (model.loglik - loglik),
+        }
+    )
+
+
+def _heights(model: FittedModel, places: list[Place], at: np.ndarray) -> np.ndarray:
+    """Profiled log-likelihoods, each the highest of paths from the fit and from its neighbours."""
+    found = maxima(model, places, at)
+    highest = found.loglik
+    for step in (1, -1):
+        neighbour = np.clip(np.arange(len(at)) + step, 0, len(at) - 1)
+        own = [n if places[n] == places[b] else b for b, n in enumerate(neighbour)]
+        again = maxima(model, places, at, [P[own] for P in found.Psi])
+        highest = np.fmax(highest, again.loglik)
+    return highest
+
+
+def _grid(parts: Components, found: Intervals, i: int, n: int) -> np.ndarray:
+    """Values over an interval and the estimate, evenly in standard deviations or correlations."""
+    upper = found.upper[i]
+    if np.isinf(upper):
+        upper = 16 * max(parts.estimates[i], parts.scale[i])
+    ends = np.array([found.lower[i], upper])
+    if parts.places[i].parameter.is_variance:
+        low, high = np.sqrt(ends)
+        grid = np.linspace(low, high, n) ** 2
+    else:
+        grid = np.linspace(ends[0], ends[1], n)
+    return np.unique(np.append(grid, parts.estimates[i]))
+
+
+def _chosen(model: FittedModel, parts: Components, parameters: Any) -> list[int]:
+    """Numbers of the parameters that are named; all that have a value for None."""
+    if parameters is None:
+        return [i for i, value in enumerate(parts.estimates) if np.isfinite(value)]
+    names = names_of(model, parts.places)
+    given = [parameters] if isinstance(parameters, (str, tuple)) else list(parameters)
+    chosen = []
+    for name in given:
+        level, own = name if isinstance(name, tuple) else (None, name)
+        found = [
+            i
+            for i, place in enumerate(parts.places)
+            if level in (None, model.level_names[place.level])
+            and find_parameter(
+                variances.origin_of(model.design.structures[place.level]),
+                str(own),
+                model.frame.random_names(place.level),
+            )
+            == place.parameter
+        ]
+        if not found:
+            there = ", ".join(names) or "none"
+            raise InputError(f"{name!r} is not a parameter of the fit: there are {there}.")
+        if len(found) > 1:
+            levels = ", ".join(repr(model.level_names[parts.places[i].level]) for i in found)
+            raise InputError(
+                f"{name!r} is there at the levels {levels}: give (level, {own!r}) for one."
+            )
+        chosen.append(found[0])
+        if not np.isfinite(parts.estimates[found[0]]):
+            raise InputError(f"{name!r} has no value: {NO_VALUE}.")
+    return chosen
+
+
+def held_fit(model: FittedModel, place: Place, value: float) -> FittedModel:
+    """The fit with one more parameter held at a value."""
+    design = model.design
+    own = hold(design.structures[place.level], design.dims[place.level], {place.parameter: value})
+    structures = (*design.structures[: place.level], own, *design.structures[place.level + 1 :])
+    design = replace(design, structures=structures)
+    control = replace(as_control(model.arguments["control"]), start=None, verbose=False)
+    estimate = fit_design(design, model.method, control, model.level_names)
+    return FittedModel(model.frame, design, estimate, model.method, model.arguments)
+
+
+def reference_of(model: FittedModel, null: FittedModel, place: Place) -> tuple[int, int, str]:
+    """What the likelihood ratio of a parameter at zero is compared with.
+
+    Returns
+    -------
+    df, n_bounds, words
+        Difference of the numbers of parameters; 1 where the mixture of χ² with df − 1 and df
+        holds, 0 where χ² with df does; and both in words, empty where neither is known.
+    """
+    parameter, structure = place.parameter, model.design.structures[place.level]
+    df = model.df.random - null.df.random
+    if not parameter.is_variance:
+        # Inside its range, or at the bound of one that is not negative.
+        if parameter.lower < 0 < parameter.upper:
+            return df, 0, f"chi2({df})"
+        return df, 1, MIXTURE.format(df - 1, df)
+    if has_mixture(structure, model.design.dims[place.level]):
+        return df, 1, MIXTURE.format(df - 1, df)
+    return df, 0, ""

@@ -1,0 +1,226 @@
+"""Profile-likelihood intervals of natural parameters: all parameters and both ends together.
+
+The signed root r(η) = sign(η − η̂) √(2(ℓ̂ − ℓ_p(η))) is nearly linear in a standard deviation or a
+correlation; an end is where it is ±√χ²_1. Every round evaluates the profile ℓ_p of all ends that
+are still open as one batch of fits, and brackets them as Chandrupatla's method does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import chdtri
+
+from mixmeta_jax.covariance.parameters import Parameter
+
+EXACT = 1e-10
+"""Distance from ±√χ²_1 at which an end counts as found; its error is this by a standard error."""
+
+NARROW = 4e-16
+"""Width of a bracket, relative to its ends, below which it is rounding."""
+
+MOST_ROUNDS = 60
+"""Evaluations of an end at most; a dozen are usual."""
+
+FURTHER = 4.0
+"""Factor by which an upper end of a variance is looked for further out."""
+
+FURTHEST = 1e12
+"""Multiple of its start beyond which a variance has no upper end."""
+
+AT_BOUND = 1e-7
+"""Distance from its bound below which a correlation is at it: `covariance.structure.SINGULAR`."""
+
+CLEARLY = 1e-6
+"""Distance from ±√χ²_1 above which another maximum is higher than the one that was followed."""
+
+Profile = Callable[[np.ndarray, np.ndarray, bool], np.ndarray]
+"""ℓ_p of the parameters of some numbers, (b,), at some values, (b,); whether each is searched for
+from all starts, rather than followed from one fit to the next."""
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Profile intervals of n parameters, shape (n,) each.
+
+    Attributes
+    ----------
+    lower, upper
+        The ends; NaN where the parameter has no value.
+    open_below, open_above
+        Whether the end is a bound of the parameter, which the interval holds.
+    highest
+        The highest log-likelihood that was met.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    open_below: np.ndarray
+    open_above: np.ndarray
+    highest: float
+
+
+def profile_intervals(
+    profile: Profile,
+    parameters: Sequence[Parameter],
+    estimates: np.ndarray,
+    steps: np.ndarray,
+    loglik: float,
+    conf_level: float,
+) -> Intervals:
+    """Intervals of all parameters.
+
+    Parameters
+    ----------
+    profile
+        The profiled log-likelihood.
+    parameters, estimates
+        The parameters and where their profiles are highest, shape (n,); NaN for none.
+    steps
+        A variance of the size to be expected, for those whose estimate is zero, shape (n,).
+    loglik
+        The log-likelihood there.
+    conf_level
+        Level of the intervals.
+    """
+    n, cut = len(parameters), float(np.sqrt(chdtri(1, 1 - conf_level)))
+    bounds = np.array([[p.lower for p in parameters], [p.upper for p in parameters]])
+    ends = np.full((2, n), np.nan)
+    held = np.zeros((2, n), bool)
+    there = np.isfinite(estimates)
+    seen = _Seen(profile, estimates, loglik)
+    # Ends that are bounds, or within which an end must lie.
+    asked = np.isfinite(bounds) & there
+    side, which = np.nonzero(asked)
+    outside = np.full((2, n), np.nan)
+    roots = seen.roots(which, bounds[side, which], side, searched=True)
+    outside[side, which] = roots
+    held[side, which] = np.abs(roots) <= cut
+    ends[held] = bounds[held]
+    # Of a variance above: as far out as it takes.
+    far = bounds.copy()
+    open_ended = np.flatnonzero(there & np.isinf(bounds[1]))
+    start = np.maximum(FURTHER * estimates, steps)
+    value = start.copy()
+    while len(open_ended):
+        roots = seen.roots(open_ended, value[open_ended], np.ones(len(open_ended), int))
+        far[1, open_ended], outside[1, open_ended] = value[open_ended], roots
+        value[open_ended] *= FURTHER
+        open_ended = open_ended[roots <= cut]
+        lost = value[open_ended] > FURTHEST * start[open_ended]
+        ends[1, open_ended[lost]], held[1, open_ended[lost]] = np.inf, True
+        open_ended = open_ended[~lost]
+    side, which = np.nonzero(there & ~held)
+    if len(which):
+        variances = np.array([p.is_variance for p in parameters])[which]
+
+        def values(active: np.ndarray, z: np.ndarray) -> np.ndarray:
+            return np.where(variances[active], z**2, z)
+
+        def excess(active: np.ndarray, z: np.ndarray, searched: bool = False) -> np.ndarray:
+            roots = seen.roots(which[active], values(active, z), side[active], searched)
+            return np.abs(roots) - cut
+
+        inner, outer = estimates[which], far[side, which]
+        inner, outer = (np.where(variances, np.sqrt(np.abs(v)), v) for v in (inner, outer))
+        beyond = np.abs(outside[side, which]) - cut
+        z = bracketed(excess, inner, outer, np.full(len(which), -cut), beyond)
+        # Where another maximum is higher at the end, the end lies further out, on that.
+        every = np.arange(len(which))
+        left = excess(every, z, searched=True)
+        again = np.flatnonzero(left < -CLEARLY)
+        if len(again):
+
+            def searched(active: np.ndarray, z: np.ndarray) -> np.ndarray:
+                return excess(again[active], z, searched=True)
+
+            at = outer[again], left[again], beyond[again]
+            z[again] = bracketed(searched, z[again], *at)
+        ends[side, which] = values(every, z)
+    return Intervals(ends[0], ends[1], held[0], held[1], seen.highest)
+
+
+class _Seen:
+    """The signed roots, and the highest likelihood on the way."""
+
+    def __init__(self, profile: Profile, estimates: np.ndarray, loglik: float) -> None:
+        self.profile, self.estimates, self.loglik = profile, estimates, loglik
+        self.highest = loglik
+
+    def roots(
+        self, which: np.ndarray, values: np.ndarray, side: np.ndarray, searched: bool = False
+    ) -> np.ndarray:
+        if not len(which):
+            return np.zeros(0)
+        found = self.profile(which, values, searched)
+        self.highest = max(self.highest, float(np.nanmax(found, initial=-np.inf)))
+        size = np.sqrt(np.maximum(2 * (self.loglik - found), 0.0))
+        # A likelihood that is not finite is as low as can be.
+        size = np.where(np.isnan(size), np.inf, size)
+        return np.where(side == 1, size, -size)
+
+
+def bracketed(
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    a: np.ndarray,
+    b: np.ndarray,
+    at_a: np.ndarray,
+    at_b: np.ndarray,
+) -> np.ndarray:
+    """Roots of n functions between a and b, where their signs differ, by Chandrupatla's method.
+
+    Parameters
+    ----------
+    function
+        Of the numbers of the functions that are asked, (m,), and one value for each.
+    a, b, at_a, at_b
+        The brackets and the values there, shape (n,).
+
+    References
+    ----------
+    Chandrupatla (1997), A new hybrid quadratic/bisection algorithm for finding the zero of a
+    nonlinear function without using derivatives, Advances in Engineering Software 28:145-149.
+    """
+    x1, x2, f1, f2 = (np.array(v, float) for v in (b, a, at_b, at_a))
+    x3, f3 = x2.copy(), f2.copy()
+    t = np.full(len(x1), 0.5)
+    # Without a finite value outside, the secant says nothing.
+    secant = np.isfinite(f1)
+    t[secant] = np.clip(f1[secant] / (f1[secant] - f2[secant]), 0.05, 0.95)
+    active = np.arange(len(x1))
+    best = np.where(np.abs(f1) < np.abs(f2), x1, x2)
+    for _ in range(MOST_ROUNDS):
+        x = x1[active] + t[active] * (x2[active] - x1[active])
+        f = function(active, x)
+        same = np.sign(f) == np.sign(f1[active])
+        keep = active[same]
+        x3[keep], f3[keep] = x1[keep], f1[keep]
+        swap = active[~same]
+        x3[swap], f3[swap] = x2[swap], f2[swap]
+        x2[swap], f2[swap] = x1[swap], f1[swap]
+        x1[active], f1[active] = x, f
+        one = np.abs(f1[active]) < np.abs(f2[active])
+        best[active] = np.where(one, x1[active], x2[active])
+        least = np.minimum(np.abs(f1[active]), np.abs(f2[active]))
+        width = np.abs(x2[active] - x1[active])
+        size = np.maximum(np.abs(x1[active]), np.abs(x2[active]))
+        active = active[(least > EXACT) & (width > NARROW * size)]
+        if not len(active):
+            break
+        t[active] = _step(*(v[active] for v in (x1, x2, x3, f1, f2, f3)))
+    return best
+
+
+def _step(x1: Any, x2: Any, x3: Any, f1: Any, f2: Any, f3: Any) -> np.ndarray:
+    """Where between x1 and x2 to go: by inverse quadratic interpolation where that is safe."""
+    with np.errstate(all="ignore"):
+        xi, phi = (x1 - x2) / (x3 - x2), (f1 - f2) / (f3 - f2)
+        safe = (phi**2 < xi) & ((1 - phi) ** 2 < 1 - xi)
+        alpha = (x3 - x1) / (x2 - x1)
+        t = f1 / (f1 - f2) * f3 / (f3 - f2) - alpha * f1 / (f3 - f1) * f2 / (f2 - f3)
+        safe &= np.isfinite(t)
+        least = 1e-9
+    return np.clip(np.where(safe, t, 0.5), least, 1 - least)
