@@ -28,7 +28,7 @@ _HOMES = {
     "mixmeta_jax.fits.fit": ("Fit", "mixmeta"),
     "mixmeta_jax.errors": ("InputError", "MixmetaError", "PrecisionError"),
     "mixmeta_jax.functional.model": ("log_likelihood", "make_design"),
-    "mixmeta_jax.fits.likelihood_ratio": ("lr_test",),
+    "mixmeta_jax.many.bootstrap_ratio": ("lr_test",),
     "mixmeta_jax.many.many_fits": ("ManyFits", "fit_many"),
     "mixmeta_jax.covariance.autoregressive": (
         "AR1",

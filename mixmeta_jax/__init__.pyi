@@ -28,7 +28,6 @@ from mixmeta_jax.errors import MixmetaError as MixmetaError
 from mixmeta_jax.errors import PrecisionError as PrecisionError
 from mixmeta_jax.fits.fit import Fit as Fit
 from mixmeta_jax.fits.fit import mixmeta as mixmeta
-from mixmeta_jax.fits.likelihood_ratio import lr_test as lr_test
 from mixmeta_jax.fits.simulation import mixmeta_sim as mixmeta_sim
 from mixmeta_jax.functional.bayes import Priors as Priors
 from mixmeta_jax.functional.bayes import covariances as covariances
@@ -40,6 +39,7 @@ from mixmeta_jax.functional.estimates import estimate as estimate
 from mixmeta_jax.functional.estimates import predict as predict
 from mixmeta_jax.functional.model import log_likelihood as log_likelihood
 from mixmeta_jax.functional.model import make_design as make_design
+from mixmeta_jax.many.bootstrap_ratio import lr_test as lr_test
 from mixmeta_jax.many.many_fits import ManyFits as ManyFits
 from mixmeta_jax.many.many_fits import fit_many as fit_many
 from mixmeta_jax.many.performance import simulation_study as simulation_study

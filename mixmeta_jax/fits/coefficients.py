@@ -127,14 +127,7 @@ def joint_test(
 ) -> WaldTest:
     """χ² or F test of linear hypotheses given by names, regular expressions or a matrix."""
     names = model.frame.coef_names()
-    L = hypotheses(terms_or_matrix, names)
-    values = np.asarray(rhs, float)
-    if values.ndim > 1 or (values.ndim == 1 and len(values) != len(L)):
-        raise InputError(
-            f"rhs has shape {values.shape}, but there are {len(L)} hypotheses: give one value, or "
-            "one for each."
-        )
-    values = np.broadcast_to(values, (len(L),))
+    L, values, _ = read_hypotheses(model, terms_or_matrix, rhs)
     found = reference.joint(L, values, model.estimate.beta)
     words = [f"{_combination(row, names)} = {v:g}" for row, v in zip(L, values, strict=True)]
     return WaldTest(
@@ -146,6 +139,21 @@ def joint_test(
         reference.words,
         found.note,
     )
+
+
+def read_hypotheses(
+    model: FittedModel, terms_or_matrix: Any, rhs: Any
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """L, shape (h, P), the hypothesised values, shape (h,), and Lβ in words."""
+    names = model.frame.coef_names()
+    L = hypotheses(terms_or_matrix, names)
+    values = np.asarray(rhs, float)
+    if values.ndim > 1 or (values.ndim == 1 and len(values) != len(L)):
+        raise InputError(
+            f"rhs has shape {values.shape}, but there are {len(L)} hypotheses: give one value, or "
+            "one for each."
+        )
+    return L, np.broadcast_to(values, (len(L),)), [_combination(row, names) for row in L]
 
 
 def hypotheses(terms_or_matrix: Any, names: Sequence[str]) -> np.ndarray:

@@ -90,7 +90,7 @@ def predict(
     critical = normal_quantile(check_conf_level(conf_level))
     # Without an interval no level widens, but a level that is not there is an error all the same.
     depth = model.level_number(level) * pi
-    rows = _fitted_rows(model, depth) if newdata is None else _new_rows(model, newdata, depth)
+    rows = rows_of(model, newdata, depth)
     if isinstance(reference, (Mapping, pd.Series, pd.DataFrame)):
         rows = rows.less(_new_rows(model, _one_row(reference), depth))
     elif reference is not None:
@@ -178,6 +178,11 @@ def _posterior_moments(
         return moments.mean, moments.random_variance if se_method == "paper" else exact
     exact = moments.variance_exact
     return expected + moments.mean, moments.variance_paper if se_method == "paper" else exact
+
+
+def rows_of(model: FittedModel, newdata: Any, depth: int) -> PredictedRows:
+    """The fitted rows, or those of new data, with the random predictors of ``depth`` levels."""
+    return _fitted_rows(model, depth) if newdata is None else _new_rows(model, newdata, depth)
 
 
 def _fitted_rows(model: FittedModel, depth: int) -> PredictedRows:

@@ -56,6 +56,19 @@ def refit(
     return _fits(fit, design, progress)
 
 
+def converged(found: ManyFits) -> np.ndarray:
+    """Which of the refits are maxima, shape (B,)."""
+    assert found.converged is not None
+    return found.converged
+
+
+def levels_of(found: ManyFits) -> list[np.ndarray]:
+    """Ψ of each level of the refits, outer first, shape (B, d, d); none for fixed effects."""
+    if isinstance(found.Psi, dict):
+        return list(found.Psi.values())
+    return [] if found.Psi is None else [found.Psi]
+
+
 def resample(fit: FittedModel, drawn: np.ndarray, progress: bool = True) -> ManyFits:
     """The model on outer groups, shape (B, m), each a group of its own as often as it is there."""
     codes = fit.design.groups
@@ -111,7 +124,7 @@ def _one_by_one(
                 _, status, words = sound_members(ManyModel(alone, fit.frame), fit.method)
                 found.status[b], reason[b] = status[0], words[0]
                 if status[0] < 0:
-                    one = fit_design(design, fit.method, _settings(fit))
+                    one = fit_design(design, fit.method, settings_of(fit))
                     found.keep(b, one.beta, one.vcov, one.theta, one.Psi or ())
                     found.loglik[b], found.n_iter[b] = one.loglik, one.n_iter
                     found.status[b] = one.status
@@ -159,10 +172,10 @@ def _drawn(fit: FittedModel, members: Sequence[np.ndarray]) -> Design:
 
 def _fits(fit: FittedModel, design: Design, progress: bool) -> ManyFits:
     return fit_model(
-        ManyModel(design, fit.frame), fit.method, _settings(fit), RETURNS, None, progress
+        ManyModel(design, fit.frame), fit.method, settings_of(fit), RETURNS, None, progress
     )
 
 
-def _settings(fit: FittedModel) -> Control:
+def settings_of(fit: FittedModel) -> Control:
     """Those of the fit, less what is for a single fit."""
     return replace(as_control(fit.arguments["control"]), start=None, mesh=None, verbose=False)

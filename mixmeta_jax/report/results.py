@@ -80,6 +80,38 @@ class WaldTest:
 
 
 @dataclass(frozen=True)
+class BootstrappedRatio:
+    """A likelihood ratio among those of data sets drawn from the smaller fit.
+
+    Attributes
+    ----------
+    pvalue, mc_error
+        Share of the draws, the data among them, with a ratio as large, and its standard error over
+        repetitions of the bootstrap.
+    bartlett
+        df over the mean ratio of the draws: the factor that gives the statistic the mean of χ².
+    statistic, pvalue_bartlett
+        The statistic times the factor, and its χ² tail probability.
+    n
+        Draws that both models could be fitted to.
+    """
+
+    pvalue: float
+    mc_error: float
+    bartlett: float
+    statistic: float
+    pvalue_bartlett: float
+    n: int
+
+    def __str__(self) -> str:
+        return (
+            f"Bootstrap, {self.n} draws: {p_phrase(self.pvalue)} (Monte Carlo error "
+            f"{self.mc_error:.4f}); Bartlett-corrected {self.statistic:.4f}, "
+            f"{p_phrase(self.pvalue_bartlett)}"
+        )
+
+
+@dataclass(frozen=True)
 class LikelihoodRatioTest:
     """A likelihood-ratio test of a fit within a wider one.
 
@@ -93,6 +125,8 @@ class LikelihoodRatioTest:
         df - 1 and df); NaN when none is, or several.
     loglik, n_parameters
         Of the smaller and of the larger fit.
+    bootstrap
+        What refits to data drawn from the smaller fit say; None where none were asked for.
     """
 
     statistic: float
@@ -101,6 +135,7 @@ class LikelihoodRatioTest:
     pvalue_mixture: float
     loglik: tuple[float, float]
     n_parameters: tuple[int, int]
+    bootstrap: BootstrappedRatio | None = None
 
     def __str__(self) -> str:
         lines = ["Likelihood-ratio test"]
@@ -113,6 +148,8 @@ class LikelihoodRatioTest:
             lines.append(
                 f"A variance is tested at its bound: mixture {p_phrase(self.pvalue_mixture)}"
             )
+        if self.bootstrap is not None:
+            lines.append(str(self.bootstrap))
         return "\n".join(lines)
 
 

@@ -1,0 +1,113 @@
+"""Likelihood-ratio tests by parametric bootstrap, with the Bartlett correction that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import chdtrc
+
+from mixmeta_jax.fits import likelihood_ratio
+from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.simulation import simulate_fitted
+from mixmeta_jax.many.many_fits import ManyFits
+from mixmeta_jax.many.refits import converged, refit
+from mixmeta_jax.report.results import BootstrappedRatio, LikelihoodRatioTest
+
+
+def lr_test(
+    smaller: FittedModel,
+    larger: FittedModel,
+    n: int = 0,
+    seed: int = 0,
+    first: int = 0,
+    progress: bool = True,
+) -> LikelihoodRatioTest:
+    """Test a fit against a wider one within which it is nested.
+
+    Parameters
+    ----------
+    smaller, larger
+        Fits to the same outcomes with the same error covariances, both by "ml" (a "fixed" fit
+        counts as one with no random effects) or, with the same fixed effects, both by "reml". Which
+        covariance structure is a special case of which is for the caller to know.
+    n
+        Data sets that are drawn from the smaller fit and refitted by both, for a p-value where the
+        χ² distribution is not the one, and for the Bartlett correction where it is; 0 for none.
+    seed, first
+        Seed, and number of the first data set; data set b depends on (seed, b) alone.
+    progress
+        Whether long work shows a bar.
+
+    Returns
+    -------
+    LikelihoodRatioTest
+        With the χ² p-value; where the larger model has one variance, with its covariances, that the
+        smaller sets to zero, that of the χ² mixture; and with ``n`` the bootstrap's.
+
+    Raises
+    ------
+    InputError
+        Where the two log-likelihoods cannot be compared, with the reason.
+    """
+    test = likelihood_ratio.lr_test(smaller, larger)
+    if not n:
+        return test
+    return replace(test, bootstrap=bootstrapped(smaller, larger, test, n, seed, first, progress))
+
+
+def bootstrapped(
+    smaller: FittedModel,
+    larger: FittedModel,
+    test: LikelihoodRatioTest,
+    n: int,
+    seed: int,
+    first: int,
+    progress: bool,
+) -> BootstrappedRatio:
+    """The bootstrap's part of a likelihood-ratio test."""
+    ratios = ratio_draws(smaller, larger, n, seed, first, progress)
+    valid = ratios[np.isfinite(ratios)]
+    return from_draws(test.statistic, test.df, valid)
+
+
+def ratio_draws(
+    smaller: FittedModel,
+    larger: FittedModel,
+    n: int,
+    seed: int,
+    first: int = 0,
+    progress: bool = True,
+) -> np.ndarray:
+    """Likelihood ratios of draws from the smaller fit, shape (n,); NaN where a fit failed."""
+    frame = smaller.frame
+    design = smaller.design if smaller.n_levels else smaller.design.without_levels()
+    mean = smaller.fitted_array - frame.offset
+    y = simulate_fitted(design, frame.within, mean, smaller.Psi_by_level, n, seed, first)
+    pair = [refit(fit, y, progress=progress) for fit in (smaller, larger)]
+    low, high = (_heights(found) for found in pair)
+    return np.maximum(2 * (high - low), 0.0)
+
+
+def _heights(found: ManyFits) -> np.ndarray:
+    """Log-likelihoods of the refits that are maxima, NaN for the others."""
+    assert found.loglik is not None
+    return np.where(converged(found), found.loglik, np.nan)
+
+
+def from_draws(statistic: float, df: int, ratios: np.ndarray) -> BootstrappedRatio:
+    """p-values from the likelihood ratios of the draws that could be fitted."""
+    n = len(ratios)
+    extreme = int((ratios >= statistic * (1 - 1e-12)).sum())
+    pvalue = (extreme + 1) / (n + 1)
+    mean = float(ratios.mean()) if n else np.nan
+    factor = df / mean if mean > 0 else np.nan
+    corrected = statistic * factor
+    return BootstrappedRatio(
+        pvalue,
+        float(np.sqrt(pvalue * (1 - pvalue) / (n + 1))),
+        float(factor),
+        float(corrected),
+        float(chdtrc(df, corrected)) if np.isfinite(corrected) else float("nan"),
+        n,
+    )

@@ -1,0 +1,59 @@
+"""Tests of variances and correlations at zero: by mixture where it is known, else bootstrap."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.variances import components_of, held_fit, names_of, reference_of
+from mixmeta_jax.inference.comparison import likelihood_ratio
+from mixmeta_jax.many.bootstrap_ratio import from_draws, ratio_draws
+
+
+def boundary_frame(
+    fit: FittedModel,
+    n: int,
+    seed: int,
+    first: int = 0,
+    always: bool = False,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """``level, statistic, pvalue, reference, mc_error`` of the test of each parameter at zero.
+
+    Parameters
+    ----------
+    fit
+        A fit by "ml" or "reml".
+    n, seed, first
+        Draws, where no mixture is known, their seed, and number of the first.
+    always
+        Whether variances whose mixture is known are bootstrapped all the same, and correlations
+        left out.
+    """
+    parts = components_of(fit)
+    rows: list[tuple[float, float, str, float]] = []
+    kept = []
+    for i, place in enumerate(parts.places):
+        if always and not place.parameter.is_variance:
+            continue
+        kept.append(i)
+        if np.isnan(parts.estimates[i]):
+            rows.append((np.nan, np.nan, "", np.nan))
+            continue
+        null = held_fit(fit, place, 0.0)
+        df, bounds, words = reference_of(fit, null, place)
+        statistic, chi2, mixture = likelihood_ratio(null.loglik, fit.loglik, df, bounds)
+        pvalue, error = (mixture if bounds else chi2), 0.0
+        if always or not words:
+            ratios = ratio_draws(null, fit, n, seed, first, progress)
+            own = from_draws(statistic, df, ratios[np.isfinite(ratios)])
+            pvalue, error, words = own.pvalue, own.mc_error, f"bootstrap, {own.n} draws"
+        rows.append((statistic, pvalue, words, error))
+    names = ["statistic", "pvalue", "reference", "mc_error"]
+    places = [parts.places[i] for i in kept]
+    frame = pd.DataFrame(
+        rows, columns=names, index=pd.Index(names_of(fit, places), name="parameter")
+    )
+    frame.insert(0, "level", [fit.level_names[place.level] for place in places])
+    return frame
