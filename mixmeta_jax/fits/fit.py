@@ -19,6 +19,7 @@ from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_ho
 from mixmeta_jax.fits.familiar_names import FamiliarNames
 from mixmeta_jax.fits.moment_fit import fit_moments
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
+from mixmeta_jax.fits.variance_methods import VarianceMethods
 from mixmeta_jax.plots.accessor import Plots
 from mixmeta_jax.report.summary import model_title
 from mixmeta_jax.report.words import paragraph
@@ -27,7 +28,7 @@ from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.rules import count_faults, model_faults, raise_first
 
 
-class Fit(FamiliarNames, PredictionMethods):
+class Fit(FamiliarNames, PredictionMethods, VarianceMethods):
     """A fitted model, as `mixmeta` returns it; see `FittedModel` for its attributes."""
 
     def __repr__(self) -> str:
