@@ -88,13 +88,18 @@ def held_maxima(
     near = [_moved_in(P, scale) for P, scale in zip(near, scales, strict=True)]
     size = design.X.size * design.k**2 * B
     closed = all(structure.closed for structure in design.structures)
-    if not searched and size <= TOGETHER and closed and by_numpy(design, settings, None, B):
+    together = size <= TOGETHER and closed and by_numpy(design, settings, None, B)
+    left, follows = np.arange(B), not searched and not together
+    if not searched and together:
         left = _side_by_side(design, method, settings, places, values, near, scales, found)
-    else:
-        left = np.arange(B)
-    for b in left:
-        own = _structures(design, places[b], values[b])
-        one = fit_design(replace(design, structures=own), method, settings)
+    names = [str(level) for level in range(len(design.dims))]
+    for b in left.tolist():
+        own = replace(design, structures=_structures(design, places[b], values[b]))
+        control = settings
+        if follows:
+            start = {name: P[b] for name, P in zip(names, near, strict=True)}
+            control = replace(settings, start=start)
+        one = fit_design(own, method, control, names)
         found.loglik[b] = one.loglik
         for P, matrix in zip(found.Psi, one.Psi or (), strict=True):
             P[b] = matrix

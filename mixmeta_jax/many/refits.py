@@ -97,13 +97,6 @@ def converged(found: ManyFits) -> np.ndarray:
     return found.converged
 
 
-def levels_of(found: ManyFits) -> list[np.ndarray]:
-    """Ψ of each level of the refits, outer first, shape (B, d, d); none for fixed effects."""
-    if isinstance(found.Psi, dict):
-        return list(found.Psi.values())
-    return [] if found.Psi is None else [found.Psi]
-
-
 def resample(fit: FittedModel, drawn: np.ndarray, progress: bool = True) -> ManyFits:
     """The model on outer groups, shape (B, m), each a group of its own as often as it is there."""
     codes = fit.design.groups

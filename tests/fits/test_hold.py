@@ -108,6 +108,23 @@ def test_a_variance_at_zero_is_the_model_without_it(school):
     assert test.pvalue_mixture == pytest.approx(expected.pvalue_mixture, rel=1e-8)
 
 
+@pytest.mark.parametrize("test", ["satterthwaite", "kenward-roger"])
+def test_small_sample_tests_of_what_is_left(school, test):
+    without = school.update(random="~ 1 | study").confint(test=test)
+    held = school.update(hold={"district": {"var": 0}}).confint(test=test)
+    np.testing.assert_allclose(held, without, rtol=1e-6)
+
+
+@pytest.mark.parametrize("test", ["satterthwaite", "kenward-roger"])
+@pytest.mark.parametrize("bscov", ["diag", "hcs"])
+def test_a_variance_is_as_good_as_known_where_it_is_held(berkey, bscov, test):
+    fit = berkey.update(bscov=bscov)
+    held = fit.update(hold={"unit": {"PD": float(fit.Psi.iloc[0, 0])}})
+    table, own = fit.confint(test=test), held.confint(test=test)
+    np.testing.assert_allclose(own["estimate"], table["estimate"], rtol=1e-6)
+    assert own.loc["PD", "df"] > table.loc["PD", "df"]
+
+
 def test_an_effect_at_zero_takes_its_covariances_along(school):
     wider = school.update(random=["~ decade | district", "~ 1 | study"])
     held = wider.update(hold={"district": {"decade": 0}})
@@ -122,6 +139,9 @@ def test_all_held_leaves_nothing_to_climb(berkey):
     fixed = berkey.update(bscov="fixed", Psi_fix=0.02 * np.eye(2))
     assert one.loglik == pytest.approx(fixed.loglik, rel=1e-13)
     assert one.df.random == 0
+    assert len(one.varcomp()) == 0
+    assert len(one.varcomp("delta", test=True)) == 0
+    assert one.i2()["se"].isna().all()
 
 
 @pytest.mark.parametrize("bscov", ["cs", "hcs", "ar1", "har1"])

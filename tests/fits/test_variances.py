@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 
 import mixmeta_jax as mx
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.inference import held_maxima
 from tests import dense_fit
 from tests import dense_inference as by_hand
 from tests.models import NUMPY, fitted
@@ -163,6 +164,14 @@ def test_at_its_ends_an_interval_has_lost_half_the_quantile(name):
                 assert row[end] in (0.0, 1.0, -1.0)
             else:
                 assert lost == pytest.approx(CUT, rel=ROOTS), (parameter, end)
+
+
+def test_large_models_are_followed_one_by_one(monkeypatch, school):
+    together = school.varcomp()
+    monkeypatch.setattr(held_maxima, "TOGETHER", school.design.X.size * 4 - 1)  # of four paths
+    alone = school.varcomp()
+    np.testing.assert_allclose(alone["lower"], together["lower"], rtol=ROOTS)
+    np.testing.assert_allclose(alone["upper"], together["upper"], rtol=ROOTS)
 
 
 def test_a_profile_of_two_maxima_is_that_of_the_higher(berkey):
