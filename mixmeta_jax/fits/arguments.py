@@ -48,15 +48,6 @@ def check_hold(hold: Any, method: str) -> None:
         )
 
 
-def check_hold(hold: Any, method: str) -> None:
-    """Raise `InputError` where parameters are held that the method does not climb in."""
-    if hold is not None and method not in ("ml", "reml"):
-        raise InputError(
-            f"hold is for the likelihoods: method='{method}' has no parameter to hold; use 'ml' or "
-            "'reml'."
-        )
-
-
 def by_position(matrices: Any, frame: ModelFrame, what: str) -> Any:
     """A matrix, or {level: matrix}, whose labels (if any) are brought into the order of the model.
 
