@@ -137,10 +137,12 @@ class _Run:
     ) -> None:
         """The paths ``keep`` are the estimates of ``members``."""
         basis = np.kron(self.design.basis, np.eye(self.design.k))
-        V, beta = (np.broadcast_to(a, (*a.shape[:-1], len(value))) for a in (V, beta))
+        P = len(basis)  # what follows fills their number up: see `Tensors.absent`
+        V = np.broadcast_to(V[:P, :P], (P, P, len(value)))
+        beta = np.broadcast_to(beta[:P], (P, len(value)))
         vcov = basis @ np.moveaxis(V[..., keep], -1, 0) @ basis.T
         vcov = 0.5 * (vcov + np.swapaxes(vcov, 1, 2))
-        matrices = [np.moveaxis(P[..., keep], -1, 0) for P in Psi]
+        matrices = [np.moveaxis(own[..., keep], -1, 0) for own in Psi]
         coefficients = beta[:, keep].T @ basis.T
         self.found.keep(members, coefficients, vcov, theta[:, keep].T, matrices)
         self.found.loglik[members] = value[keep]
