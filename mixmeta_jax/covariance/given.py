@@ -50,6 +50,7 @@ class _Given(Structure):
 class Proportional(_Given, Squares):
     """Ψ = τ² M with M given: θ is τ."""
 
+    common_variance = True
     name = "prop"
     label = "Proportional to a given matrix"
 
@@ -111,6 +112,7 @@ class Correlation(_Given, Scaled):
 class Fixed(_Given):
     """Ψ given: nothing is estimated."""
 
+    common_variance = True
     name = "fixed"
     label = "Fixed"
 

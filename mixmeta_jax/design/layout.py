@@ -264,7 +264,7 @@ def _coarse_size(size: int) -> int:
 
 
 def family_length(p: int) -> int:
-    """Number of predictors to which p are padded, for programs to be shared."""
+    """Number to which p predictors, or data sets of a chunk, are padded to share programs."""
     return _coarse_size(p) if p > 0 else 0
 
 

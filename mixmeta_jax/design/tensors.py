@@ -207,14 +207,14 @@ def filled_up(tensors: Tensors) -> Tensors:
     """The data with null predictors up to a number from a short list; see `Tensors.absent`."""
     p = len(tensors.blocks[0].x)
     width = family_length(p)
-    absent = 1.0 * (np.arange(width) >= p)
+    blocks = tuple(replace(block, x=_widened(block.x, width)) for block in tensors.blocks)
+    return replace(tensors, blocks=blocks, absent=1.0 * (np.arange(width) >= p))
 
-    def wide(x: Array) -> Array:
-        null = np.zeros((width - p, *x.shape[1:]))
-        return namespace(x).concatenate([x, null]) if width > p else x
 
-    blocks = tuple(replace(block, x=wide(block.x)) for block in tensors.blocks)
-    return replace(tensors, blocks=blocks, absent=absent)
+def _widened(x: Array, width: int) -> Array:
+    """Predictors with null ones up to a number."""
+    null = np.zeros((width - len(x), *x.shape[1:]))
+    return namespace(x).concatenate([x, null]) if len(null) else x
 
 
 def shared_by_all(design: Design) -> Tensors:
@@ -231,6 +231,8 @@ def of_members(shared: Tensors, design: Design, members: np.ndarray) -> Tensors:
     blocks = []
     for b, block in enumerate(shared.blocks):
         arrays = _own_arrays(own, b, alone=True)
+        if "x" in arrays:  # theirs may be filled up
+            arrays["x"] = _widened(arrays["x"], len(block.x))
         blocks.append(replace(block, **arrays))
     n_obs = shared.n_obs
     if own.mask.ndim == 3:

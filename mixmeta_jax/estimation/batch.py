@@ -4,13 +4,15 @@ A chunk of paths climbs until a quarter of it is left running; what is left over
 is joined to new full ones, so that a handful of compilations and no waiting for the slowest serve
 any number of data sets. All climb from the start that `start` thinks best. Those that end where the
 likelihood may have another maximum, at a bound with several parameters, climb from the other starts
-too, and the highest end is kept; those that end at a saddle leave it along the direction of ascent;
+too, and the highest end is kept; those that end at a saddle leave it along the direction of ascent.
+Then those that single fits restart are restarted (`restarts.worth_restarting` says which), and
 those that still have not converged are handed to `estimator.fit_design`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any
@@ -22,11 +24,16 @@ from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.ascent import joined, nothing_known, taken
 from mixmeta_jax.estimation.chunks import Chunks
-from mixmeta_jax.estimation.estimator import SEVERAL_SIZE, fit_design
+from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, Pool, full_chunk, ready
 from mixmeta_jax.estimation.newton import JOINED, RUNNING, Problem
-from mixmeta_jax.estimation.restarts import FEW_PARAMETERS, is_rugged, may_restart, restarts
-from mixmeta_jax.estimation.search import ESCAPES, clearly_above
+from mixmeta_jax.estimation.restarts import (
+    n_restarts,
+    restartable,
+    restarts,
+    worth_restarting,
+)
+from mixmeta_jax.estimation.search import ESCAPES, RESTART_ITER, clearly_above
 from mixmeta_jax.status import Status
 
 AS_HIGH = 1e-6
@@ -36,10 +43,6 @@ not end."""
 IMPRECISE = 2e-10
 """Gradient above which a path has stopped at its rounding. Where random effects are many orders
 larger than errors the estimator of single fits, whose data are `shifted`, rounds less."""
-
-RESTARTED_AT_ONCE = 4096
-"""Data sets that climb together where each of them is restarted, of up to `FEW_PARAMETERS`; of
-more, fewer, since both the restarts and the numbers of a path grow with the parameters."""
 
 
 def fit_batch(
@@ -102,12 +105,10 @@ class _Run:
         self.found = ManyEstimates.empty(design, wanted)
         # Paths of each data set that are still to be followed, beside its first.
         self.open = np.zeros(design.n_sets, int)
-        own_choice = control.start is None and control.n_starts is None
-        seen = design.mask.any(0) if design.mask.ndim == 3 else design.mask
-        model = design.structures, design.dims
-        # Single fits of such models are restarted inside too.
-        always = bool(model[0]) and may_restart(*model) and is_rugged(*model)
-        self.restarted = own_choice and seen.sum() <= SEVERAL_SIZE and always
+        self.restartable = restartable(design, control, self.restricted)
+        sizes = design.dims if self.restartable else ()
+        # Where each data set stands, which its restarts may join.
+        self.Psi = tuple(np.full((d, d, design.n_sets), np.nan) for d in sizes)
 
     # Nothing to iterate
 
@@ -141,10 +142,12 @@ class _Run:
     ) -> None:
         """The paths ``keep`` are the estimates of ``members``."""
         basis = np.kron(self.design.basis, np.eye(self.design.k))
-        V, beta = (np.broadcast_to(a, (*a.shape[:-1], len(value))) for a in (V, beta))
+        P = len(basis)  # what follows fills their number up: see `Tensors.absent`
+        V = np.broadcast_to(V[:P, :P], (P, P, len(value)))
+        beta = np.broadcast_to(beta[:P], (P, len(value)))
         vcov = basis @ np.moveaxis(V[..., keep], -1, 0) @ basis.T
         vcov = 0.5 * (vcov + np.swapaxes(vcov, 1, 2))
-        matrices = [np.moveaxis(P[..., keep], -1, 0) for P in Psi]
+        matrices = [np.moveaxis(own[..., keep], -1, 0) for own in Psi]
         coefficients = beta[:, keep].T @ basis.T
         self.found.keep(members, coefficients, vcov, theta[:, keep].T, matrices)
         self.found.loglik[members] = value[keep]
@@ -153,23 +156,40 @@ class _Run:
     # Climbing
 
     def climb_all(self, members: np.ndarray, tick: Callable[[int], None]) -> None:
-        """Every member, as many at a time as their further paths leave memory for."""
-        step = len(members)
-        if self.restarted:
-            n = sum(self.design.n_parameters)
-            step = int(RESTARTED_AT_ONCE * min(1, FEW_PARAMETERS / n))
-        for first in range(0, len(members), max(1, step)):
-            self._climb_some(members[first : first + step], tick)
+        """Every member: from its first start, then those that need more."""
+        firsts = (self._begin(part) for part in self.data.chunks(members))
+        troubled = self._pursue(firsts, self.control.max_iter, tick)
+        if self.restartable:
+            left = np.setdiff1d(members, troubled)
+            Psi = [P[..., left] for P in self.Psi]
+            again = left[worth_restarting(self.design.structures, self.found.status[left], Psi)]
+            self.open[again] += n_restarts(self.design.structures, self.design.dims)
+            limit = min(self.control.max_iter, RESTART_ITER)
+            troubled += self._pursue(self._restarts(again), limit, None)
+        for member in sorted(set(troubled)):
+            found = self.found
+            if found.status[member] > Status.BOUNDARY or found.gradient_norm[member] > IMPRECISE:
+                self._alone(member)
+            self.open[member] = 0
 
-    def _climb_some(self, members: np.ndarray, tick: Callable[[int], None]) -> None:
-        """Members from their first starts, then those that need more."""
+    def _pursue(
+        self,
+        makers: Iterable[Callable[[], Job]],
+        max_iter: int,
+        tick: Callable[[int], None] | None,
+    ) -> list[int]:
+        """Paths to their ends, then what these call for; the members that come to no good end.
+
+        ``tick`` is that of first paths, which alone go on from other starts.
+        """
         again: list[Job] = []
         troubled: list[int] = []
 
         def first(ended: Job) -> None:
-            again.extend(self._conclude(ended, tick, troubled, 0))
+            attempt = 0 if tick is not None else 1
+            again.extend(self._conclude(ended, tick, troubled, attempt))
 
-        self._follow((self._begin(part) for part in self.data.chunks(members)), first)
+        self._follow(makers, max_iter, first)
         for attempt in range(1, ESCAPES + 2):
             if not again:
                 break
@@ -178,14 +198,32 @@ class _Run:
             pieces = (whole.taken(part) for part in self.data.chunks(np.arange(len(whole.members))))
 
             def later(ended: Job, attempt: int = attempt, again: list[Job] = again) -> None:
-                again.extend(self._conclude(ended, tick, troubled, attempt))
+                again.extend(self._conclude(ended, None, troubled, attempt))
 
-            self._follow((ready(piece) for piece in pieces), later)
-        for member in sorted(set(troubled)):
-            found = self.found
-            if found.status[member] > Status.BOUNDARY or found.gradient_norm[member] > IMPRECISE:
-                self._alone(member)
-            self.open[member] = 0
+            self._follow((ready(piece) for piece in pieces), self.control.max_iter, later)
+        return troubled
+
+    def _restarts(self, members: np.ndarray) -> Iterator[Callable[[], Job]]:
+        """Jobs of all restarts of some members, which join where these stand."""
+        structures = self.design.structures
+        count = n_restarts(structures, self.design.dims)
+        stand = tuple(P[..., members] for P in self.Psi)
+
+        def make(first: int) -> Job:
+            places, number = np.divmod(np.arange(first, last_of(first)), count)
+            own, index = np.unique(places, return_inverse=True)
+            scales, _, units = self.data.starts(members[own])
+            starts = restarts(structures, scales, 1)[number, :, index].T
+            known = taken(stand, places)
+            units, scales = taken((units, scales), index)
+            path = self.data.departure(starts)
+            return Job(members[places], path, units, scales, None, known)
+
+        def last_of(first: int) -> int:
+            return min(first + self.data.size, count * len(members))
+
+        for first in range(0, count * len(members), self.data.size):
+            yield functools.partial(make, first)
 
     def _begin(self, part: np.ndarray) -> Callable[[], Job]:
         def make() -> Job:
@@ -196,29 +234,34 @@ class _Run:
 
         return make
 
-    def _follow(self, makers: Iterable[Callable[[], Job]], sink: Callable[[Job], None]) -> None:
+    def _follow(
+        self, makers: Iterable[Callable[[], Job]], max_iter: int, sink: Callable[[Job], None]
+    ) -> None:
         """Run jobs to their ends, compacting what is left between rounds."""
         fresh = iter(makers)
         left: list[Job] = []
         flying: set[Future] = set()
+        few = self.data.size // 4
         with Pool(self.data.workers) as pool:
+
+            def begin(maker: Callable[[], Job], few: int) -> None:
+                flying.add(pool.submit(self._round, maker, few, max_iter))
+
             while True:
                 while len(flying) < 2 * self.data.workers:
                     job = full_chunk(left, self.data.size)
-                    if job is not None:
-                        flying.add(pool.submit(self._round, ready(job), self.data.size // 4))
-                        continue
-                    maker = next(fresh, None)
+                    maker = next(fresh, None) if job is None else ready(job)
                     if maker is None:
                         break
-                    flying.add(pool.submit(self._round, maker, self.data.size // 4))
+                    begin(maker, few)
                 if not flying:
                     if not left:
                         return
                     rest = joined(left)
                     left.clear()
-                    flying.add(pool.submit(self._round, ready(rest), 0))
-                done, flying = wait(flying, return_when=FIRST_COMPLETED)
+                    begin(ready(rest), 0)
+                done = wait(flying, return_when=FIRST_COMPLETED).done
+                flying -= done
                 for future in done:
                     job = future.result()
                     running = job.path.phase == RUNNING
@@ -227,7 +270,7 @@ class _Run:
                     if not running.all():
                         sink(job.taken(np.flatnonzero(~running)) if running.any() else job)
 
-    def _round(self, maker: Callable[[], Job], few: int) -> Job:
+    def _round(self, maker: Callable[[], Job], few: int, max_iter: int) -> Job:
         """One climb, until few paths are running."""
         job = maker()
         b = len(job.members)
@@ -240,7 +283,7 @@ class _Run:
             padded.units,
             padded.scales,
             padded.known,
-            self.control.max_iter,
+            max_iter,
             self.control.gradient_tol,
             min(few, b // 2),
         )
@@ -252,7 +295,11 @@ class _Run:
         return replace(job, path=ends.path, ends=ends)
 
     def _conclude(
-        self, ended: Job, tick: Callable[[int], None], troubled: list[int], attempt: int
+        self,
+        ended: Job,
+        tick: Callable[[int], None] | None,
+        troubled: list[int],
+        attempt: int,
     ) -> list[Job]:
         """Keep what is higher than before; the jobs that go on from there."""
         ends, path, members = ended.ends, ended.path, ended.members
@@ -275,8 +322,10 @@ class _Run:
         keep = np.flatnonzero(higher & best)
         kept = members[keep]
         self._store(kept, keep, value, ends.beta, ends.V, path.theta, ends.Psi, verdict.status)
+        for own, P in zip(self.Psi, ends.Psi, strict=False):
+            own[..., kept] = P[..., keep]
         self.found.gradient_norm[kept] = path.norm[keep]
-        if attempt == 0:
+        if tick is not None:
             tick(len(members))
         imprecise = (verdict.status[keep] == Status.MAX_ITER) | (path.norm[keep] > IMPRECISE)
         lost = kept[imprecise]
@@ -304,16 +353,17 @@ class _Run:
     def _other_starts(self, ended: Job, status: np.ndarray) -> list[Job]:
         """Ends that may not be the highest, from the other starts: one job, or none.
 
-        At a bound of several parameters, or where steps ran out, from all of them; elsewhere from
-        those that begin with small variances, where the likelihood is higher without them. Where
-        single fits are restarted wherever they end, so are these.
+        At a bound of several parameters, where steps ran out, and where single fits are restarted,
+        from all of them; elsewhere from those that begin with small variances, where the likelihood
+        is higher without them.
         """
         value = ended.ends.loglik
         higher = ended.ends.without > clearly_above(value)
         several = (status == Status.BOUNDARY) | (status == Status.MAX_ITER)
         several &= len(ended.units) > 1
-        if self.restarted:
-            several |= np.isfinite(value)
+        if self.restartable:
+            worth = worth_restarting(self.design.structures, status, ended.ends.Psi)
+            several |= np.isfinite(value) & worth
         chosen = np.flatnonzero(several | higher.any(0))
         if not len(chosen):
             return []
@@ -322,9 +372,6 @@ class _Run:
         follow = np.tile(several[chosen], (len(starts), 1))
         follow[-len(higher) :] |= higher[:, chosen]
         departures = list(zip(starts, follow, strict=True))[1 : self.control.n_starts]
-        if self.restarted:
-            more = restarts(self.design.structures, part.scales, len(starts))
-            departures += [(theta, several[chosen]) for theta in more]
         paths = np.concatenate([np.flatnonzero(leave) for _, leave in departures])
         theta = np.concatenate([start[:, leave] for start, leave in departures], 1)
         own = replace(part, path=None, starts=None).taken(paths)

@@ -12,7 +12,8 @@ import numpy as np
 from mixmeta_jax.arrays import register_trees
 from mixmeta_jax.control import Control
 from mixmeta_jax.design.design import Design
-from mixmeta_jax.design.tensors import of_members, shared_by_all
+from mixmeta_jax.design.layout import family_length
+from mixmeta_jax.design.tensors import filled_up, of_members, shared_by_all
 from mixmeta_jax.estimation.executors import AtOnce, Compiled, by_numpy, saved_share, shape_of
 from mixmeta_jax.estimation.newton import Path, departure
 from mixmeta_jax.estimation.start import (
@@ -33,13 +34,13 @@ def chunk_size(design: Design, batch_size: int | None, B: int) -> int:
     """Data sets in a chunk: ``batch_size``, or as many as fit a core's cache."""
     if batch_size is not None:
         return max(1, min(batch_size, B))
-    columns = 1 + design.p * design.k + sum(design.dims)
+    columns = 1 + family_length(design.p) * design.k + sum(design.dims)
     places = sum(bucket.rows.size for bucket in design.layout.buckets) * design.k
     fitting = CACHE_BYTES // (8 * columns * places)
     size = 1 << max(0, int(fitting).bit_length() - 1)
-    # Every core gets something to do.
-    share = -(-B // (os.cpu_count() or 1))
-    return int(max(min(size, MOST_PATHS, share), min(FEWEST_PATHS, B)))
+    # Every core gets something to do, and numbers of data sets share programs.
+    share = family_length(-(-B // (os.cpu_count() or 1)))
+    return int(max(min(size, MOST_PATHS, share), min(FEWEST_PATHS, family_length(B))))
 
 
 class Chunks:
@@ -63,6 +64,9 @@ class Chunks:
         self._shape = shape_of(design, method, self.size)
         self.at_once = by_numpy(design, control, self._shape, count)
         shared = shared_by_all(design)
+        if not self.at_once:
+            shared = filled_up(shared)
+        self._n_coefficients = shared.n_coefficients
         self._exact = is_exact(shared, method == "reml")
         self._devices: list[Any] = [None]
         self._shared: list[Any] = [shared]
@@ -95,7 +99,7 @@ class Chunks:
 
     def departure(self, theta: np.ndarray) -> Path:
         """Paths that have not been evaluated yet, from θ of shape (n_θ, b)."""
-        return departure(theta, self.design.p * self.design.k, self._exact)
+        return departure(theta, self._n_coefficients, self._exact)
 
     def starts(self, part: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
         """Scales (d, b) of each level, starts (n_starts, n_θ, b), and units (n_θ, b)."""

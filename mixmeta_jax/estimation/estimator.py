@@ -16,25 +16,18 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.ascent import Ends
 from mixmeta_jax.estimation.executors import AtOnce, executor
 from mixmeta_jax.estimation.newton import Problem
-from mixmeta_jax.estimation.restarts import may_restart, restarts, worth_restarting
+from mixmeta_jax.estimation.restarts import restartable, restarts, worth_restarting
 from mixmeta_jax.estimation.search import Found, search
 from mixmeta_jax.estimation.start import (
+    MANY_PARAMETERS,
+    SEVERAL_SIZE,
     covariance_start,
+    follows_all,
     natural_units,
     starting_parameters,
     starting_variances,
 )
 from mixmeta_jax.status import Status
-
-SEVERAL_SIZE = 2_000
-"""Observations up to which every start is followed; beyond, the one of the highest likelihood, or
-one of its own near the maximum."""
-
-SEVERAL_PRODUCTS = 100_000
-"""Multiplications in the products of the predictors up to which every start is followed."""
-
-MANY_PARAMETERS = 100
-"""Parameters up to which every start is followed, in one order of Λ, until it ends."""
 
 PATIENCE = 30
 """Evaluations of many parameters after which Λ is turned: those that converge have done so."""
@@ -135,33 +128,22 @@ class _Search:
         self.scales = tuple(starting_variances(design))
         own = starting_parameters(design.structures, self.scales)[:, :, 0]
         self.units = natural_units(own[:, :, None])
-        self.n_obs = int(design.mask.sum())
         starts = own if control.n_starts is None else own[: control.n_starts]
-        near = covariance_start(design, list(self.scales)) if self.n_obs > SEVERAL_SIZE else None
+        large = design.n * design.k > SEVERAL_SIZE
+        near = covariance_start(design, list(self.scales)) if large else None
         if near is not None:
             starts = near[:, :, 0]
         if control.start is not None:
             starts = given_start(design, control.start, level_names)
         self.starts = starts
-        self.run = executor(design, method, control, len(starts) if self.follows_all else 1)
-
-    @property
-    def follows_all(self) -> bool:
-        """Whether every start is followed."""
-        products = self.n_obs * self.design.p**2 * self.design.k
-        few = products <= SEVERAL_PRODUCTS and len(self.units) <= MANY_PARAMETERS
-        return few and self.n_obs <= SEVERAL_SIZE
+        self.run = executor(design, method, control, len(starts) if follows_all(design) else 1)
 
     @property
     def further(self) -> np.ndarray | None:
         """Starts of restarts, shape (batches, n_θ, paths of a batch), if there are to be any."""
-        control, design = self.control, self.design
-        own_choice = control.start is None and control.n_starts is None
-        if not own_choice or self.n_obs > SEVERAL_SIZE:
+        design, paths = self.design, len(self.starts)
+        if not restartable(design, self.control, self.restricted):
             return None
-        if not may_restart(design.structures, design.dims):
-            return None
-        paths = len(self.starts)
         starts = restarts(design.structures, self.scales, paths)[:, :, 0]
         # NumPy takes them all at once; a program is there for as many as there are starts.
         batches = 1 if isinstance(self.run, AtOnce) else len(starts) // paths
@@ -193,7 +175,7 @@ class _Search:
         self, run: Any, starts: np.ndarray, max_iter: int, further: np.ndarray | None = None
     ) -> Found:
         """The highest point found from starts of shape (n_starts, n_θ)."""
-        if len(starts) > 1 and not self.follows_all:
+        if len(starts) > 1 and not follows_all(self.design):
             values = run.values_at(starts[:, :, None], self.restricted)
             starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
         control = self.control

@@ -22,6 +22,7 @@ import numpy as np
 from mixmeta_jax.arrays import Array, is_jax
 from mixmeta_jax.control import Control
 from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.layout import family_length
 from mixmeta_jax.design.sharding import over_mesh, placed, print_once
 from mixmeta_jax.design.tensors import Tensors, arrange
 from mixmeta_jax.errors import InputError
@@ -327,7 +328,7 @@ def shape_of(design: Design, method: str, paths: int) -> Any:
         paths,
         design.n,
         design.k,
-        design.p,
+        family_length(design.p),
         tuple((s.name, d) for s, d in zip(design.structures, design.dims, strict=True)),
         tuple((b.rows.shape, tuple(same is None for same in b.same)) for b in layout.buckets),
         (layout.inside, layout.absorbed, layout.n_groups, design.complete),

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -31,7 +31,6 @@ from jax import Array
 from mixmeta_jax.arrays import register_trees, tree
 from mixmeta_jax.design.tensors import Tensors
 from mixmeta_jax.estimation.ascent import Ends, ascend_each, values_at
-from mixmeta_jax.estimation.estimator import SEVERAL_SIZE
 from mixmeta_jax.estimation.newton import Problem, evaluate
 from mixmeta_jax.estimation.restarts import worth_restarting
 from mixmeta_jax.estimation.search import Found, search
@@ -62,6 +61,8 @@ class Search:
         Natural size of each parameter, shape (n_θ, 1).
     max_iter, gradient_tol
         As in `Control`.
+    several
+        Whether every start is followed, or that of the highest likelihood.
     """
 
     starts: Array
@@ -70,6 +71,7 @@ class Search:
     units: Array
     max_iter: Any
     gradient_tol: Any
+    several: bool = field(default=True, metadata={"static": True})
 
 
 def maximum(tensors: Tensors, given: Search, restricted: bool) -> Found:
@@ -88,7 +90,7 @@ def maximum(tensors: Tensors, given: Search, restricted: bool) -> Found:
         return ascend_each(theta, tensors, problem, restricted=restricted)
 
     starts = given.starts
-    if sum(block.y.size for block in tensors.blocks) > SEVERAL_SIZE and len(starts) > 1:
+    if len(starts) > 1 and not given.several:
         values = values_at(starts[:, :, None], tensors, restricted=restricted)
         starts = starts[jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values))][None]
     worth = functools.partial(worth_restarting, tensors.structures)

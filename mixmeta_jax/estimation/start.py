@@ -10,6 +10,16 @@ from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design
 
+SEVERAL_SIZE = 2_000
+"""Outcomes, observed or not, up to which every start is followed and a fit may be restarted;
+beyond, the start of the highest likelihood, or one of its own near the maximum."""
+
+SEVERAL_PRODUCTS = 100_000
+"""Multiplications in the products of the predictors up to which every start is followed."""
+
+MANY_PARAMETERS = 100
+"""Parameters up to which every start is followed, in one order of Λ, until it ends."""
+
 SMALL = 0.03
 """Part of the moment estimate from which a level starts that may hold next to no variance."""
 
@@ -21,6 +31,13 @@ RIDGE = 1e-14
 
 FEW_PREDICTORS = 8
 """Predictors up to which they are taken out of the outcomes one by one."""
+
+
+def follows_all(design: Design) -> bool:
+    """Whether every start of a single fit is followed."""
+    outcomes = design.n * design.k
+    few = outcomes <= SEVERAL_SIZE and outcomes * design.p**2 * design.k <= SEVERAL_PRODUCTS
+    return few and sum(design.n_parameters) <= MANY_PARAMETERS
 
 
 def starting_variances(design: Design) -> list[Array]:

@@ -21,10 +21,15 @@ from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.estimator import SEVERAL_SIZE, given_start
+from mixmeta_jax.estimation.estimator import given_start
 from mixmeta_jax.estimation.implicit import Search, optimum
-from mixmeta_jax.estimation.restarts import may_restart, restarts
-from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
+from mixmeta_jax.estimation.restarts import restartable, restarts
+from mixmeta_jax.estimation.start import (
+    follows_all,
+    natural_units,
+    starting_parameters,
+    starting_variances,
+)
 from mixmeta_jax.functional.model import checked_design, likelihood_method, require_float64
 from mixmeta_jax.inference.effects import random_part
 from mixmeta_jax.likelihood.likelihood import prepared, profile, solution_at
@@ -172,18 +177,21 @@ def _found(
     further = None
     if control.start is not None:
         starts = jnp.asarray(_given(design, control.start))
-    elif control.n_starts is None and _restarts(design):
+    elif restartable(design, control, restricted):
         further = jnp.asarray(restarts(still.structures, scales, len(starts)))
         further = further.reshape(-1, len(starts), own.shape[1]).swapaxes(1, 2)
     units = natural_units(own[:, :, None])
-    given = Search(starts, further, scales, units, control.max_iter, control.gradient_tol)
+    given = Search(
+        starts,
+        further,
+        scales,
+        units,
+        control.max_iter,
+        control.gradient_tol,
+        several=follows_all(design),
+    )
     found = optimum(tensors, given, restricted)
     return found.theta[:, 0], found.status[0], found.n_iter[0], found.norm[0]
-
-
-def _restarts(design: Design) -> bool:
-    small = design.n * design.k <= SEVERAL_SIZE
-    return small and may_restart(design.structures, design.dims)
 
 
 def _given(design: Design, start: Any) -> np.ndarray:

@@ -170,9 +170,9 @@ def fit_many(
     Every data set climbs from the best start of `mixmeta`; one that ends at a bound of several
     parameters also from the others, one whose likelihood would be higher without the variance of a
     level also from there, and the highest end is kept (`mixmeta` follows all starts of every small
-    data set). Where one correlation, or given ones, tie three or more variances ("hcs", "har1",
-    "hcar1", "cor") every data set is restarted, as by `mixmeta`, which restarts other structures
-    too if they end at a bound.
+    data set). Then those that `mixmeta` would restart are restarted: where variances of their own
+    may vanish one by one ("unstr", "diag", "hcs" and the like), mostly those at a bound. That
+    takes some twenty more paths of each of them; ``control={"n_starts": ...}`` leaves it out.
 
     Parameters
     ----------

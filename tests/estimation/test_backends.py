@@ -543,3 +543,18 @@ def test_predictors_that_fill_the_number_up_change_nothing(random, method):
     ]
     for figure in ("coef", "vcov", "loglik"):
         assert_close(getattr(fits[0], figure), getattr(fits[1], figure), BACKENDS)
+
+
+@pytest.mark.parametrize("method", ["reml", "fixed"])
+def test_batches_share_a_program(method):
+    """Five and six coefficients, 34 to 46 data sets: one program."""
+    before, rng = PROGRAMS.compiled, np.random.default_rng(1)
+    x = pd.DataFrame(rng.normal(size=(12, 5))).add_prefix("x")
+    for p, B in [(5, 46), (6, 40), (5, 34)]:
+        y, S = rng.normal(size=(B, 12, 2)), np.full((12, 2), 0.3)
+        arguments = {"formula": f"~ {' + '.join(x.columns[: p - 1])}", "data": x, "method": method}
+        compiled = mx.fit_many(y, S, **arguments, control={"backend": "jax"}, bscov="id")
+        assert PROGRAMS.compiled == before + 1
+        at_once = mx.fit_many(y, S, **arguments, control={"backend": "numpy"}, bscov="id")
+        for figure in ("coef", "vcov", "loglik"):
+            assert_close(getattr(compiled, figure), getattr(at_once, figure), BACKENDS)

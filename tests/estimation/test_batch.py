@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +13,12 @@ from mixmeta_jax.estimation.ascent import nothing_known
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.executors import AtOnce
 from mixmeta_jax.status import Status
+from tests.estimation.two_maxima import two_maxima
 from tests.many.test_many_fits import errors, outcomes
+from tests.tolerances import MAXIMUM, SAME_COEF
+
+NUMPY = {"backend": "numpy"}
+OWN_STARTS = {"backend": "numpy", "n_starts": 100}
 
 
 @pytest.fixture(scope="module")
@@ -23,26 +29,47 @@ def three_outcomes():
 
 def test_restarts_are_those_of_single_fits(three_outcomes, monkeypatch):
     y, S = three_outcomes
-    fits = mx.fit_many(y, S, bscov="hcs")
+    fits = mx.fit_many(y, S, bscov="hcs", control=NUMPY)
     for b in (0, 18, 37, 39):
         table = pd.DataFrame(y[b], columns=["y0", "y1", "y2"])
         fit = mx.mixmeta("y0 + y1 + y2 ~ 1", S=S, data=table, bscov="hcs")
         assert Status(int(fits.status[b])) is fit.status
         assert np.isclose(fits.loglik[b], fit.loglik, rtol=1e-11, atol=0)
-    monkeypatch.setattr(batch, "may_restart", lambda *args: False)
-    without = mx.fit_many(y, S, bscov="hcs")
+    monkeypatch.setattr(batch, "restartable", lambda *args: False)
+    without = mx.fit_many(y, S, bscov="hcs", control=NUMPY)
     gain = fits.loglik - without.loglik
     assert gain.min() > -1e-9
     assert gain[[18, 37]].min() > 1
 
 
-def test_restarts_in_portions_are_the_same(three_outcomes, monkeypatch):
+def test_restarts_at_a_bound_are_those_of_single_fits():
+    """A design whose own starts all lead to the lower of two maxima, by every way in."""
+    data = two_maxima()
+    S = data[["S11", "S21", "S31", "S22", "S32", "S33"]].to_numpy()
+    y = data[["y1", "y2", "y3"]].to_numpy()
+    arguments = {"S": S, "data": data, "control": NUMPY}
+    fit = mx.mixmeta("y1 + y2 + y3 ~ x", **arguments)
+    fits = mx.fit_many(np.stack([y, -y, 2 * y]), formula="~ x", **arguments)
+    own = mx.fit_many(y[None], formula="~ x", **(arguments | {"control": OWN_STARTS}))
+    with jax.enable_x64(True):
+        found = jax.jit(mx.estimate)(fit.design)
+    assert fits.status.tolist()[:2] == [fit.status] * 2 == [Status.BOUNDARY, int(found.status)]
+    assert fits.loglik[0] == pytest.approx(own.loglik[0] + 0.3126, abs=0.01)
+    for value in (fits.loglik[0], fits.loglik[1], float(found.loglik)):
+        assert value == pytest.approx(fit.loglik, abs=MAXIMUM * (1 + abs(fit.loglik)))
+    assert np.allclose(fits.coef[0], fit.coef, rtol=SAME_COEF, atol=SAME_COEF)
+    assert np.allclose(fits.coef[1], -fit.coef, rtol=SAME_COEF, atol=SAME_COEF)
+    assert np.allclose(found.beta, fit.coef, rtol=SAME_COEF, atol=SAME_COEF)
+
+
+def test_restarts_in_chunks_are_the_same(three_outcomes):
+    """Chunks that hold the restarts of several data sets, or a part of those of one."""
     y, S = three_outcomes
-    whole = mx.fit_many(y, S, bscov="hcs")
-    monkeypatch.setattr(batch, "RESTARTED_AT_ONCE", 13)
-    portions = mx.fit_many(y, S, bscov="hcs", batch_size=32)
-    assert (portions.status == whole.status).all()
-    assert np.allclose(portions.loglik, whole.loglik, rtol=1e-11, atol=0)
+    whole = mx.fit_many(y, S, bscov="hcs", control=NUMPY)
+    for size in (32, 7):
+        chunks = mx.fit_many(y, S, bscov="hcs", batch_size=size, control=NUMPY)
+        assert (chunks.status == whole.status).all()
+        assert np.allclose(chunks.loglik, whole.loglik, rtol=1e-11, atol=0)
 
 
 def two_levels():

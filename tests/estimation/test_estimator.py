@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from mixmeta_jax import make_design
@@ -19,9 +20,20 @@ from mixmeta_jax.estimation.estimator import _reordered, fit_design
 from mixmeta_jax.estimation.executors import AtOnce
 from mixmeta_jax.estimation.newton import Problem
 from mixmeta_jax.estimation.programs import PROGRAMS, Programs
-from mixmeta_jax.estimation.restarts import restarts, worth_restarting
+from mixmeta_jax.estimation.restarts import (
+    may_restart,
+    restartable,
+    restarts,
+    worth_restarting,
+)
 from mixmeta_jax.estimation.search import search
-from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
+from mixmeta_jax.estimation.start import (
+    SEVERAL_SIZE,
+    follows_all,
+    natural_units,
+    starting_parameters,
+    starting_variances,
+)
 from mixmeta_jax.status import Status
 from tests.dense_likelihood import dense_log_likelihood
 from tests.designs import random_design
@@ -328,6 +340,47 @@ def test_ends_next_to_a_singular_matrix_are_restarted():
     assert worth_restarting(three, inside, [Psi]).tolist() == [False, True]
     assert worth_restarting(three, bound, [Psi]).all()
     assert not worth_restarting(two, inside, [Psi[:2, :2]]).any()
+
+
+def test_which_models_are_restarted():
+    """Where some of several variances may vanish, unless the own starts have all such choices."""
+
+    def may(*names, d=3):
+        dims = [d] * len(names)
+        levels = [f"level{number}" for number in range(len(names))]
+        using = [lev for lev, name in zip(levels, names, strict=True) if name in ("prop", "cor")]
+        given = dict.fromkeys(using, np.eye(d))
+        return may_restart(resolve_structures(list(names), given, levels, dims), dims)
+
+    for name in ("unstr", "diag", "hcs", "har1", "cor"):
+        assert may(name) and may("id", name)
+    for name in ("id", "cs", "ar1", "prop"):
+        assert not may(name) and not may("cs", name)
+        assert may("id", "cs", name), "of three levels two may vanish together"
+    assert not may("unstr", "unstr", d=1)
+    # Parameters: 28 of seven effects, 36 of eight.
+    assert may("unstr", d=7) and not may("unstr", d=8)
+
+
+def test_restarts_are_for_small_data_and_own_starts():
+    y, S = np.zeros((SEVERAL_SIZE // 2 + 1, 2)), np.ones((SEVERAL_SIZE // 2 + 1, 2))
+    small, large = make_design(y[:-1], S=S[:-1]), make_design(y, S=S)
+    assert restartable(small, DEFAULT, False) and not restartable(large, DEFAULT, False)
+    assert follows_all(small) and not follows_all(large)
+    assert not restartable(small, Control(n_starts=2), False)
+    assert not restartable(small, Control(start=np.eye(2)), False)
+
+
+def test_two_outcomes_are_restarted_by_maximum_likelihood_alone():
+    """Unless something else ties them, or there are three: there nothing is known of it."""
+    y, S, groups = np.zeros((16, 3)), np.ones((16, 3)), pd.DataFrame({"g": np.arange(16) // 2})
+    two, three = make_design(y[:, :2], S=S[:, :2]), make_design(y, S=S)
+    tied = make_design(y[:, :2], S=S[:, :2], random="~ 1 | g", data=groups)
+    slopes = make_design(y[:, 0], S=S[:, 0], random="~ g | g", data=groups)
+    for restricted in (False, True):
+        assert restartable(two, DEFAULT, restricted) is not restricted
+        for other in (three, tied, slopes):
+            assert restartable(other, DEFAULT, restricted)
 
 
 def test_a_turned_factor_ends_with_what_the_other_effects_determine():
