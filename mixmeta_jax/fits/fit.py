@@ -145,7 +145,7 @@ was fitted by restricted maximum likelihood (REML)'
         test
             "lr" for likelihood ratios of fits by maximum likelihood, which refits a model that was
             fitted by another method and says so; or a test of `reference` for Wald tests of the
-            term's coefficients, all outcomes together.
+            term's coefficients, all outcomes together ("wald" is "z").
         df, adhoc, information
             Of `reference`.
 
@@ -158,7 +158,8 @@ was fitted by restricted maximum likelihood (REML)'
         InputError
             For a term that cannot be dropped, an unknown test, or a fit without a formula.
         """
-        reference = None if test == "lr" else self.reference(test, df, adhoc, information)
+        name = "z" if test == "wald" else test
+        reference = None if test == "lr" else self.reference(name, df, adhoc, information)
         return term_tests.drop_terms(self, self.update, terms, reference)
 
     def add_terms(
@@ -192,7 +193,7 @@ was fitted by restricted maximum likelihood (REML)'
             return term_tests.add_terms(self, self.update, terms, None)
 
         def reference(fit: Fit) -> Reference:
-            return fit.reference(test, df, adhoc, information)
+            return fit.reference("z" if test == "wald" else test, df, adhoc, information)
 
         return term_tests.add_terms(self, self.update, terms, reference)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from mixmeta_jax.report import tables
 from mixmeta_jax.table.rows import as_pandas, chosen_rows
 
 WEIGHTS = ("equal", "observed")
+MOST_CELLS = 100_000
+"""Cells of the other factors that are averaged: their predictors take about a second."""
+
 SIMULTANEOUS = (None, "bonferroni", "goldstein", "max-t")
 
 
@@ -59,6 +63,13 @@ def factor_means(
     cells = list(itertools.product(*(known[name] for name in names)))
     if weights == "equal":
         others = {c: levels for c, levels in known.items() if c not in names and c not in fixed}
+        count = math.prod(map(len, others.values()))
+        if count > MOST_CELLS:
+            raise InputError(
+                f"The other factors have {count:,} cells, more than the {MOST_CELLS:,} that are "
+                "averaged with equal weights: give the levels of some in at, or "
+                "weights='observed'."
+            )
         base = pd.DataFrame(list(itertools.product(*others.values())), columns=list(others))
         for column in rows.columns:
             if column not in known:

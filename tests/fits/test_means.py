@@ -9,6 +9,7 @@ from scipy import stats
 
 import mixmeta_jax as mx
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits import marginal_means
 from mixmeta_jax.inference.wald import largest_quantile, largest_tail
 
 EXACT = 1e-8
@@ -180,6 +181,16 @@ def test_the_largest_of_independent_ones():
 def test_means_that_make_no_sense(fit, call, message):
     with pytest.raises(InputError, match=message):
         call(fit)
+
+
+def test_cells_of_too_many_factors(fit, monkeypatch):
+    expected = fit.means("alloc")
+    monkeypatch.setattr(marginal_means, "MOST_CELLS", 2)
+    pd.testing.assert_frame_equal(fit.means("alloc"), expected)
+    monkeypatch.setattr(marginal_means, "MOST_CELLS", 1)
+    with pytest.raises(InputError, match="have 2 cells, more than the 1"):
+        fit.means("alloc")
+    assert len(fit.means("alloc", at={"era": "late"})) == 3
 
 
 def test_a_row_that_lacks_a_predictor(fit, bcg):

@@ -112,6 +112,8 @@ def test_terms_dropped_by_wald(reml, test):
     row = table.loc["alloc"]
     assert (row.statistic, row.df, row.pvalue) == (joint.statistic, joint.df, joint.pvalue)
     assert np.isinf(row.df_residual) == (test == "z")
+    if test == "z":
+        assert reml.drop_terms(test="wald").table.equals(table)
 
 
 def test_terms_of_several_outcomes_and_of_interactions():
