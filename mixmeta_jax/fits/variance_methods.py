@@ -113,8 +113,8 @@ class VarianceMethods(FittedModel):
         >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
         >>> fit.profile(values=[0.0, 0.3]).round(3)
           level       parameter  value  loglik  deviance
-        0  unit  var(Intercept)    0.0 -67.185   109.969
-        1  unit  var(Intercept)    0.3 -12.227     0.052
+        0  unit  var(Intercept)    0.0 -76.991   128.831
+        1  unit  var(Intercept)    0.3 -12.601     0.051
         """
         return variances.profile_frame(self, parameters, values, n, conf_level)
 
