@@ -126,6 +126,7 @@ class VarianceMethods(FittedModel):
         conf_level: float = 0.95,
         first: int = 0,
         progress: bool = True,
+        cluster: Any = None,
     ) -> BootstrapInference:
         """Inference from refits to data drawn from the fit.
 
@@ -147,6 +148,9 @@ class VarianceMethods(FittedModel):
             Level of the intervals.
         progress
             Whether long work shows a bar.
+        cluster
+            Clusters of the wild bootstrap, as of `Fit.robust`: unions of outer groups, which are
+            the default.
 
         Returns
         -------
@@ -166,7 +170,9 @@ class VarianceMethods(FittedModel):
         >>> fit.bootstrap_inference(n=199, seed=1).coefficients.columns.tolist()
         ['estimate', 'se', 'statistic', 'pvalue', 'mc_error', 'lower', 'upper']
         """
-        return bootstraps.bootstrap_inference(self, n, seed, kind, conf_level, first, progress)
+        return bootstraps.bootstrap_inference(
+            self, n, seed, kind, conf_level, first, progress, cluster
+        )
 
     def i2(
         self,
