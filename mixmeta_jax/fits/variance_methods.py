@@ -113,8 +113,8 @@ class VarianceMethods(FittedModel):
         >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
         >>> fit.profile(values=[0.0, 0.3]).round(3)
           level       parameter  value  loglik  deviance
-        0  unit  var(Intercept)    0.0 -67.185   109.969
-        1  unit  var(Intercept)    0.3 -12.227     0.052
+        0  unit  var(Intercept)    0.0 -76.991   128.831
+        1  unit  var(Intercept)    0.3 -12.601     0.051
         """
         return variances.profile_frame(self, parameters, values, n, conf_level)
 
@@ -126,6 +126,7 @@ class VarianceMethods(FittedModel):
         conf_level: float = 0.95,
         first: int = 0,
         progress: bool = True,
+        cluster: Any = None,
     ) -> BootstrapInference:
         """Inference from refits to data drawn from the fit.
 
@@ -147,6 +148,9 @@ class VarianceMethods(FittedModel):
             Level of the intervals.
         progress
             Whether long work shows a bar.
+        cluster
+            Clusters of the wild bootstrap, as of `Fit.robust`: unions of outer groups, which are
+            the default.
 
         Returns
         -------
@@ -166,7 +170,9 @@ class VarianceMethods(FittedModel):
         >>> fit.bootstrap_inference(n=199, seed=1).coefficients.columns.tolist()
         ['estimate', 'se', 'statistic', 'pvalue', 'mc_error', 'lower', 'upper']
         """
-        return bootstraps.bootstrap_inference(self, n, seed, kind, conf_level, first, progress)
+        return bootstraps.bootstrap_inference(
+            self, n, seed, kind, conf_level, first, progress, cluster
+        )
 
     def i2(
         self,

@@ -18,13 +18,20 @@ from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.estimation.estimator import fit_design
-from mixmeta_jax.estimation.executors import AtOnce, by_numpy
-from mixmeta_jax.estimation.newton import Problem
+from mixmeta_jax.estimation.executors import AtOnce
+from mixmeta_jax.estimation.newton import Problem, departure
 from mixmeta_jax.estimation.start import SMALL, natural_units, starting_variances
+from mixmeta_jax.likelihood.information import is_exact
 from mixmeta_jax.status import Status
 
-TOGETHER = 100_000
-"""Numbers in the columns of X, times paths, up to which all of them climb side by side."""
+TOGETHER = 1_000_000
+"""Numbers in the columns of X, times paths, up to which all of them climb side by side: an
+evaluation of NumPy's takes some 10 ns for each."""
+
+
+STARTS = ((0, 1.0), (1, 1.0), (2, 1.0), (0, SMALL))
+"""Which of a structure's own starts a search takes, and at what part of the variances: those of
+single fits, but for the two of moderate correlations."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +89,30 @@ def held_maxima(
         Whether every path is searched for as a fit of its own is, from all starts.
     """
     settings = replace(control, start=None, n_starts=None, verbose=False)
+    closed = all(structure.closed for structure in design.structures)
+    if closed and settings.backend == "auto" and settings.mesh is None:
+        # Of every parameter that is held a program would be another, used a few times.
+        settings = replace(settings, backend="numpy")
     B = len(values)
     found = Maxima(np.full(B, np.nan), tuple(np.array(P) for P in near))
     scales = [scale[:, 0] for scale in starting_variances(design)]
     near = [_moved_in(P, scale) for P, scale in zip(near, scales, strict=True)]
     size = design.X.size * design.k**2 * B
-    closed = all(structure.closed for structure in design.structures)
-    together = size <= TOGETHER and closed and by_numpy(design, settings, None, B)
-    left, follows = np.arange(B), not searched and not together
-    if not searched and together:
-        left = _side_by_side(design, method, settings, places, values, near, scales, found)
+    together = size <= TOGETHER and settings.backend == "numpy"
+    left = np.arange(B)
+    if together:
+        problem = _Problem(design, method, settings, places, values, scales)
+        sound = np.zeros(B, bool)
+        # A search is on from all starts too, of which the highest end is kept.
+        for start in (None, *(STARTS if searched else ())):
+            ends, good = problem.side_by_side(near, start)
+            better = good & ~(ends.loglik <= np.where(sound, found.loglik, -np.inf))
+            found.loglik[better] = ends.loglik[better]
+            for P, matrix in zip(found.Psi, ends.Psi, strict=True):
+                P[better] = matrix[better]
+            sound |= good
+        left = np.flatnonzero(~sound)
+    follows = not searched and not together
     names = [str(level) for level in range(len(design.dims))]
     for b in left.tolist():
         own = replace(design, structures=_structures(design, places[b], values[b]))
@@ -119,59 +140,69 @@ def _moved_in(Psi: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return Psi + SMALL**2 * np.diag(scale)
 
 
-def _side_by_side(
-    design: Design,
-    method: str,
-    control: Control,
-    places: Sequence[Place],
-    values: np.ndarray,
-    near: Sequence[np.ndarray],
-    scales: Sequence[np.ndarray],
-    found: Maxima,
-) -> np.ndarray:
-    """All paths at once; those that are to be searched by themselves are returned."""
-    B = len(values)
-    keys = [
-        (p.level, p.parameter, regime(p.parameter, v)) for p, v in zip(places, values, strict=True)
-    ]
-    number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    order = np.argsort([number[key] for key in keys], kind="stable")
-    runs = [list(own) for _, own in itertools.groupby(order, key=lambda b: keys[b])]
-    made = [_structures(design, places[own[0]], values[own]) for own in runs]
-    counts = [len(own) for own in runs]
-    levels = [SideBySide(own, counts) for own in zip(*made, strict=True)]
-    thetas, units = [], []
-    for side, d, Psi, scale in zip(levels, design.dims, near, scales, strict=True):
-        theta, unit = np.zeros((2, side.n_parameters(d), B))
-        unit += 1.0
-        for structure, (a, b) in zip(side.structures, side.runs, strict=True):
-            start = _starting(structure, Psi[order[a:b]])
-            if not len(start):
-                continue
-            theta[: len(start), a:b] = start
-            own = [np.broadcast_to(s, start.shape) for s in _starts(structure, scale, b - a)]
-            unit[: len(start), a:b] = natural_units(np.stack([start, *own]))
-        thetas.append(theta)
-        units.append(unit)
-    theta = np.concatenate(thetas)
-    run = AtOnce(arrange(replace(design, structures=tuple(levels))))
-    if not len(theta):
-        loglik, _, _, Psi = run.solution(theta, restricted=method == "reml")
-        _store(found, order, loglik, Psi)
-        return order[:0]
-    wide = tuple(np.broadcast_to(scale[:, None], (len(scale), B)) for scale in scales)
-    problem = Problem(np.concatenate(units), wide, None, control.max_iter, control.gradient_tol, 0)
-    ends = run.ascend(theta, problem, restricted=method == "reml")
-    verdict = ends.verdict
-    sound = (verdict.status <= Status.BOUNDARY) & ~verdict.rising
-    _store(found, order, ends.loglik, ends.Psi)
-    return order[~sound]
+@dataclass(frozen=True)
+class _Problem:
+    """What B paths have in common that climb side by side, and what each holds."""
 
+    design: Design
+    method: str
+    control: Control
+    places: Sequence[Place]
+    values: np.ndarray
+    scales: Sequence[np.ndarray]
 
-def _store(found: Maxima, order: np.ndarray, loglik: np.ndarray, Psi: Sequence[np.ndarray]) -> None:
-    found.loglik[order] = loglik
-    for P, matrix in zip(found.Psi, Psi, strict=True):
-        P[order] = np.moveaxis(matrix, -1, 0)
+    def side_by_side(
+        self, near: Sequence[np.ndarray], start: tuple[int, float] | None
+    ) -> tuple[Maxima, np.ndarray]:
+        """The ends of all paths, and which of them are maxima.
+
+        They start near Ψ of each level, (B, d, d), or from a start of the structures' own: which,
+        and by what factor the variances are smaller.
+        """
+        B, design = len(self.values), self.design
+        pairs = zip(self.places, self.values, strict=True)
+        keys = [(p.level, p.parameter, regime(p.parameter, v)) for p, v in pairs]
+        number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        order = np.argsort([number[key] for key in keys], kind="stable")
+        runs = [list(own) for _, own in itertools.groupby(order, key=lambda b: keys[b])]
+        made = [_structures(design, self.places[own[0]], self.values[own]) for own in runs]
+        counts = [len(own) for own in runs]
+        levels = [SideBySide(own, counts) for own in zip(*made, strict=True)]
+        thetas, units = [], []
+        for side, d, Psi, scale in zip(levels, design.dims, near, self.scales, strict=True):
+            theta, unit = np.zeros((2, side.n_parameters(d), B))
+            unit += 1.0
+            for structure, (a, b) in zip(side.structures, side.runs, strict=True):
+                m = structure.n_parameters(d)
+                if not m:
+                    continue
+                own = _starts(structure, scale, b - a)
+                first = _starting(structure, Psi[order[a:b]])
+                if start is not None:
+                    first = _starts(structure, scale * start[1], b - a)[min(start[0], len(own) - 1)]
+                theta[:m, a:b] = first
+                own = [np.broadcast_to(s, (m, b - a)) for s in own]
+                unit[:m, a:b] = natural_units(np.stack([theta[:m, a:b], *own]))
+            thetas.append(theta)
+            units.append(unit)
+        theta, restricted = np.concatenate(thetas), self.method == "reml"
+        run = AtOnce(arrange(replace(design, structures=tuple(levels))))
+        back = np.argsort(order)
+        if not len(theta):
+            loglik, _, _, Psi = run.solution(theta, restricted=restricted)
+            found = Maxima(loglik[back], tuple(np.moveaxis(P, -1, 0)[back] for P in Psi))
+            return found, np.ones(B, bool)
+        wide = tuple(np.broadcast_to(scale[:, None], (len(scale), B)) for scale in self.scales)
+        limits = self.control.max_iter, self.control.gradient_tol, 0
+        problem = Problem(np.concatenate(units), wide, None, *limits)
+        # As paths, which go together whatever their size: each has its own structures.
+        exact = is_exact(run.tensors, restricted)
+        path = departure(theta, run.tensors.n_coefficients, exact)
+        ends = run.ascend(path, problem, restricted=restricted)
+        verdict = ends.verdict
+        sound = (verdict.status <= Status.BOUNDARY) & ~verdict.rising
+        found = Maxima(ends.loglik[back], tuple(np.moveaxis(P, -1, 0)[back] for P in ends.Psi))
+        return found, sound[back]
 
 
 def _starting(structure: Structure, Psi: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from mixmeta_jax.covariance.parameters import value_of
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import coefficients, predicted_rows
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.robust import clusters_of
 from mixmeta_jax.fits.variances import (
     check_likelihood,
     components_of,
@@ -54,6 +55,8 @@ class BootstrapInference:
     draws
         The refits, of the parametric bootstrap; None of the wild one, whose draws are of one
         hypothesis each.
+    groups
+        Cluster of each unit, of the wild bootstrap; else None.
     """
 
     fit: FittedModel
@@ -63,6 +66,7 @@ class BootstrapInference:
     first: int
     conf_level: float
     draws: ManyFits | None
+    groups: np.ndarray | None = None
     _wild: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
@@ -265,10 +269,9 @@ class BootstrapInference:
         keys = [(L.tobytes(), L.shape, v.tobytes()) for L, v in pairs]
         new = [i for i, key in enumerate(keys) if key not in self._wild]
         if new:
-            groups = self.fit.design.groups[:, 0]
-            found = wild_draws(
-                self.fit, [pairs[i] for i in new], groups, self.n, self.seed, self.first
-            )
+            assert self.groups is not None
+            asked = [pairs[i] for i in new]
+            found = wild_draws(self.fit, asked, self.groups, self.n, self.seed, self.first)
             self._wild.update(zip([keys[i] for i in new], found, strict=True))
         return [self._wild[key] for key in keys]
 
@@ -295,6 +298,7 @@ def bootstrap_inference(
     conf_level: float = 0.95,
     first: int = 0,
     progress: bool = True,
+    cluster: Any = None,
 ) -> BootstrapInference:
     """See `Fit.bootstrap_inference`."""
     level = check_conf_level(conf_level)
@@ -308,13 +312,12 @@ def bootstrap_inference(
         )
     if fit.method != "fixed":
         check_likelihood(fit, "bootstrap_inference")
-    draws = None
-    if kind == "parametric":
-        draws = bootstrap(fit, int(n), seed, "parametric", first, progress)
-    elif fit.design.p:
-        groups = fit.design.groups
-        if groups.shape[1] == 0:
-            raise InputError("The wild bootstrap turns groups of units, and the fit has none.")
+    if kind == "wild":
+        groups = clusters_of(fit, cluster)[0]
+        return BootstrapInference(fit, kind, int(n), seed, first, level, None, groups)
+    if cluster is not None:
+        raise InputError("cluster is of the wild bootstrap: give kind='wild', or leave it out.")
+    draws = bootstrap(fit, int(n), seed, "parametric", first, progress)
     return BootstrapInference(fit, kind, int(n), seed, first, level, draws)
 
 

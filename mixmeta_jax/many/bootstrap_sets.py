@@ -15,6 +15,7 @@ from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.simulation import simulate_fitted
 from mixmeta_jax.inference.drawn import tails
 from mixmeta_jax.inference.influences import wald_statistics
+from mixmeta_jax.inference.outer_groups import outer_groups
 from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import converged, levels_of, refit
 from mixmeta_jax.many.wild import cluster_covariance, restricted_fits, wild_weights
@@ -103,7 +104,7 @@ def wild_sets(
         Cluster of each unit, numbered from 0: outer groups, which is the default, or unions of
         them.
     """
-    groups = fit.design.groups[:, 0] if groups is None else groups
+    groups = outer_groups(fit.design) if groups is None else groups
     m, rows = int(groups.max()) + 1, L[None]
     found = refit(fit, y, progress=False)
     assert found.coef is not None

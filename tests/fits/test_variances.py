@@ -339,6 +339,14 @@ def test_refused_for_several_levels(school, berkey):
         school.profile(values=[0.1])
 
 
+def test_a_structure_of_ones_own_has_no_names(bcg):
+    class Own(mx.Identity):
+        name = "own"
+
+    with pytest.raises(InputError, match="'own' of level 'unit' is not one of the catalogue"):
+        bcg.update(bscov=Own()).varcomp()
+
+
 def test_frames_survive_pickling(berkey):
     again = pickle.loads(pickle.dumps(berkey))
     pd.testing.assert_frame_equal(again.varcomp("delta"), berkey.varcomp("delta"))

@@ -209,6 +209,13 @@ def test_wild_draws_against_single_fits(school):
     assert found.wald_test("year")["pvalue"] == pvalue
 
 
+def test_clusters_of_ones_own(bcg):
+    pairs = np.arange(13) // 2
+    found = bcg.bootstrap_inference(n=N, seed=6, kind="wild", cluster=pairs)
+    expected = np.sqrt(np.diag(robust_statistic(bcg, np.eye(2), 0.0, pairs)[1]))
+    np.testing.assert_allclose(found.coefficients["se"], expected, rtol=1e-8)
+
+
 def test_wild_tests_of_all_coefficients_and_of_values(bcg):
     found = bcg.bootstrap_inference(n=N, seed=6, kind="wild")
     joint = found.wald_test(np.eye(2), rhs=[0.3, -0.03])
@@ -260,6 +267,7 @@ def test_refused(bcg):
     for call, said in (
         (lambda: bcg.bootstrap_inference(kind="pairs"), "kind must be"),
         (lambda: bcg.bootstrap_inference(n=18), "at least 19"),
+        (lambda: bcg.bootstrap_inference(n=N, cluster=np.zeros(13)), "cluster is of the wild"),
         (lambda: bcg.bootstrap_inference(n=99.5), "at least 19"),
         (lambda: bcg.bootstrap_inference(conf_level=2), "strictly between"),
         (lambda: bcg.update(method="dl").bootstrap_inference(), "needs a likelihood"),
