@@ -159,7 +159,12 @@ def orthonormal_basis(X: np.ndarray) -> np.ndarray:
     n, p = X.shape
     if p == 0 or n < p:
         return np.eye(p)
-    size = np.sqrt((X * X).sum(0) / n)
+    with np.errstate(over="ignore"):
+        size = np.sqrt((X * X).sum(0) / n)
+    huge = np.isinf(size)
+    if huge.any():
+        peak = np.abs(X[:, huge]).max(0)
+        size[huge] = peak * np.sqrt(((X[:, huge] / peak) ** 2).sum(0) / n)
     size[size == 0] = 1.0
     R = np.linalg.qr(X / size, mode="r")
     diagonal = np.abs(np.diagonal(R))

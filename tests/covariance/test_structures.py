@@ -230,3 +230,27 @@ def test_starts_that_are_no_covariance(start, sentence):
     data = mx.load_dataset("bcg")
     with pytest.raises(mx.InputError, match=sentence):
         mx.mixmeta("logor", S="logorvar", data=data, control={"start": start})
+
+
+@pytest.mark.parametrize(
+    ("n", "psi", "sentence"),
+    [
+        (1, lambda theta, d: theta[0] ** 2, r"returns a Ψ of shape \(\) for 1 random effects"),
+        (1, lambda theta, d: theta, r"returns a Ψ of shape \(1,\) for 1 random effects"),
+        (1, lambda theta, d: theta[5] * theta.nonsense, "fails for 1 random effects with"),
+        (0.5, lambda theta, d: theta[:, None], "number of parameters must be a whole number"),
+    ],
+)
+def test_a_structure_of_ones_own_makes_a_matrix_of_its_effects(n, psi, sentence):
+    class Own(mx.Structure):
+        name = "own"
+
+        def n_parameters(self, d):
+            return n
+
+        def psi(self, theta, d):
+            return psi(theta, d)
+
+    data = pd.DataFrame({"y": [0.1, 0.9, -0.4, 0.3], "v": [0.1, 0.2, 0.1, 0.3]})
+    with pytest.raises(mx.InputError, match=f"'own'.*'unit'.*{sentence}"):
+        mx.mixmeta("y", S="v", data=data, bscov=Own())
