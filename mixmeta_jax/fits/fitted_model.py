@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 
 from mixmeta_jax import gates
 from mixmeta_jax.design.design import Design
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.estimation.estimator import Estimate
 from mixmeta_jax.estimation.start import error_variances
 from mixmeta_jax.fits.kept import frozen, with_later_columns
@@ -23,8 +24,10 @@ from mixmeta_jax.inference.residuals import leverages, marginal_variances, stand
 from mixmeta_jax.report import tables
 from mixmeta_jax.report.results import DegreesOfFreedom
 from mixmeta_jax.status import Status
+from mixmeta_jax.table.columns import existing_columns
 from mixmeta_jax.table.frame import ModelFrame
 from mixmeta_jax.table.magnitudes import beyond_precision
+from mixmeta_jax.table.rows import as_pandas, chosen_rows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,6 +75,24 @@ class FittedModel:
     def data(self) -> Any:
         """The data as they were fitted, with the columns that have been added since; or None."""
         return with_later_columns(self.arguments["data"], self.given)
+
+    def columns_at_units(self, names: Sequence[str], where: str) -> pd.DataFrame:
+        """Columns of the data at the fitted units, by position, since labels may repeat.
+
+        Raises
+        ------
+        InputError
+            For a column that is not there, named in ``where``, or a fit that was given no data.
+        """
+        if self.data is None:
+            raise InputError(
+                f"The fit has no data to take column {shown(names[0])!r} from, named in {where}: "
+                "give mixmeta data=, or values."
+            )
+        data = as_pandas(self.data)
+        existing_columns(names, data, where)
+        chosen = chosen_rows(self.arguments["subset"], data)
+        return data.loc[:, list(names)][chosen][self.frame.kept]
 
     @property
     def dropped(self) -> pd.DataFrame:

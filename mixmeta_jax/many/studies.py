@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
-from mixmeta_jax.errors import InputError, shown
+from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
 from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import nothing_fitted, refit, resample, without
 from mixmeta_jax.report.results import PermutationTest
-from mixmeta_jax.table.rows import as_pandas, chosen_rows
 
 KINDS = ("parametric", "groups")
 """What a bootstrap may draw."""
@@ -242,10 +241,5 @@ def parts(fit: FittedModel, by: str) -> tuple[np.ndarray, list[Any]]:
 def _order(fit: FittedModel, order: Any) -> np.ndarray:
     n = fit.frame.n
     if isinstance(order, str):
-        if fit.data is None:
-            raise InputError(f"order names the column '{shown(order)}', but there are no data.")
-        data = as_pandas(fit.data)
-        column = data[gates.column(order, data, "order")]
-        # By position, since labels may repeat.
-        order = column[chosen_rows(fit.arguments["subset"], data)][fit.frame.kept]
+        order = fit.columns_at_units([order], "order")[order]
     return gates.numbers(order, "order", (n,), infinite=True)

@@ -17,8 +17,6 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.start import error_variances
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.prediction import between_variance
-from mixmeta_jax.table.columns import existing_columns
-from mixmeta_jax.table.rows import as_pandas, chosen_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,16 +174,7 @@ def user_columns(fit: FittedModel, names: Sequence[str]) -> pd.DataFrame:
     InputError
         For a column that is not there, or a fit that was given no data.
     """
-    given = fit.arguments["data"]
-    if given is None:
-        raise InputError(
-            f"The fit has no data to take column {names[0]!r} from: give mixmeta data=, or values."
-        )
-    data = as_pandas(given)
-    existing_columns(names, data, "the picture")
-    subset = fit.arguments["subset"]
-    rows = slice(None) if subset is None else chosen_rows(subset, data)
-    return data.loc[:, list(names)][rows][fit.frame.kept]
+    return fit.columns_at_units(names, "the picture")
 
 
 def row_names(fit: FittedModel, labels: Any) -> list[str]:

@@ -182,7 +182,7 @@ LEVELS, DIMS = ["district", "study"], [1, 3]
 @pytest.mark.parametrize(
     ("bscov", "Psi_fix", "sentence"),
     [
-        ("nope", None, "unknown structure 'nope'.*'unstr'"),
+        ("nope", None, "bscov of level 'district' must be one of 'unstr'"),
         (["id"], None, "1 structures for 2 level"),
         ({"city": "id"}, None, "bscov names the level 'city', but the levels are 'district'"),
         ({"district": "cs"}, None, "'cs' needs at least 2 random effects.*'district' has 1.*'id'"),

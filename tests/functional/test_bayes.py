@@ -144,6 +144,9 @@ class AnyFactor(mx.Structure):
     def n_parameters(self, d):
         return d
 
+    def psi(self, theta, d):
+        return theta[0] ** 2 * np.eye(d)
+
 
 def test_bad_input():
     design = random_design(k=2, n=6, bscov=AnyFactor())

@@ -525,8 +525,8 @@ def test_what_is_returned():
     [
         ({"S": np.ones((2, 2, 2))}, "ambiguous|can be one S"),
         ({"S": np.ones((5, 7, 2))}, "must be shared"),
-        ({"formula": "y ~ 1"}, "right-hand side alone"),
-        ({"returns": ("beta",)}, "choose among"),
+        ({"formula": "y ~ 1"}, "must be a right-hand side"),
+        ({"returns": ("beta",)}, "an entry of returns must be one of"),
         ({"y": np.ones(4)}, r"\(B, n\) or \(B, n, k\)"),
         ({"data": GROUPS}, "24"),
         ({"method": "dl"}, "one outcome"),

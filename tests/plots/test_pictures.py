@@ -323,7 +323,7 @@ def test_ticks_of_ratios_are_round_and_few(low, high, some):
         (lambda: bcg().plot.forest(labels=["a"]), "1 names for 13"),
         (lambda: bcg().plot.forest(order="size"), "order='size'"),
         (lambda: bcg().plot.forest(transform="log"), "transform='log'"),
-        (lambda: school().plot.caterpillar("city"), "not 'city'"),
+        (lambda: school().plot.caterpillar("city"), "level must be a level .* not 'city'"),
         (lambda: school().plot.caterpillar(effects=["x"]), "no effect 'x'"),
         (lambda: bcg().plot.gosh(0), "at least 1"),
         (lambda: mx.plots.network(ARMS[:1], "study", "arm"), "a row per arm"),

@@ -54,7 +54,7 @@ def test_one_outcome_of_each_data_set():
         ({"y": "text"}, "y must be made of numbers, not 'text'"),
         ({"y": Y[None]}, r"must be \(B, n\) or \(B, n, k\)"),
         ({"data": {"x": [1.0, 2.0]}}, r"data has 2 rows, but y has 4 in each of its 5 data sets"),
-        ({"X": "y ~ 1"}, "right-hand side alone"),
+        ({"X": "y ~ 1"}, "must be a right-hand side"),
         ({"X": "~ x", "data": {"x": [1.0, 2.0, np.nan, 3.0]}}, "missing in row 2"),
     ],
 )
