@@ -17,7 +17,6 @@ from mixmeta_jax.covariance.structure import (
     START_POSITIONS,
     Structure,
     angle_between,
-    correlation_starts,
     mean_correlation,
     mean_variance,
     pairs,
@@ -211,10 +210,6 @@ class HeterogeneousCompoundSymmetry(Scaled):
         turn = half * xp.sin(angle) * (1 - one)
         return one + (low + 1) / 2 * (1 - one) + turn, half * xp.cos(angle) * (1 - one), -turn
 
-    def theta(self, Psi: np.ndarray) -> np.ndarray:
+    def angle_of(self, Psi: np.ndarray) -> float:
         d = len(Psi)
-        angle = angle_between(mean_correlation(Psi, pairs(d)), -1 / (d - 1), 1)
-        return np.append(np.diag(Psi) ** 0.25, angle)
-
-    def starts(self, variances: Any) -> list[Any]:
-        return correlation_starts(variances**0.25)
+        return angle_between(mean_correlation(Psi, pairs(d)), -1 / (d - 1), 1)
