@@ -87,12 +87,15 @@ def judge(
         Norm at which the gradient counts as zero.
     """
     xp = namespace(value, information, *Psi)
-    finite = xp.isfinite(value) & xp.isfinite(norm) & xp.isfinite(information).all((0, 1))
-    n = len(units)
-    information = xp.where(finite, information, np.eye(n)[:, :, None])
-    size = xp.where(finite, xp.einsum("aab->ab", guide), 1.0)
-    root = xp.sqrt(xp.maximum(size, FLOOR / units**2))
-    curvature, directions = xp.linalg.eigh(_stacked(information / (root[:, None] * root)))
+    root = xp.sqrt(xp.maximum(xp.einsum("aab->ab", guide), FLOOR / units**2))
+    scaled = information / (root[:, None] * root)
+    natural = information * (units[:, None] * units)
+    finite = xp.isfinite(value) & xp.isfinite(norm) & xp.isfinite(scaled + natural).all((0, 1))
+    scaled, natural = (
+        xp.where(finite, A, np.eye(len(units))[:, :, None]) for A in (scaled, natural)
+    )
+    root = xp.where(finite, root, 1.0)
+    curvature, directions = xp.linalg.eigh(_stacked(scaled))
     stationary = norm <= gradient_tol
     at_bound: Any = xp.zeros(value.shape, bool)
     for structure, P, scale in zip(structures, Psi, scales, strict=True):
@@ -100,7 +103,7 @@ def judge(
         at_bound = at_bound | structure.at_bound(inside, scale)
     status = xp.where(at_bound, int(Status.BOUNDARY), int(Status.CONVERGED))
     # A stop that is not finite is judged by that, whatever comes out here.
-    moved = _moved_where_flat(information, slopes, scales, units) > MOVES
+    moved = _moved_where_flat(natural, slopes, scales, units) > MOVES
     status = xp.where(moved, int(Status.NOT_IDENTIFIED), status)
     status = xp.where(stationary, status, int(Status.MAX_ITER))
     status = xp.where(finite, status, int(Status.NOT_FINITE))
@@ -115,11 +118,14 @@ def _stacked(matrices: Array) -> Array:
 
 
 def _moved_where_flat(
-    information: Array, slopes: Sequence[Array], scales: Sequence[Array], units: Array
+    natural: Array, slopes: Sequence[Array], scales: Sequence[Array], units: Array
 ) -> Any:
-    """How far Ψ moves along a direction in which the likelihood does not; 0 where there is none."""
-    xp = namespace(information)
-    natural, axes = xp.linalg.eigh(_stacked(information * (units[:, None] * units)))
+    """How far Ψ moves along a direction in which the likelihood does not; 0 where there is none.
+
+    By the information in natural units, shape (n_θ, n_θ, B).
+    """
+    xp = namespace(natural)
+    natural, axes = xp.linalg.eigh(_stacked(natural))
     constant = xp.abs(natural) < FLAT
     if xp is np and not constant.any():
         return 0.0
