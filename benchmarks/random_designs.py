@@ -27,12 +27,11 @@ from mixmeta_jax.control import Control
 from mixmeta_jax.covariance.catalogue import NEEDS_MATRIX, NEEDS_TIMES, STRUCTURES
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import Tensors, arrange
+from mixmeta_jax.estimation.ascent import problem_of
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.executors import executed, executor
-from mixmeta_jax.estimation.newton import Problem
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
-from mixmeta_jax.likelihood.likelihood import prepared, profile
-from mixmeta_jax.likelihood.sweep import downward, upward
+from mixmeta_jax.likelihood.likelihood import both_sweeps, prepared
 
 SEED = 20261128
 PER_CLASS = 20
@@ -182,17 +181,11 @@ def best_of_random_starts(
     rng = np.random.default_rng(seed)
     scales = tuple(starting_variances(design))
     own = starting_parameters(design.structures, scales)[:, :, 0]
-    n_starts, n_theta = own.shape
+    n_starts = len(own)
     units = natural_units(own[:, :, None])
     run = executor(design, method, control, n_starts)
-    problem = Problem(
-        np.broadcast_to(units, (n_theta, n_starts)),
-        tuple(np.broadcast_to(scale, (len(scale), n_starts)) for scale in scales),
-        None,
-        control.max_iter,
-        control.gradient_tol,
-        0,
-    )
+    steering = units, scales, None, control.max_iter, control.gradient_tol
+    problem = problem_of(n_starts, *steering)
     values, steps = [], []
     # As many at a time as a default fit follows: where it is compiled, the same program.
     while len(values) < RANDOM_STARTS:
@@ -208,9 +201,7 @@ def _products_and_traces(
     Psi: tuple[Any, ...], tensors: Tensors, *, restricted: bool
 ) -> tuple[Any, ...]:
     data, _ = prepared(tensors)
-    up = upward(Psi, data)
-    solution = profile(up)
-    down = downward(up, data, solution.beta, solution.root if restricted else None)
+    _, _, down = both_sweeps(Psi, data, restricted)
     return down.products, down.traces
 
 

@@ -15,11 +15,8 @@ from mixmeta_jax.covariance.structure import (
     START_POSITIONS,
     Structure,
     angle_between,
-    correlation_starts,
     mean_correlation,
-    mean_variance,
     pairs,
-    with_angle,
 )
 from mixmeta_jax.errors import InputError, shown
 
@@ -27,7 +24,28 @@ UNCORRELATED = 1e-9
 """Correlation of the two closest times that counts as zero."""
 
 
-class AR1(OneScale):
+class _ByLag(Structure):
+    """A correlation ρ^lag, ρ in [−1, 1], the lag counted in positions."""
+
+    min_dim = 2
+
+    def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
+        return power_of_sine(angle, _lags(d))
+
+    def in_correlation(self, angle: np.ndarray, d: int) -> Any:
+        """`OneScale.in_correlation` of ρ^lag, ρ = sin φ."""
+        rho = np.sin(angle)
+        return rho, np.zeros(rho.shape, bool), natural.powers(rho, _lags(d))
+
+    def angle_of(self, Psi: np.ndarray) -> float:
+        return angle_between(mean_correlation(Psi, pairs(len(Psi), 1)), -1, 1)
+
+
+def _lags(d: int) -> np.ndarray:
+    return np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
+
+
+class AR1(_ByLag, OneScale):
     """One variance and a correlation ρ^lag, ρ in [−1, 1], the lag counted in positions.
 
     θ holds the standard deviation and the angle whose sine is ρ.
@@ -35,23 +53,9 @@ class AR1(OneScale):
 
     name = "ar1"
     label = "First-order autoregressive"
-    min_dim = 2
-
-    def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
-        return power_of_sine(angle, _lags(d))
-
-    def in_correlation(self, angle: np.ndarray, d: int) -> Any:
-        return _at_positions(angle, d)
-
-    def theta(self, Psi: np.ndarray) -> np.ndarray:
-        angle = angle_between(mean_correlation(Psi, pairs(len(Psi), 1)), -1, 1)
-        return np.array([np.sqrt(np.mean(np.diag(Psi))), angle])
-
-    def starts(self, variances: Any) -> list[Any]:
-        return correlation_starts(mean_variance(variances))
 
 
-class HeterogeneousAR1(Scaled):
+class HeterogeneousAR1(_ByLag, Scaled):
     """One variance each and a correlation ρ^lag, ρ in [−1, 1], the lag counted in positions.
 
     θ holds the square roots of the standard deviations, then the angle whose sine is ρ.
@@ -59,30 +63,6 @@ class HeterogeneousAR1(Scaled):
 
     name = "har1"
     label = "Heterogeneous first-order autoregressive"
-    min_dim = 2
-
-    def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
-        return power_of_sine(angle, _lags(d))
-
-    def in_correlation(self, angle: np.ndarray, d: int) -> Any:
-        return _at_positions(angle, d)
-
-    def theta(self, Psi: np.ndarray) -> np.ndarray:
-        angle = angle_between(mean_correlation(Psi, pairs(len(Psi), 1)), -1, 1)
-        return np.append(np.diag(Psi) ** 0.25, angle)
-
-    def starts(self, variances: Any) -> list[Any]:
-        return correlation_starts(variances**0.25)
-
-
-def _at_positions(angle: np.ndarray, d: int) -> Any:
-    """`OneScale.in_correlation` of ρ^lag, ρ = sin φ."""
-    rho = np.sin(angle)
-    return rho, np.zeros(rho.shape, bool), natural.powers(rho, _lags(d))
-
-
-def _lags(d: int) -> np.ndarray:
-    return np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
 
 
 class _InTime(Structure):
@@ -93,6 +73,7 @@ class _InTime(Structure):
     """
 
     min_dim = 2
+    angles = tuple(np.arcsin(np.sqrt(START_POSITIONS)))
 
     def __init__(self, times: Sequence[float]):
         values = gates.numbers(times, f"times of '{self.name}'", ("d",))
@@ -119,13 +100,10 @@ class _InTime(Structure):
         rho = closest ** (1 / gaps[gaps > 0].min())
         return rho, closest <= UNCORRELATED, natural.powers(rho, gaps)
 
-    def _angle_of(self, Psi: np.ndarray) -> float:
+    def angle_of(self, Psi: np.ndarray) -> float:
         powers = self._powers()
         closest = [(i, j) for i, j in pairs(len(Psi)) if powers[i, j] == 1]
         return float(np.arcsin(np.sqrt(np.clip(mean_correlation(Psi, closest), 0, 1))))
-
-    def _at_each_angle(self, sizes: Any) -> list[Any]:
-        return [with_angle(sizes, float(np.arcsin(np.sqrt(f)))) for f in START_POSITIONS]
 
     def check(self, d: int, level: str) -> None:
         super().check(d, level)
@@ -157,12 +135,6 @@ class ContinuousAR1(_InTime, OneScale):
     name = "car1"
     label = "Continuous first-order autoregressive"
 
-    def theta(self, Psi: np.ndarray) -> np.ndarray:
-        return np.array([np.sqrt(np.mean(np.diag(Psi))), self._angle_of(Psi)])
-
-    def starts(self, variances: Any) -> list[Any]:
-        return self._at_each_angle(mean_variance(variances))
-
 
 class HeterogeneousContinuousAR1(_InTime, Scaled):
     """One variance each and a correlation ρ^|t − t′|, ρ in [0, 1], at given times.
@@ -177,9 +149,3 @@ class HeterogeneousContinuousAR1(_InTime, Scaled):
 
     name = "hcar1"
     label = "Heterogeneous continuous first-order autoregressive"
-
-    def theta(self, Psi: np.ndarray) -> np.ndarray:
-        return np.append(np.diag(Psi) ** 0.25, self._angle_of(Psi))
-
-    def starts(self, variances: Any) -> list[Any]:
-        return self._at_each_angle(variances**0.25)

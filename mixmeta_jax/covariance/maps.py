@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.arrays import Array, Ruled, namespace
 from mixmeta_jax.covariance import natural
 from mixmeta_jax.covariance.natural import NULL_VARIANCE, Bound, Natural
-from mixmeta_jax.covariance.structure import Structure
+from mixmeta_jax.covariance.structure import START_POSITIONS, Structure, mean_variance
 
 
 class Squares(Structure):
@@ -56,14 +56,40 @@ class Squares(Structure):
         return natural.linear(terms, ~null, bounds)
 
 
-class OneScale(Structure):
-    """Ψ = θ_0² C(φ)."""
+class Turned(Structure):
+    """Of sizes and the correlation C(φ), φ the last parameter."""
 
-    common_variance = True
+    angles: tuple[float, ...] = tuple(np.arcsin(2 * np.array(START_POSITIONS) - 1))
+    """φ to start from."""
 
     def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
         """C and its first two derivatives in the angle, shape (d, d, ...)."""
         raise NotImplementedError
+
+    def sizes(self, variances: Any) -> Any:
+        """The other parameters at variances of shape (d, ...)."""
+        raise NotImplementedError
+
+    def angle_of(self, Psi: np.ndarray) -> float:
+        """φ of a matrix."""
+        raise NotImplementedError
+
+    def theta(self, Psi: np.ndarray) -> np.ndarray:
+        return np.append(self.sizes(np.diag(Psi)), self.angle_of(Psi))
+
+    def starts(self, variances: Any) -> list[Any]:
+        xp, sizes = namespace(variances), self.sizes(variances)
+        rest = (1, *sizes.shape[1:])
+        return [xp.concatenate([sizes, xp.full(rest, angle)]) for angle in self.angles]
+
+
+class OneScale(Turned):
+    """Ψ = θ_0² C(φ)."""
+
+    common_variance = True
+
+    def sizes(self, variances: Any) -> Any:
+        return mean_variance(variances)
 
     def n_parameters(self, d: int) -> int:
         return 2
@@ -95,15 +121,14 @@ class OneScale(Structure):
         return natural.one_scale(variance, C, null, low | natural.singular(C[0]))
 
 
-class Scaled(Structure):
+class Scaled(Turned):
     """Ψ = (s sᵀ) ∘ C(φ) with the standard deviations s_i = θ_i²."""
 
     rugged = True
     has_angle = True
 
-    def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
-        """C and its first two derivatives in the angle, shape (d, d, ...)."""
-        raise NotImplementedError
+    def sizes(self, variances: Any) -> Any:
+        return variances**0.25
 
     def n_parameters(self, d: int) -> int:
         return d + self.has_angle
@@ -169,22 +194,45 @@ def power_of_sine(angle: Array, lags: np.ndarray) -> tuple[Array, Array, Array]:
     return C, one * slope, two * slope**2 - one * rho
 
 
-def power_of_squared_sine(angle: Array, powers: np.ndarray) -> tuple[Array, Array, Array]:
+@Ruled
+def power_of_squared_sine(angle: Array, powers: Array) -> tuple[Array, Array, Array]:
     """(sin² φ)^p for powers that are 0 or at least 1, and its first two derivatives in φ."""
     xp = namespace(angle)
     sine, cosine = xp.sin(angle), xp.cos(angle)
     square = sine * sine
-    p = _behind(np.maximum(powers, 1.0), angle)
-    held = _behind(powers == 0, angle)
-    closest = _behind(powers == 1, angle)
-    # S^(p−1), which the derivatives share: their other factors are bounded, where S^(p−2) is not.
-    below = xp.where(closest, 1.0, xp.abs(sine) ** (2 * (p - 1)))
+    p, held, below = _powers_below(sine, powers)
     C = xp.where(held, 1.0, below * square)
     first = xp.where(held, 0.0, 2 * p * below * sine * cosine)
     bent = 4 * (p - 1) * cosine**2 + 2 * (cosine**2 - square)
     return C, first, xp.where(held, 0.0, p * below * bent)
 
 
-def _behind(values: np.ndarray, angle: Any) -> np.ndarray:
+@power_of_squared_sine.defjvp
+def _power_of_squared_sine_jvp(primals: tuple, tangents: tuple) -> tuple:
+    # By the derivatives that are there: those of the factors do not exist at φ = 0.
+    (angle, powers), (dangle, _) = primals, tangents
+    xp = namespace(angle, dangle)
+    C, first, second = found = power_of_squared_sine(angle, powers)
+    sine, cosine = xp.sin(angle), xp.cos(angle)
+    p, held, below = _powers_below(sine, powers)
+    # The second derivative is even in φ, with a cusp at 0 for 1 < p < 1.5: it does not move there.
+    null = sine == 0
+    bent = (2 * p - 1) * cosine**2 - sine**2
+    slope = (p - 1) * bent / xp.where(null, 1.0, sine) - 2 * p * sine
+    third = xp.where(held | null, 0.0, 4 * p * below * cosine * slope)
+    return found, (first * dangle, second * dangle, third * dangle)
+
+
+def _powers_below(sine: Array, powers: Array) -> tuple[Array, Array, Array]:
+    """p, where it is 0, and (sin² φ)^(p−1).
+
+    The derivatives share it: their other factors are bounded, where (sin² φ)^(p−2) is not.
+    """
+    xp = namespace(sine, powers)
+    p = _behind(xp.maximum(powers, 1.0), sine)
+    return p, _behind(powers == 0, sine), xp.where(p == 1, 1.0, xp.abs(sine) ** (2 * (p - 1)))
+
+
+def _behind(values: Array, angle: Array) -> Array:
     """Constants (d, d) with as many axes behind them as the angle has."""
     return values.reshape(*values.shape, *(1,) * angle.ndim)

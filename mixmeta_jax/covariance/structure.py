@@ -277,17 +277,6 @@ def _unflatten(cls: type[Structure], aux: tuple, leaves: Sequence[Any]) -> Struc
     return structure
 
 
-def correlation_starts(sd_theta: Any) -> list[Any]:
-    """Starts of θ = (sizes, angle) whose correlations spread over the range between the bounds."""
-    return [with_angle(sd_theta, float(np.arcsin(2 * f - 1))) for f in START_POSITIONS]
-
-
-def with_angle(sizes: Any, angle: float) -> Any:
-    """One more parameter, an angle, after the sizes, shape (c,) or (c, B)."""
-    xp = namespace(sizes)
-    return xp.concatenate([sizes, xp.full((1, *sizes.shape[1:]), angle)])
-
-
 def mean_variance(variances: Any) -> Any:
     """The square root of the mean of the variances, shape (1,) or (1, B)."""
     xp = namespace(variances)

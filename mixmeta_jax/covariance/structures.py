@@ -19,7 +19,6 @@ from mixmeta_jax.covariance.structure import (
     START_POSITIONS,
     Structure,
     angle_between,
-    correlation_starts,
     mean_correlation,
     mean_variance,
     pairs,
@@ -236,10 +235,6 @@ class HeterogeneousCompoundSymmetry(Scaled):
         C = np.eye(d)[:, :, None] + among * rho
         return rho, np.zeros(rho.shape, bool), (C, among, 0 * among)
 
-    def theta(self, Psi: np.ndarray) -> np.ndarray:
+    def angle_of(self, Psi: np.ndarray) -> float:
         d = len(Psi)
-        angle = angle_between(mean_correlation(Psi, pairs(d)), -1 / (d - 1), 1)
-        return np.append(np.diag(Psi) ** 0.25, angle)
-
-    def starts(self, variances: Any) -> list[Any]:
-        return correlation_starts(variances**0.25)
+        return angle_between(mean_correlation(Psi, pairs(d)), -1 / (d - 1), 1)

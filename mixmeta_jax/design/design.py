@@ -7,7 +7,6 @@ batched and differentiated; ``tensors.arrange`` puts them into the padded tensor
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -149,9 +148,12 @@ def parameters_by_level(
     structures: tuple[Structure, ...], dims: tuple[int, ...], theta: Array
 ) -> list[tuple[Structure, Array, int]]:
     """Each level's structure, parameters and number of random effects, outer first."""
-    ends = np.cumsum([0, *(s.n_parameters(d) for s, d in zip(structures, dims, strict=True))])
-    parts = [theta[a:b] for a, b in itertools.pairwise(ends)]
-    return list(zip(structures, parts, dims, strict=True))
+    levels, first = [], 0
+    for structure, d in zip(structures, dims, strict=True):
+        end = first + structure.n_parameters(d)
+        levels.append((structure, theta[first:end], d))
+        first = end
+    return levels
 
 
 def orthonormal_basis(X: np.ndarray) -> np.ndarray:

@@ -11,7 +11,9 @@ import numpy as np
 from mixmeta_jax.arrays import Array, cond, mapped, namespace, tree
 from mixmeta_jax.design.tensors import Tensors
 from mixmeta_jax.estimation.newton import (
+    ARRIVED,
     NOWHERE,
+    RUNNING,
     Path,
     Problem,
     climb,
@@ -65,6 +67,7 @@ def ascend(
     restricted: bool,
     shift: bool = True,
     without: bool = False,
+    together: bool = False,
     report: Callable[[Path], None] | None = None,
     ready: tuple[Tensors, Array] | None = None,
 ) -> Ends:
@@ -84,6 +87,8 @@ def ascend(
         Whether data of one set are `shifts.shifted`.
     without
         Whether the likelihoods without variances are wanted.
+    together
+        Whether they are paths of one data set, of which NumPy need not follow all to their ends.
     report
         Called with the paths after every step.
     ready
@@ -92,8 +97,9 @@ def ascend(
     data, centre = prepared(tensors, shift) if ready is None else ready
     if not isinstance(start, Path):
         start = departure(start, data.n_coefficients, is_exact(data, restricted))
-    path = climb(start, data, problem, restricted, report)
-    xp = namespace(path.theta)
+    xp = namespace(start.theta)
+    follow = _climb_together if together and xp is np else climb
+    path = follow(start, data, problem, restricted, report)
     rest = constant_terms(tensors, restricted)
     Psi, slopes, at = data.Psi(path.theta), data.slopes(path.theta), path.at
     value = xp.where(path.phase == NOWHERE, np.nan, at.value)
@@ -125,6 +131,31 @@ def ascend(
     return Ends(path, value + rest, Psi, at.beta + centre, covariance_of(at), verdict, others)
 
 
+def _climb_together(path: Path, data: Tensors, problem: Problem, *settings: Any) -> Path:
+    """`climb` of paths of one data set, by NumPy: when a quarter has ended the others go on alone.
+
+    Those that come to the highest of the ends stop there.
+    """
+    while True:
+        left = np.flatnonzero(path.phase == RUNNING)
+        if len(left) <= problem.few:
+            return path
+        own = replace(taken_problem(problem, left), few=len(left) * 3 // 4)
+        if (path.phase == ARRIVED).any() and not _is_known(problem):
+            highest = np.argmax(np.where(path.phase == ARRIVED, path.at.value, -np.inf))
+            known = data.Psi(path.theta[:, [highest]])
+            own = replace(own, known=taken(known, np.zeros(len(left), int)))
+        ended = climb(taken(path, left), data, own, *settings)
+        order = np.arange(len(path.phase))
+        order[left] = len(order) + np.arange(len(left))
+        path = taken(joined([path, ended]), order)
+
+
+def _is_known(problem: Problem) -> bool:
+    """Whether a maximum is known to any path."""
+    return problem.known is not None and not np.isnan(problem.known[0]).all()
+
+
 def ascend_each(start: Array, tensors: Tensors, problem: Problem, **static: Any) -> Ends:
     """`ascend` from several starts with the data of one set, (n_θ, B), traced.
 
@@ -135,12 +166,12 @@ def ascend_each(start: Array, tensors: Tensors, problem: Problem, **static: Any)
         return ascend(start, tensors, problem, **static)
     import jax
 
-    def one(start: Array, units: Array, scales: tuple[Array, ...]) -> Ends:
-        start, units, scales = mapped(lambda leaf: leaf[..., None], (start, units, scales))
-        ends = ascend(start, tensors, replace(problem, units=units, scales=scales), **static)
-        return mapped(lambda leaf: leaf[..., 0], ends)
+    def one(start: Array, *steering: Any) -> Ends:
+        start, units, scales, known = mapped(lambda leaf: leaf[..., None], (start, *steering))
+        own = replace(problem, units=units, scales=scales, known=known)
+        return mapped(lambda leaf: leaf[..., 0], ascend(start, tensors, own, **static))
 
-    return jax.vmap(one, -1, -1)(start, problem.units, problem.scales)
+    return jax.vmap(one, -1, -1)(start, problem.units, problem.scales, problem.known)
 
 
 def values_at(
@@ -174,6 +205,24 @@ def _kept_parameters(counts: tuple[int, ...]) -> np.ndarray:
     return np.array([*each, np.zeros(len(level), bool)], float)[:, :, None]
 
 
+def problem_of(
+    paths: int,
+    units: Array,
+    scales: Sequence[Array],
+    known: tuple[Array, ...] | None,
+    max_iter: Any,
+    gradient_tol: Any,
+) -> Problem:
+    """What steers so many paths of one data set, from what they share: last axes of length 1."""
+    xp = namespace(units, *scales)
+
+    def wide(leaf: Array) -> Array:
+        return xp.broadcast_to(leaf, (*leaf.shape[:-1], paths))
+
+    units, scales, known = mapped(wide, (units, tuple(scales), known))
+    return Problem(units, tuple(scales), known, max_iter, gradient_tol, 0)
+
+
 def nothing_known(dims: tuple[int, ...], B: int) -> tuple[np.ndarray, ...]:
     """`Problem.known` where no maximum is known."""
     return tuple(np.full((d, d, B), np.nan) for d in dims)
@@ -181,7 +230,7 @@ def nothing_known(dims: tuple[int, ...], B: int) -> tuple[np.ndarray, ...]:
 
 def taken(tree: Any, chosen: Any) -> Any:
     """Some of the paths of a tree of arrays."""
-    return mapped(lambda leaf: namespace(leaf, chosen).take(leaf, chosen, -1), tree)
+    return mapped(lambda leaf: leaf.take(chosen, -1), tree)
 
 
 def joined(trees: Sequence[Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +13,8 @@ from mixmeta_jax.control import Control
 from mixmeta_jax.covariance.structure import is_semidefinite, is_symmetric
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.ascent import Ends
+from mixmeta_jax.estimation.ascent import Ends, problem_of
 from mixmeta_jax.estimation.executors import AtOnce, executor
-from mixmeta_jax.estimation.newton import Problem
 from mixmeta_jax.estimation.restarts import restartable, restarts, worth_restarting
 from mixmeta_jax.estimation.search import Found, search
 from mixmeta_jax.estimation.start import (
@@ -139,12 +138,14 @@ class _Search:
         self.run = executor(design, method, control, len(starts) if follows_all(design) else 1)
 
     @property
-    def further(self) -> np.ndarray | None:
-        """Starts of restarts, shape (batches, n_θ, paths of a batch), if there are to be any."""
-        design, paths = self.design, len(self.starts)
-        if not restartable(design, self.control, self.restricted):
-            return None
-        starts = restarts(design.structures, self.scales, paths)[:, :, 0]
+    def restarted(self) -> bool:
+        """Whether there may be restarts."""
+        return restartable(self.design, self.control, self.restricted)
+
+    def further(self) -> np.ndarray:
+        """Starts of restarts, shape (batches, n_θ, paths of a batch)."""
+        paths = len(self.starts)
+        starts = restarts(self.design.structures, self.scales, paths)[:, :, 0]
         # NumPy takes them all at once; a program is there for as many as there are starts.
         batches = 1 if isinstance(self.run, AtOnce) else len(starts) // paths
         return np.swapaxes(starts.reshape(batches, -1, starts.shape[1]), 1, 2)
@@ -154,7 +155,8 @@ class _Search:
         first = self.control.max_iter
         if len(self.units) > MANY_PARAMETERS:
             first = min(first, PATIENCE)
-        best = self.climbed(self.run, self.starts, first, self.further)
+        further = functools.cache(self.further) if self.restarted else None
+        best = self.climbed(self.run, self.starts, first, further)
         if best.status[0] == Status.MAX_ITER:
             best = self.turned(best, first)
         beta, vcov = _to_predictors(self.design, best.beta[:, 0], best.V[:, :, 0])
@@ -172,7 +174,11 @@ class _Search:
         )
 
     def climbed(
-        self, run: Any, starts: np.ndarray, max_iter: int, further: np.ndarray | None = None
+        self,
+        run: Any,
+        starts: np.ndarray,
+        max_iter: int,
+        further: Callable[[], np.ndarray] | None = None,
     ) -> Found:
         """The highest point found from starts of shape (n_starts, n_θ)."""
         if len(starts) > 1 and not follows_all(self.design):
@@ -180,17 +186,11 @@ class _Search:
             starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
         control = self.control
 
-        def climb(theta: np.ndarray, max_iter: Any) -> Ends:
-            B = theta.shape[1]
-            problem = Problem(
-                np.broadcast_to(self.units, (len(self.units), B)),
-                tuple(np.broadcast_to(scale, (len(scale), B)) for scale in self.scales),
-                None,
-                int(max_iter),
-                control.gradient_tol,
-                0,
-            )
-            return run.ascend(theta, problem, restricted=self.restricted, verbose=control.verbose)
+        def climb(theta: np.ndarray, max_iter: Any, known: Any) -> Ends:
+            steering = self.units, self.scales, known, int(max_iter), control.gradient_tol
+            problem = problem_of(theta.shape[1], *steering)
+            settings = {"restricted": self.restricted, "verbose": control.verbose}
+            return run.ascend(theta, problem, together=True, **settings)
 
         worth = functools.partial(worth_restarting, self.design.structures)
         theta = np.ascontiguousarray(starts.T)

@@ -256,7 +256,7 @@ def executor(design: Design, method: str, control: Control, paths: int = 1) -> A
     InputError
         For ``backend="numpy"`` where a structure has no derivatives but JAX's.
     """
-    shape = shape_of(design, method, paths)
+    shape = shape_of(design, method, paths) if control.backend == "auto" else None
     if by_numpy(design, control, shape, paths):
         return AtOnce(arrange(design), shape, saved_share(design))
     with _precision():

@@ -28,10 +28,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mixmeta_jax.arrays import register_trees, tree
+from mixmeta_jax.arrays import is_traced, register_trees, tree
 from mixmeta_jax.design.tensors import Tensors
-from mixmeta_jax.estimation.ascent import Ends, ascend_each, values_at
-from mixmeta_jax.estimation.newton import Problem, evaluate
+from mixmeta_jax.estimation.ascent import Ends, ascend_each, problem_of, values_at
+from mixmeta_jax.estimation.newton import evaluate
+from mixmeta_jax.estimation.programs import PROGRAMS
 from mixmeta_jax.estimation.restarts import worth_restarting
 from mixmeta_jax.estimation.search import Found, search
 from mixmeta_jax.likelihood.elimination import whitener
@@ -77,16 +78,9 @@ class Search:
 def maximum(tensors: Tensors, given: Search, restricted: bool) -> Found:
     """The search of `estimator`, traced."""
 
-    def climb(theta: Array, max_iter: Array) -> Ends:
-        B = theta.shape[1]
-        problem = Problem(
-            jnp.broadcast_to(given.units, (len(given.units), B)),
-            tuple(jnp.broadcast_to(scale, (len(scale), B)) for scale in given.scales),
-            None,
-            max_iter,
-            given.gradient_tol,
-            0,
-        )
+    def climb(theta: Array, max_iter: Array, known: tuple[Array, ...] | None) -> Ends:
+        steering = given.units, given.scales, known, max_iter, given.gradient_tol
+        problem = problem_of(theta.shape[1], *steering)
         return ascend_each(theta, tensors, problem, restricted=restricted)
 
     starts = given.starts
@@ -97,7 +91,7 @@ def maximum(tensors: Tensors, given: Search, restricted: bool) -> Found:
     return search(
         climb,
         starts.T,
-        given.further,
+        None if given.further is None else lambda: given.further,
         worth,
         given.max_iter,
         given.gradient_tol,
@@ -124,7 +118,12 @@ def optimum(tensors: Tensors, given: Search, restricted: bool) -> Found:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _optimum(leaves: list, given: Search, structure: Any, restricted: bool) -> Found:
-    return maximum(jax.tree.unflatten(structure, leaves), given, restricted)
+    tensors = jax.tree.unflatten(structure, leaves)
+    if any(map(is_traced, (*leaves, *jax.tree.leaves(given)))):
+        return maximum(tensors, given, restricted)
+    # JAX would trace and compile the loop anew in every call.
+    found = PROGRAMS(maximum, tensors, given, restricted=restricted)
+    return jax.tree.map(jnp.asarray, found)
 
 
 def _optimum_jvp(

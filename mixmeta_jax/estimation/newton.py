@@ -95,8 +95,10 @@ class Path:
         Parameters to evaluate next, and the gain that the quadratic model promises.
     secant
         What the gradients add to the information, shape (n_θ, n_θ, B); None where that is exact.
-    damping, norm, least
-        Levenberg-Marquardt parameter, scale-free norm of the gradient, and the least so far.
+    damping, steep
+        Levenberg-Marquardt parameter, and the largest element of the gradient, scale-free.
+    norm, least
+        Scale-free norm of the gradient, and the least so far.
     stalled
         Evaluations since the norm last fell by half.
     n_iter, phase
@@ -109,6 +111,7 @@ class Path:
     predicted: Array
     secant: Array | None
     damping: Array
+    steep: Array
     norm: Array
     least: Array
     stalled: Array
@@ -179,7 +182,7 @@ def departure(theta: Array, n_coefficients: int, exact: bool) -> Path:
     count = xp.zeros(B, int)
     far = zero + np.inf
     secant = None if exact else nothing
-    return Path(theta, nowhere, theta, zero, secant, zero, far, far, count, count, count)
+    return Path(theta, nowhere, theta, zero, secant, zero, far, far, far, count, count, count)
 
 
 def climb(
@@ -239,10 +242,10 @@ def _step(path: Path, data: Tensors, problem: Problem, restricted: bool) -> Path
     rises = first | (gain >= 1e-4 * path.predicted - rounding)
     # Next to the maximum of ill-conditioned data the gradient is more precise than the value; and
     # one that is all rounding may grow by a step, which is not taken then.
-    steep, before = _steepness(new, units), _steepness(path.at, units)
+    steep = xp.abs(new.gradient / _roots(new, units)).max(0)
     close = path.norm < CLOSE
-    rises |= close & (gain >= -100 * rounding) & (steep < before)
-    rises &= (path.norm > tolerance) | (steep <= before)
+    rises |= close & (gain >= -100 * rounding) & (steep < path.steep)
+    rises &= (path.norm > tolerance) | (steep <= path.steep)
     accepted = rises & xp.isfinite(new.value) & xp.isfinite(new.gradient).all(0)
     theta, at = _chosen(accepted, (path.trial, new), (path.theta, path.at))
     ratio = xp.where(first, 1.0, gain / xp.maximum(path.predicted, rounding))
@@ -253,7 +256,7 @@ def _step(path: Path, data: Tensors, problem: Problem, restricted: bool) -> Path
     secant = path.secant
     if secant is not None:
         secant = _corrected(path, new, accepted, units)
-    move, predicted, norm = _newton_step(at, secant, damping, units)
+    move, predicted, steep, norm = _newton_step(at, secant, damping, units)
     n_iter = path.n_iter + 1
     falls = norm < 0.5 * path.least
     stalled = xp.where(falls, 0, path.stalled + 1)
@@ -268,9 +271,9 @@ def _step(path: Path, data: Tensors, problem: Problem, restricted: bool) -> Path
     out = (n_iter >= problem.max_iter) | (damping > 1e12) | lost
     phase = xp.where(arrived, ARRIVED, xp.where(out, GIVEN_UP, RUNNING))
     phase = xp.where(first & ~accepted, NOWHERE, phase)
-    return Path(
-        theta, at, theta + move, predicted, secant, damping, norm, least, stalled, n_iter, phase
-    )
+    ahead = theta + move
+    counts = stalled, n_iter, phase
+    return Path(theta, at, ahead, predicted, secant, damping, steep, norm, least, *counts)
 
 
 def _roots(at: Evaluation, units: Array) -> Array:
@@ -278,11 +281,6 @@ def _roots(at: Evaluation, units: Array) -> Array:
     # A parameter on which there is no information must not divide rounding by rounding.
     xp = namespace(at.guide)
     return xp.sqrt(xp.maximum(xp.einsum("aab->ab", at.guide), NO_INFORMATION / units**2))
-
-
-def _steepness(at: Evaluation, units: Array) -> Array:
-    """The largest element of the gradient, scale-free."""
-    return namespace(at.gradient).abs(at.gradient / _roots(at, units)).max(0)
 
 
 def _corrected(path: Path, new: Evaluation, accepted: Array, units: Array) -> Array:
@@ -304,8 +302,8 @@ def _corrected(path: Path, new: Evaluation, accepted: Array, units: Array) -> Ar
 
 def _newton_step(
     at: Evaluation, secant: Array | None, damping: Array, units: Array
-) -> tuple[Array, Array, Array]:
-    """Damped step, the gain it promises, and the scale-free norm of the gradient."""
+) -> tuple[Array, Array, Array, Array]:
+    """Damped step, the gain it promises, largest element and norm of the scale-free gradient."""
     xp, n = namespace(at.gradient), len(at.gradient)
     root = _roots(at, units)
     scaled = at.gradient / root
@@ -321,8 +319,8 @@ def _newton_step(
     move = vector(transpose(R), white)
     # The quadratic model with the damped matrix promises a little less than the undamped one.
     squared = (white**2).sum(0)
-    norm = xp.maximum(xp.sqrt(squared), xp.abs(scaled).max(0))
-    return move / root, 0.5 * squared, norm
+    steep = xp.abs(scaled).max(0)
+    return move / root, 0.5 * squared, steep, xp.maximum(xp.sqrt(squared), steep)
 
 
 def covariance_of(at: Evaluation) -> Array:

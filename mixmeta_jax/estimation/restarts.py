@@ -8,6 +8,7 @@ come from a fixed seed: a fit is the same every time.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -121,21 +122,34 @@ def restarts(structures: Sequence[Structure], scales: Sequence[Array], paths: in
     traced.
     """
     xp = namespace(*scales)
-    rng = np.random.default_rng(0)
-    count = n_restarts(structures, [len(scale) for scale in scales])
-    count = math.ceil(count / paths) * paths
-    return xp.stack([_draw(structures, scales, rng) for _ in range(count)])
-
-
-def _draw(
-    structures: Sequence[Structure], scales: Sequence[Array], rng: np.random.Generator
-) -> Array:
+    dims = [len(scale) for scale in scales]
+    counts = [s.n_parameters(d) for s, d in zip(structures, dims, strict=True)]
+    candidates = [len(s.starts_of_sets(c)) for s, c in zip(structures, scales, strict=True)]
+    n_starts = math.ceil(n_restarts(structures, dims) / paths) * paths
+    draws = _draws(tuple(zip(dims, counts, candidates, strict=True)), n_starts)
     parts = []
-    for structure, scale in zip(structures, scales, strict=True):
-        kept = np.where(rng.random(len(scale)) < 0.4, DROPPED, 1.0)
-        level = SMALLER if rng.random() < 0.2 else 1.0
-        factor = kept * level * np.exp(rng.standard_normal(len(scale)))
-        candidates = structure.starts_of_sets(scale * factor[:, None])
-        theta = candidates[rng.integers(len(candidates))]
-        parts.append(theta * rng.choice([-1.0, 1.0], len(theta))[:, None])
-    return namespace(*parts).concatenate(parts)
+    for structure, scale, (factors, which, signs) in zip(structures, scales, draws, strict=True):
+        d, B = scale.shape
+        sets = (scale[:, None] * factors[:, :, None]).reshape(d, -1)
+        own = xp.stack(structure.starts_of_sets(sets)).reshape(-1, len(signs), n_starts, B)
+        theta = own[which, :, np.arange(n_starts)]  # (n_starts, n_θ, B)
+        parts.append(theta * signs.T[:, :, None])
+    return xp.concatenate(parts, 1)
+
+
+@functools.cache
+def _draws(sizes: tuple[tuple[int, int, int], ...], n_starts: int) -> list[tuple[np.ndarray, ...]]:
+    """What is drawn of each level, of d random effects, n_θ parameters and so many candidates.
+
+    Factors of its variances, (d, n_starts), which of its structure's own starts, (n_starts,), and
+    signs of the parameters, (n_θ, n_starts).
+    """
+    rng = np.random.default_rng(0)
+    drawn: list[list[tuple]] = [[] for _ in sizes]
+    for _ in range(n_starts):
+        for level, (d, n, n_candidates) in zip(drawn, sizes, strict=True):
+            kept = np.where(rng.random(d) < 0.4, DROPPED, 1.0)
+            small = SMALLER if rng.random() < 0.2 else 1.0
+            factor = kept * small * np.exp(rng.standard_normal(d))
+            level.append((factor, rng.integers(n_candidates), rng.choice([-1.0, 1.0], n)))
+    return [tuple(np.stack(part, -1) for part in zip(*level, strict=True)) for level in drawn]

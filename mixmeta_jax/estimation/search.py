@@ -12,6 +12,7 @@ is NumPy's or a compiled program, or inside a traced function, as one loop.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,14 +76,15 @@ class _State:
     restarted: Array
 
 
-Climb = Callable[[Array, Any], Ends]
-"""From starts of shape (n_θ, paths), and the largest number of evaluations, to the ends."""
+Climb = Callable[[Array, Any, Any], Ends]
+"""From starts of shape (n_θ, paths), the largest number of evaluations, and Ψ at a maximum that is
+known (NaN or None: at none), to the ends."""
 
 
 def search(
     climb: Climb,
     starts: Array,
-    further: Array | None,
+    further: Callable[[], Array] | None,
     worth: Callable[[Array, tuple[Array, ...]], Array],
     max_iter: Any,
     gradient_tol: Any,
@@ -98,8 +100,8 @@ def search(
     starts
         Parameters to start from, shape (n_θ, paths).
     further
-        Starts to go on from where the end may not be the highest, shape (batches, n_θ, paths of a
-        batch); None for none.
+        Gives starts to go on from where the end may not be the highest, shape (batches, n_θ, paths
+        of a batch), when they are needed; None for none.
     worth
         Whether that is so, from status and Ψ; see `restarts.worth_restarting`.
     max_iter, gradient_tol
@@ -112,18 +114,26 @@ def search(
 
     def attempt(state: _State) -> _State:
         restarting = state.phase == RESTARTING
-        limit = _either(restarting, xp.minimum(max_iter, RESTART_ITER), xp.asarray(max_iter))
-        ends = climb(state.starts, limit)
-        on = _climbed(state, ends, starts.shape[1])
+        limit = xp.where(restarting[0], xp.minimum(max_iter, RESTART_ITER), max_iter)
+        known = None
+        if further is not None:
+            # What a restart is for is another maximum.
+            sound = restarting & (state.best.norm <= gradient_tol)
+            known = tuple(xp.where(sound, P, np.nan) for P in state.best.Psi)
+        ends = climb(state.starts, limit, known)
+
+        def climbed() -> _State:
+            on = _climbed(state, ends, starts.shape[1])
+            if further is None:
+                return on
+            go = (on.phase == ENDED) & ~state.restarted & worth(on.best.status, on.best.Psi)
+            begun = {"phase": zero + RESTARTING, "round": zero, "restarted": zero == 0}
+            return _either(go, lambda: replace(on, starts=further()[0], **begun), lambda: on)
+
         if further is None:
-            return on
-        go = (on.phase == ENDED) & ~state.restarted & worth(on.best.status, on.best.Psi)
-        begun = replace(
-            on, starts=further[0], phase=zero + RESTARTING, round=zero, restarted=zero == 0
-        )
-        on = _either(go, begun, on)
-        again = _restarted(state, ends, further, starts.shape[1], gradient_tol)
-        return _either(restarting, again, on)
+            return climbed()
+        again = functools.partial(_restarted, state, ends)
+        return _either(restarting, lambda: again(further(), starts.shape[1], gradient_tol), climbed)
 
     nowhere = _nowhere(starts[:, :1], dims, n_coefficients)
     state = _State(starts, nowhere, nowhere, zero, zero, zero > 0)
@@ -143,37 +153,35 @@ def _climbed(state: _State, ends: Ends, paths: int) -> _State:
     """After a climb: on from a saddle, or the end."""
     xp = namespace(ends.loglik)
     first, spent = state.round == 0, state.round == ESCAPES
-    chosen = best_path(ends.loglik, ends.path.norm, ROUNDING)
-    new = _found(ends, chosen)
-    rising, ascent = taken((ends.verdict.rising, ends.verdict.ascent), chosen)
+    new, rising, ascent = _found(ends, ROUNDING)
     better = first | (new.loglik > clearly_above(state.best.loglik))
     rising &= better
-    best = _either(better, new, state.best)
+    best = _either(better, lambda: new, lambda: state.best)
     status = xp.where(rising & spent, int(Status.MAX_ITER), best.status)
     best = replace(best, status=status, n_iter=state.best.n_iter + new.n_iter)
     phase = xp.where(rising & ~spent, CLIMBING, ENDED)
     starts = new.theta + ascent * _both_sides(paths)
-    return replace(state, starts=starts, best=best, phase=phase, round=state.round + 1)
+    return _State(starts, best, state.candidate, phase, state.round + 1, state.restarted)
 
 
 def _restarted(state: _State, ends: Ends, further: Array, paths: int, gradient_tol: Any) -> _State:
     """After a batch of restarts: the next one, on from the best of them, or the end."""
     xp = namespace(ends.loglik)
-    new = _found(ends, best_path(ends.loglik, ends.path.norm, CLEARLY))
+    new, _, _ = _found(ends, CLEARLY)
     old, best = state.candidate, state.best
     both = best_path(
         xp.concatenate([old.loglik, new.loglik]), xp.concatenate([old.norm, new.norm]), CLEARLY
     )
-    candidate = _either((state.round == 0) | (both == 1), new, old)
+    candidate = _either((state.round == 0) | (both == 1), lambda: new, lambda: old)
     last = state.round + 1 == len(further)
     # Or as high with a gradient that counts as zero, where that of the best does not.
     vanished = (candidate.norm <= gradient_tol) & ~(best.norm <= gradient_tol)
     as_high = (clearly_above(candidate.loglik) > best.loglik) & vanished
     higher = (candidate.loglik > clearly_above(best.loglik)) | as_high
     phase = xp.where(last, xp.where(higher, CLIMBING, ENDED), RESTARTING)
-    following = further[_plain(xp.minimum(state.round + 1, len(further) - 1)[0])]
+    following = further[xp.minimum(state.round + 1, len(further) - 1)[0]]
     anew = xp.broadcast_to(candidate.theta, (len(candidate.theta), paths))
-    starts = _either(last, anew, following)
+    starts = _either(last, lambda: anew, lambda: following)
     climbs = last & higher
     count = xp.where(climbs, 0, best.n_iter)
     return replace(
@@ -186,23 +194,21 @@ def _restarted(state: _State, ends: Ends, further: Array, paths: int, gradient_t
     )
 
 
-def _plain(index: Any) -> Any:
-    return int(index) if isinstance(index, np.integer) else index
-
-
-def _either(which: Array, one: Any, other: Any) -> Any:
-    """One of two trees; on the host they may have different shapes."""
+def _either(which: Array, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """One of two trees, of which the host makes only that: they may have different shapes there."""
     xp = namespace(which)
     if xp is np:
-        return one if which.all() else other
-    return mapped(lambda a, b: xp.where(which[0], a, b), one, other)
+        return one() if which[0] else other()
+    return mapped(lambda a, b: xp.where(which[0], a, b), one(), other())
 
 
-def _found(ends: Ends, chosen: Any) -> Found:
-    """One of the ends."""
+def _found(ends: Ends, margin: float) -> tuple[Found, Array, Array]:
+    """The best of the ends, whether the likelihood still rises there, and the way up."""
     path, verdict = ends.path, ends.verdict
-    parts = path.theta, ends.loglik, path.norm, ends.Psi, ends.beta, ends.V, verdict.status
-    return Found(*taken((*parts, path.n_iter), chosen))
+    at = path.theta, ends.loglik, path.norm, ends.Psi, ends.beta, ends.V, verdict.status
+    chosen = best_path(ends.loglik, path.norm, margin)
+    *found, rising, ascent = taken((*at, path.n_iter, verdict.rising, verdict.ascent), chosen)
+    return Found(*found), rising, ascent
 
 
 def clearly_above(value: Any) -> Any:

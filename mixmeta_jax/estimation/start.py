@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -118,7 +119,8 @@ def heterogeneity(y: Array, mask: Array, variances: Array, X: Array) -> Array:
         beta = xp.linalg.solve(products + ridge, columns @ left[..., None])
         left = left - (xp.swapaxes(beta, 2, 3) @ columns)[:, :, 0]
     n, total = seen.sum(2), w.sum(2)
-    spread = total - (w**2).sum(2) / xp.where(total > 0, total, 1.0)
+    share = w / xp.where(total > 0, total, 1.0)[:, :, None]
+    spread = (w * (1 - share)).sum(2)
     excess = (left**2).sum(2) - xp.maximum(n - p, 0)
     excess = xp.where(spread > 0, excess / xp.where(spread > 0, spread, 1.0), 0.0)
     return xp.maximum(excess, 0.05 * n / xp.where(total > 0, total, 1.0)).T
@@ -148,8 +150,8 @@ def starting_parameters(structures: Sequence[Structure], variances: Sequence[Arr
     at the moment estimate; then the levels are made small, one at a time and all together.
     """
     xp = namespace(*variances)
-    sets = [np.broadcast_shapes(*(v.shape[1:] for v in variances))] * len(variances)
-    wide = [xp.broadcast_to(v, (len(v), *b)) for v, b in zip(variances, sets, strict=True)]
+    B = max(v.shape[1] for v in variances)
+    wide = [v if v.shape[1] == B else xp.broadcast_to(v, (len(v), B)) for v in variances]
     own = [s.starts_of_sets(v) for s, v in zip(structures, wide, strict=True)]
     n_own = max(len(candidates) for candidates in own)
     starts = [
@@ -205,6 +207,7 @@ def natural_units(starts: Array) -> Array:
     return xp.where(sizes > 0, sizes, sizes.max(0))
 
 
+@functools.cache
 def _shares(n_levels: int) -> list[np.ndarray]:
     everywhere = np.full(n_levels, SMALL)
     if n_levels == 1:

@@ -87,14 +87,15 @@ def judge(
         Norm at which the gradient counts as zero.
     """
     xp = namespace(value, information, *Psi)
+    root = xp.sqrt(xp.maximum(xp.einsum("aab->ab", guide), FLOOR / units**2))
+    scaled = information / (root[:, None] * root)
     natural = information * (units[:, None] * units)
-    finite = xp.isfinite(value) & xp.isfinite(norm) & xp.isfinite(natural).all((0, 1))
-    nothing = np.eye(len(units))[:, :, None]
-    information = xp.where(finite, information, nothing)
-    natural = xp.where(finite, natural, nothing)
-    size = xp.where(finite, xp.einsum("aab->ab", guide), 1.0)
-    root = xp.sqrt(xp.maximum(size, FLOOR / units**2))
-    curvature, directions = xp.linalg.eigh(_stacked(information / (root[:, None] * root)))
+    finite = xp.isfinite(value) & xp.isfinite(norm) & xp.isfinite(scaled + natural).all((0, 1))
+    scaled, natural = (
+        xp.where(finite, A, np.eye(len(units))[:, :, None]) for A in (scaled, natural)
+    )
+    root = xp.where(finite, root, 1.0)
+    curvature, directions = xp.linalg.eigh(_stacked(scaled))
     stationary = norm <= gradient_tol
     at_bound: Any = xp.zeros(value.shape, bool)
     for structure, P, scale in zip(structures, Psi, scales, strict=True):
@@ -117,14 +118,14 @@ def _stacked(matrices: Array) -> Array:
 
 
 def _moved_where_flat(
-    information: Array, slopes: Sequence[Array], scales: Sequence[Array], units: Array
+    natural: Array, slopes: Sequence[Array], scales: Sequence[Array], units: Array
 ) -> Any:
     """How far Ψ moves along a direction in which the likelihood does not; 0 where there is none.
 
-    ``information`` is that of the parameters in their units.
+    By the information in natural units, shape (n_θ, n_θ, B).
     """
-    xp = namespace(information)
-    natural, axes = xp.linalg.eigh(_stacked(information))
+    xp = namespace(natural)
+    natural, axes = xp.linalg.eigh(_stacked(natural))
     constant = xp.abs(natural) < FLAT
     if xp is np and not constant.any():
         return 0.0

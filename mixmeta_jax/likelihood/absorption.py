@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, Ruled, namespace, tree
+from mixmeta_jax.arrays import Array, Ruled, namespace, tree, widened
 from mixmeta_jax.likelihood.algebra import gram, identity, matmul, transpose
 from mixmeta_jax.likelihood.elimination import back_substituted, semidefinite_factor, whitener
 
@@ -63,7 +63,7 @@ def absorb(Psi: Array, D: Array, F: Array, B: Array) -> Absorbed:
     factor = semidefinite_factor(Psi)
     R, logdet = whitener(identity(d) + matmul(transpose(factor), matmul(D, factor)))
     root = matmul(R, transpose(factor))
-    D = xp.broadcast_to(D, (d, d, *F.shape[2:]))
+    D = widened(D, (d, d, *F.shape[2:]))
     wide = semidefinite_factor(xp.concatenate([D, transpose(F)]))
     L, g = wide[:d], transpose(wide[d:])
     R, _ = whitener(identity(d) + matmul(transpose(L), matmul(Psi, L)))

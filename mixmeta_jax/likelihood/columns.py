@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, namespace, tree
+from mixmeta_jax.arrays import Array, namespace, tree, widened
 from mixmeta_jax.design.layout import EqualGroups
 from mixmeta_jax.design.tensors import Block
 from mixmeta_jax.likelihood.algebra import (
@@ -304,7 +304,7 @@ def _joined(*parts: Array, axis: int = 0) -> Array:
     """Stacks of rows or columns one after the other; data sets that some share are repeated."""
     xp = namespace(*parts)
     rest = np.broadcast_shapes(*(part.shape[2:] for part in parts))
-    wide = [xp.broadcast_to(part, (*part.shape[:2], *rest)) for part in parts]
+    wide = [widened(part, (*part.shape[:2], *rest)) for part in parts]
     return xp.concatenate(wide, axis)
 
 

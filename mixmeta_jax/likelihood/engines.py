@@ -19,8 +19,8 @@ from mixmeta_jax.likelihood.information import (
     both_informations,
     has_closed_expected,
 )
-from mixmeta_jax.likelihood.likelihood import profile
-from mixmeta_jax.likelihood.sweep import downward, upward
+from mixmeta_jax.likelihood.likelihood import both_sweeps, profile
+from mixmeta_jax.likelihood.sweep import upward
 
 
 @tree
@@ -77,10 +77,8 @@ class Sweep:
     def derivatives(
         self, Psi: tuple[Array, ...], slopes: Slopes, data: Tensors, restricted: bool
     ) -> Derivatives:
-        up = upward(Psi, data)
-        solution = profile(up)
+        up, solution, down = both_sweeps(Psi, data, restricted)
         root = solution.root
-        down = downward(up, data, solution.beta, root if restricted else None)
         rises = tuple(P - T for P, T in zip(down.products, down.traces, strict=True))
         if has_closed_expected(data):
             sums = block_sums(up, down, data, root, restricted)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, namespace, tree
+from mixmeta_jax.arrays import Array, constant, namespace, tree, widened
 from mixmeta_jax.design.tensors import Block, Tensors
 from mixmeta_jax.likelihood.algebra import gram, matmul, packing, sum_over, transpose, triangle
 from mixmeta_jax.likelihood.columns import sum_by
@@ -140,9 +140,12 @@ class BlockSums:
     """Sums over the blocks of a closed form, from which both information matrices follow.
 
     With s = Zᵀe, w = ZᵀΣ⁻¹Z and h = ZᵀΣ⁻¹X Vᐟ of each block, V = Vᐟ Vᐟᵀ; symmetric matrices packed.
+    Z is in the units of ``sizes``, so that no product over- or underflows.
 
     Attributes
     ----------
+    sizes
+        What each column of Z is multiplied by, shape (d, B): see `sizes_of`.
     scores
         Σ s sᵀ ⊗ w, shape (d(d+1)/2, d(d+1)/2, B).
     crossed
@@ -153,6 +156,7 @@ class BlockSums:
         Σ h ⊗ h, shape (P, d, P, d, B); None for ML, and where there are too many.
     """
 
+    sizes: Array
     scores: Array
     crossed: Array
     squares: Array
@@ -172,12 +176,18 @@ def both_informations(sums: BlockSums, slope: Array) -> tuple[Array, Array]:
     """
     d, _, n, _ = slope.shape
     P, B = len(sums.crossed), sums.crossed.shape[3]
+    slope = slope / (sums.sizes[:, None] * sums.sizes)[:, :, None]
     flat = slope.reshape(d * d, n, -1)
     along = matmul(sums.crossed.reshape(P, d * d, B), flat)
-    average = contract(sums.scores, slope) - matmul(transpose(along), along)
-    expected = contract(sums.squares, slope)
+    # Only of the pairs of effects that a parameter moves: of `diag` these are few, at Ψ = 0 none.
+    moved = np.ones((d, d), bool)
+    if namespace(slope) is np:
+        moved = slope.any((2, 3)) | np.eye(d, dtype=bool)
+    contracted = functools.partial(contract, slope=slope, pairs=np.nonzero(moved))
+    average = contracted(sums.scores) - matmul(transpose(along), along)
+    expected = contracted(sums.squares)
     if sums.mixed is not None:
-        twice = contract(sums.mixed, slope)
+        twice = contracted(sums.mixed)
         expected = expected - twice - transpose(twice)
     if sums.products is not None:
         pairs = namespace(sums.products).transpose(sums.products, (0, 2, 1, 3, 4))
@@ -191,23 +201,24 @@ def block_sums(
 ) -> BlockSums:
     """The sums of a design that `has_closed_expected`."""
     total: list[Any] = []
+    sizes = sizes_of(namespace(root).einsum("iib->ib", down.traces[0]))
     few = _few_products(tensors.dims[0], len(root))
     parts = zip(tensors.blocks, up.columns, down.residuals, down.halves, strict=True)
     for block, own, e, half in parts:
         xp = namespace(own.R, e)
         z, k = block.z[0], block.y.shape[1]
-        Z = _whitened_effects(own.R, block)  # (s, d, N, B)
+        Z = _whitened_effects(own.R, block) * sizes[:, None]  # (s, d, N, B)
         d = Z.shape[1]
         upper, lower = triangle(d)
         scores = sum_over(z * e.reshape(1, -1, k, *e.shape[1:]), 1)
-        scores = scores.reshape(d, *scores.shape[2:])  # (d, N, B)
+        scores = scores.reshape(d, *scores.shape[2:]) * sizes[:, None]  # (d, N, B)
         w = matmul(transpose(Z), Z)[lower, upper][:, None]
         rows = [(scores[lower] * scores[upper])[:, None], w]
         h = matmul(own.turned(root) if half is None else half, Z)  # (P, d, N, B)
         if restricted:
             rows.append(matmul(transpose(h), h)[lower, upper][:, None])
         widest = np.broadcast_shapes(*(row.shape[1:] for row in rows))
-        rows = [xp.broadcast_to(row, (len(row), *widest)) for row in rows]
+        rows = [widened(row, (len(row), *widest)) for row in rows]
         sums = [gram(xp.concatenate(rows), w)]
         h = h.reshape(-1, 1, *h.shape[2:])
         sums.append(gram(h, scores[:, None]))
@@ -219,6 +230,7 @@ def block_sums(
     B = total[0].shape[2]
     packed = total[0].reshape(-1, n_w, n_w, B)
     return BlockSums(
+        sizes,
         packed[0],
         total[1].reshape(P, d, d, B),
         packed[1],
@@ -227,21 +239,23 @@ def block_sums(
     )
 
 
-def contract(products: Array, slope: Array) -> Array:
+def sizes_of(traces: Array) -> Array:
+    """One over the size of ZᵀΣ⁻¹Z: roots of the inverse diagonal of its sum, constants."""
+    xp = namespace(traces)
+    return constant(xp.where(traces > 0, xp.abs(traces), 1.0) ** -0.5)
+
+
+def contract(products: Array, slope: Array, pairs: tuple[np.ndarray, ...]) -> Array:
     """Σ w_rs v_uv ∂_a,su ∂_b,vr for the packed products w_rs v_uv, (n_θ, n_θ, B): tr(w∂_a v∂_b).
 
-    ``products`` has the shape (d(d+1)/2, d(d+1)/2, B), the slope (d, d, n_θ, B).
+    ``products`` has the shape (d(d+1)/2, d(d+1)/2, B), the slope (d, d, n_θ, B); it is null but at
+    the ``pairs``, a symmetric set.
     """
-    d, _, n, _ = slope.shape
-    xp = namespace(products, slope)
-    place, B = packing(d), products.shape[2]
+    place, (s, u) = packing(len(slope)), pairs
     # Σ_su w_rs v_uv ∂_a,su: rows (r, v) from columns (s, u).
-    # left[r, v, s, u] = products[(r, s), (u, v)]
-    left = products[place[:, None, :, None], place[None, :, None, :]]
-    left = left.reshape(d * d, d * d, B)
-    half = matmul(left, slope.reshape(d * d, n, -1))  # (rv, a, B)
-    right = xp.swapaxes(slope, 0, 1).reshape(d * d, n, -1)  # ∂_b,vr at (r, v)
-    return matmul(transpose(half), right)
+    left = products[place[s[:, None], s], place[u[:, None], u]]
+    half = matmul(left, slope[s, u])  # (rv, a, B)
+    return matmul(transpose(half), slope[u, s])  # ∂_b,vr at (r, v)
 
 
 def _whitened_effects(R: Array, block: Block) -> Array:

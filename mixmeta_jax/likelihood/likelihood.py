@@ -18,7 +18,7 @@ from mixmeta_jax.design.tensors import Tensors, masked
 from mixmeta_jax.likelihood.algebra import matmul, sum_over, transpose, vector
 from mixmeta_jax.likelihood.elimination import whitener
 from mixmeta_jax.likelihood.shifts import shifted
-from mixmeta_jax.likelihood.sweep import Upward, downward, upward
+from mixmeta_jax.likelihood.sweep import Downward, Upward, downward, upward
 
 LOG_2PI = 1.8378770664093453
 
@@ -61,6 +61,15 @@ def profile(up: Upward) -> Profile:
     w = vector(R, up.b)
     beta = vector(transpose(R), w)
     return Profile(beta, R, up.logdet + up.c - (w * w).sum(0), logdet)
+
+
+def both_sweeps(
+    Psi: tuple[Array, ...], data: Tensors, restricted: bool, whole: bool = False
+) -> tuple[Upward, Profile, Downward]:
+    """Up to the coefficients and down again; for ML these count as known on the way down."""
+    up = upward(Psi, data, whole)
+    solution = profile(up)
+    return up, solution, downward(up, data, solution.beta, solution.root if restricted else None)
 
 
 def prepared(tensors: Tensors, shift: bool = True) -> tuple[Tensors, Array]:
@@ -143,10 +152,8 @@ def _kernel(restricted: bool) -> Ruled:
 
 def _kernel_jvp(restricted: bool, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (Psi, tensors), (dPsi, dtensors) = primals, tangents
-    up = upward(Psi, tensors, whole=True)
-    solution = profile(up)
+    up, solution, down = both_sweeps(Psi, tensors, restricted, whole=True)
     root = solution.root if restricted else None
-    down = downward(up, tensors, solution.beta, root)
     tangent: Any = 0.0
     for products, traces, dP in zip(down.products, down.traces, dPsi, strict=True):
         if moves(dP):

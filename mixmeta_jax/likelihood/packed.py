@@ -26,7 +26,7 @@ from mixmeta_jax.arrays import Array, namespace, once, scan, tree
 from mixmeta_jax.design.tensors import Tensors
 from mixmeta_jax.likelihood.algebra import matmul, packing, sum_over, triangle
 from mixmeta_jax.likelihood.elimination import UNROLL, eliminate, whitener
-from mixmeta_jax.likelihood.information import MOST_PRODUCTS, BlockSums
+from mixmeta_jax.likelihood.information import MOST_PRODUCTS, BlockSums, sizes_of
 
 PIECE = 8_192
 """Units in one piece."""
@@ -105,7 +105,8 @@ def two_passes(
         return _first_pass(_units(tensors, i, length), Psi)
 
     made, factors = _sum_over(first, N // length, None, Psi)
-    A, b, logdet = tensors.total(made)
+    A, b, logdet, traces = tensors.total(made)
+    sizes = sizes_of(traces)
     A = A[:, :, packing(k)].transpose(0, 2, 1, 3).reshape(p * k, p * k)
     A = tensors.with_absent(A, k)
     R, logdet_A = (part[..., 0] for part in whitener(A[:, :, None]))
@@ -113,31 +114,36 @@ def two_passes(
 
     def second(i: Any, factor: Array) -> tuple[Any, None]:
         units = _units(tensors, i, length)
-        return _second_pass(units, factor, beta.reshape(p, k), V, restricted), None
+        return _second_pass(units, factor, beta.reshape(p, k), V, sizes, restricted), None
 
     rise, quadratic, products = tensors.total(_sum_over(second, N // length, factors, Psi)[0])
     value = -0.5 * (logdet + quadratic + (logdet_A if restricted else 0.0))
-    found = {"value": value, "rise": rise[packing(k)], "beta": beta, "root": R}
-    return found, _sums(products, R, k)
+    rise = rise[packing(k)] / (sizes[:, None] * sizes)
+    found = {"value": value, "rise": rise, "beta": beta, "root": R}
+    return found, _sums(products, R, sizes)
 
 
-def _sums(products: dict[str, Array], R: Array, k: int) -> BlockSums:
+def _sums(products: dict[str, Array], R: Array, sizes: Array) -> BlockSums:
     """The products of the second pass as `information.BlockSums`."""
-    xp, P, pack = namespace(R), len(R), packing(k)
-    p, n_w = P // k, len(products["scores"])
+    xp, P, k = namespace(R), len(R), len(sizes)
+    p, n_w, pack = P // k, len(products["scores"]), packing(k)
+    # Of w, both of whose axes are in units of the sizes, one becomes that of the coefficients.
+    turned = sizes / sizes[:, None]  # (o, s)
     # h of a unit is W z x ⊗ I R^T: the columns of the coefficients turned by R.
     crossed = products["crossed"].reshape(n_w, p, k)[pack]  # (u, o, a, s): w_uo x_a s_s
+    crossed = crossed * turned[:, None]
     crossed = xp.transpose(crossed, (2, 1, 0, 3)).reshape(P, k * k)
     crossed = (R @ crossed).reshape(P, k, k, 1)
     both = None
     if "predictors" in products:
         both = products["predictors"].reshape(n_w, p, p, n_w)[pack][..., pack]
+        both = both * turned[:, None, None, :, None]
         # (u, o, a, b, s, v): w_uo x_a x_b W_sv to rows (a, o, u) and columns (b, v, s).
         both = xp.transpose(both, (2, 1, 0, 3, 5, 4)).reshape(P, k, P, k)
         both = xp.einsum("pq,qurs,tr->puts", R, both, R)[..., None]
     scores, squares = products["scores"][..., None], products["squares"][..., None]
     mixed = products["mixed"][..., None] if "mixed" in products else None
-    return BlockSums(scores, crossed, squares, mixed, both)
+    return BlockSums(sizes[:, None], scores, crossed, squares, mixed, both)
 
 
 def _units(tensors: Tensors, i: Any, length: int) -> _Units:
@@ -202,8 +208,8 @@ def _added(left: Any, right: Any) -> Any:
     )
 
 
-def _first_pass(units: _Units, Psi: Array) -> tuple[tuple[Array, Array, Array], Array]:
-    """XᵀWX, shape (p, p, entries), XᵀWy, log|Σ|; and the R with W = RᵀR, packed."""
+def _first_pass(units: _Units, Psi: Array) -> tuple[tuple[Array, ...], Array]:
+    """XᵀWX, shape (p, p, entries), XᵀWy, log|Σ|, Σ z²W_ii; and the R with W = RᵀR, packed."""
     xp, k, p = namespace(units.y, Psi), len(units.y), len(units.x)
     R, logdet = eliminate(_marginal(units, Psi), k)
     R, logdet = once((R, logdet), Psi)
@@ -212,7 +218,8 @@ def _first_pass(units: _Units, Psi: Array) -> tuple[tuple[Array, Array, Array], 
     Wy = xp.stack(_transpose_times(R, u))
     W = xp.stack([W[entry] for entry in _entries(k)])
     A = _weighted_products(units.x, W).reshape(p, p, len(W))
-    sums = (A, units.x @ Wy.T, logdet.sum())
+    traces = W[packing(k).diagonal()] @ units.z**2
+    sums = (A, units.x @ Wy.T, logdet.sum(), traces)
     return sums, xp.stack([R[entry] for entry in _entries(k)])
 
 
@@ -227,9 +234,11 @@ def _weighted_products(x: Array, weights: Array) -> Array:
 
 
 def _second_pass(
-    units: _Units, factor: Array, beta: Array, V: Array, restricted: bool
+    units: _Units, factor: Array, beta: Array, V: Array, sizes: Array, restricted: bool
 ) -> tuple[Array, Array, dict[str, Array]]:
     """Σ (s sᵀ − w + G) packed, Σ rᵀWr, and the products of w with the other quantities.
+
+    Of w, s sᵀ and G in units of the sizes: each axis is multiplied by its own.
 
     The products have first the axis of w packed, then their own: "scores" that of s sᵀ packed;
     "crossed" predictor and outcome of x eᵀ; "squares" and "mixed" those of w and G, packed;
@@ -245,14 +254,15 @@ def _second_pass(
     u = _lower_times(R, units.y - fitted)
     W, u, e = once((W, u, _transpose_times(R, u)), factor)
     square = units.z**2
-    w = [square * W[entry] for entry in _entries(k)]
-    ss = [square * e[i] * e[j] for i, j in _entries(k)]
+    squares = [square * (sizes[i] * sizes[j]) for i, j in _entries(k)]
+    w = [own * W[entry] for own, entry in zip(squares, _entries(k), strict=True)]
+    ss = [own * e[i] * e[j] for own, (i, j) in zip(squares, _entries(k), strict=True)]
     crossed = units.x[:, None] * xp.stack(e)[None]
     rows = {"scores": xp.stack(ss), "crossed": crossed.reshape(p * k, -1)}
     rise = [a - b for a, b in zip(ss, w, strict=True)]
     if restricted:
         G = _explained(W, units.x, V.reshape(p, k, p, k))
-        G = [square * each for each in G]
+        G = [own * each for own, each in zip(squares, G, strict=True)]
         rise = [a + b for a, b in zip(rise, G, strict=True)]
     w = xp.stack(w)
     rows["squares"] = w

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, namespace, tree
+from mixmeta_jax.arrays import Array, namespace, tree, widened
 from mixmeta_jax.design.tensors import Block, Tensors
 from mixmeta_jax.likelihood.absorption import absorb, explained, explained_by_group
 from mixmeta_jax.likelihood.algebra import gram, matmul, sum_blocks, sum_over, transpose, vector
@@ -343,7 +343,7 @@ def _between(z: Array, same: Array | None, Q: Array) -> Array:
     left = sum_over(z[:, :, :, None, None] * Q[None], 1)  # (q, k, n_b, k, N, B)
     if q == 1:
         made = sum_over(left[0] * z[0][None], 1)  # (k, k, N, B)
-        return sum_blocks(xp.broadcast_to(made, (k, k, *rest)))
+        return sum_blocks(widened(made, (k, k, *rest)))
     left = xp.swapaxes(xp.broadcast_to(left, (q, k, n_b, k, *rest)), 1, 2)  # (q, v, o, l, N, B)
     right = xp.broadcast_to(z, (q, n_b, k, *rest))
     return xp.einsum("avolnb,cvlnb->aoclb", left, right).reshape(q * k, q * k, -1)

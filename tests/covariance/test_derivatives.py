@@ -58,15 +58,31 @@ def assert_close(found, expected, tolerance=MAPS):
 of_catalogue = functools.cache(instance)
 
 
+def plain(structure):
+    """The same structure, its map written as JAX can differentiate it but at the bounds."""
+    if structure.name not in NEEDS_TIMES:
+        return structure
+
+    class Plain(type(structure)):
+        def correlation(self, angle, d):
+            gaps = np.abs(np.subtract.outer(self.times, self.times))
+            powers = np.where(np.eye(d) > 0, 1.0, gaps / gaps[gaps > 0].min())
+            C = jax.numpy.where(np.eye(d) > 0, 1.0, (jax.numpy.sin(angle) ** 2) ** powers)
+            return C, None, None
+
+    return Plain(structure.times)
+
+
 @functools.cache
 def program(structure, d):
     """JAX's derivatives as one program, where operation by operation it is dozens."""
+    own = plain(structure)
 
     def derivatives(theta, rise):
         # The methods of the base class are JAX's derivatives of `psi`.
-        matrices = jax.vmap(lambda one: structure.psi(one, d), -1, -1)(theta)
-        slopes = Structure.slopes(structure, theta, d)
-        return matrices, slopes, Structure.curvature(structure, theta, d, rise)
+        matrices = jax.vmap(lambda one: own.psi(one, d), -1, -1)(theta)
+        slopes = Structure.slopes(own, theta, d)
+        return matrices, slopes, Structure.curvature(own, theta, d, rise)
 
     return jax.jit(derivatives)
 
@@ -99,6 +115,39 @@ def test_of_the_catalogue(name, case):
     structure = of_catalogue(name)
     assert structure.closed
     check(structure, points(name)[case])
+
+
+@pytest.mark.parametrize("name", NEEDS_TIMES)
+def test_in_time_by_jax_too(name):
+    """Of any order, as the second derivatives of an estimate need them."""
+    structure, theta = instance(name), points(name)["inside"][:, 0]
+    with jax.enable_x64(True):
+        for differentiated in (jax.jacfwd, lambda f: jax.jacfwd(jax.jacfwd(jax.jacfwd(f)))):
+            ours, theirs = (
+                differentiated(lambda t, s=s: s.psi(t, 3))(theta)
+                for s in (structure, plain(structure))
+            )
+            np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("gap", [1.0, 1.25, 1.5, 3.0])
+def test_in_time_without_correlation(gap):
+    """C = φ^2p next to φ = 0: the second derivative there is 2 for the closest times, else 0."""
+    structure = mx.ContinuousAR1(times=[0.0, 1.0, 1.0 + gap])
+    theta = np.array([1.3, 0.0])
+    closest = np.array([[0, 1, 0], [1, 0, gap == 1], [0, gap == 1, 0]])
+    with jax.enable_x64(True):
+        slope = jax.jacfwd(lambda t: structure.psi(t, 3))(theta)
+        second = jax.jacfwd(lambda t: structure.slopes(t[:, None], 3)[..., 0])(theta)
+        hessian = jax.hessian(lambda t: structure.psi(t, 3))(theta)
+        third = jax.jacfwd(jax.hessian(lambda t: structure.psi(t, 3)))(theta)
+    np.testing.assert_allclose(slope[..., 0], 2 * 1.3 * np.eye(3))
+    np.testing.assert_array_equal(slope[..., 1], 0)
+    for found in (second, hessian):
+        np.testing.assert_allclose(found[..., 0, 0], 2 * np.eye(3))
+        np.testing.assert_allclose(found[..., 1, 1], 1.3**2 * 2 * closest, rtol=1e-14)
+    # Even in φ: by symmetry nothing moves the second derivative in φ.
+    np.testing.assert_array_equal(third[..., 1, 1, 1], 0)
 
 
 def test_of_no_parameters():

@@ -302,7 +302,7 @@ def test_a_restart_as_high_ends_a_fit_whose_gradient_has_not_vanished():
         """The end, and how often paths have climbed, where the first climb is said to end so."""
         climbs = []
 
-        def climb(theta, max_iter):
+        def climb(theta, max_iter, known):
             problem = Problem(units, scales, None, int(max_iter), 1e-6, 0)
             ends = AtOnce(tensors).ascend(theta, problem, restricted=True)
             climbs.append(theta.shape[1])
@@ -314,7 +314,7 @@ def test_a_restart_as_high_ends_a_fit_whose_gradient_has_not_vanished():
         every = lambda status, Psi: status == status  # noqa: E731
         P = design.p * design.k
         with np.errstate(all="ignore"):
-            found = search(climb, starts[:, :, 0].T, more, every, 100, 1e-6, design.dims, P)
+            found = search(climb, starts[:, :, 0].T, lambda: more, every, 100, 1e-6, design.dims, P)
         return found, len(climbs)
 
     best, climbs = searched()
@@ -487,3 +487,18 @@ def test_so_do_ragged_and_incomplete_data(kind, most):
             starts = starting_parameters(design.structures, starting_variances(design))
             programs(observations, starts, placed(design, None), natural_units(starts))
     assert programs.compiled <= most
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 20), (2, 20), (2, 600)])
+@pytest.mark.parametrize("power", [-400, -300, 300, 400])
+def test_outcomes_of_any_size(k, n, power):
+    """A power of two changes no digit, but squares of ZᵀΣ⁻¹Z would be beyond the numbers."""
+    design = random_design(0, k=k, q=(1,), n=n, p=1, codes=[np.arange(n)])
+    size = 2.0**power
+    scaled = replace(design, y=design.y * size, S=design.S * size**2)
+    by_numpy = Control(backend="numpy")
+    found, same = (fit_design(each, "reml", by_numpy) for each in (design, scaled))
+    assert same.status is found.status
+    assert found.status <= Status.BOUNDARY
+    np.testing.assert_allclose(same.Psi[0] / size**2, found.Psi[0], rtol=1e-8)
+    np.testing.assert_allclose(same.vcov / size**2, found.vcov, rtol=1e-8)

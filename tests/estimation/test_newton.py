@@ -10,8 +10,17 @@ import pytest
 from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.estimation import newton
+from mixmeta_jax.estimation.ascent import problem_of
 from mixmeta_jax.estimation.executors import AtOnce
-from mixmeta_jax.estimation.newton import ARRIVED, GIVEN_UP, Evaluation, Path, Problem, climb
+from mixmeta_jax.estimation.newton import (
+    ARRIVED,
+    GIVEN_UP,
+    JOINED,
+    Evaluation,
+    Path,
+    Problem,
+    climb,
+)
 from mixmeta_jax.estimation.search import ROUNDING, best_path
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from tests.designs import random_design
@@ -60,6 +69,26 @@ def test_the_paths_of_a_batch_are_those_of_each_alone():
         np.testing.assert_allclose(alone.theta[:, 0], together.theta[:, i], rtol=1e-9, atol=1e-9)
 
 
+def test_paths_of_one_data_set_stop_where_one_of_them_has_arrived():
+    """By NumPy: they would all come to its maximum."""
+    design = one_level(0)
+    own, units = own_starts(design)
+    problem = problem_of(own.shape[1], units, starting_variances(design), None, 100, 1e-6)
+    run = AtOnce(arrange(design))
+    each, together = (
+        run.ascend(own, problem, restricted=True, together=together) for together in (False, True)
+    )
+    assert (each.path.phase == ARRIVED).all()
+    best = best_path(together.loglik, together.path.norm, ROUNDING)
+    assert together.path.phase[best] == ARRIVED
+    np.testing.assert_allclose(together.loglik[best], each.loglik.max(), rtol=1e-12)
+    joined = together.path.phase == JOINED
+    assert joined.any()
+    assert (together.path.n_iter[joined] < each.path.n_iter[joined]).all()
+    for found, maximum in zip(together.Psi, each.Psi, strict=True):
+        np.testing.assert_allclose(found[..., joined], maximum[..., joined], rtol=0, atol=0.05)
+
+
 def test_a_tolerance_at_the_rounding_of_the_gradient_is_kept():
     """The last step may raise a gradient that is all rounding: it is undone then."""
     design = one_level(0)
@@ -103,6 +132,7 @@ def test_a_level_step_next_to_the_maximum_counts_by_its_gradient(
         zero,
         None,
         zero,
+        np.array([norm]),
         np.array([norm]),
         np.array([norm]),
         np.zeros(1, int),

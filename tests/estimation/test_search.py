@@ -41,7 +41,7 @@ def searched(script, further=None, paths=2):
     """Follow a script: the heights, and whether it is a saddle, of one climb after the other."""
     climbs = []
 
-    def climb(theta, max_iter):
+    def climb(theta, max_iter, known):
         climbs.append((theta, int(max_iter)))
         values, rising = script[min(len(climbs), len(script)) - 1]
         return ends_of(theta, values, rising)
@@ -49,7 +49,8 @@ def searched(script, further=None, paths=2):
     worth = lambda status, Psi: np.ones(1, bool)  # noqa: E731
     starts = np.arange(1.0, 1 + paths)[None]
     with np.errstate(all="ignore"):
-        found = search(climb, starts, further, worth, 100, 1e-6, (1,), 1)
+        more = None if further is None else lambda: further
+        found = search(climb, starts, more, worth, 100, 1e-6, (1,), 1)
     return found, climbs
 
 
@@ -91,6 +92,23 @@ def test_a_restart_is_followed_where_it_is_clearly_higher(part, followed):
         np.testing.assert_array_equal(climbs[3][0], [[12.0, 12.0]])  # from the best of them
         assert climbs[3][1] == 100
     assert found.loglik[0] == (HEIGHT + rise if followed else HEIGHT)
+
+
+@pytest.mark.parametrize(("norm", "is_known"), [(1e-9, True), (1e-5, False)])
+def test_what_restarts_need_not_find(norm, is_known):
+    """The end of the climb, where its gradient counts as zero: it is a maximum then."""
+    known = []
+
+    def climb(theta, max_iter, maximum):
+        known.append(maximum[0].ravel())
+        return ends_of(theta, HEIGHT - len(known), norm=norm)
+
+    worth = lambda status, Psi: np.ones(1, bool)  # noqa: E731
+    further = lambda: np.full((1, 1, 2), 7.0)  # noqa: E731
+    with np.errstate(all="ignore"):
+        search(climb, np.full((1, 2), 3.0), further, worth, 100, 1e-6, (1,), 1)
+    assert np.isnan(known[0])
+    np.testing.assert_array_equal(known[1], [3.0**2 if is_known else np.nan])
 
 
 @pytest.mark.parametrize("margin", [ROUNDING, CLEARLY])

@@ -12,6 +12,7 @@ from jax.test_util import check_grads
 import mixmeta_jax as mx
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.estimation.newton import evaluate
+from mixmeta_jax.estimation.programs import PROGRAMS
 from mixmeta_jax.likelihood import packed
 from mixmeta_jax.likelihood.engines import Packed, engine_for
 from mixmeta_jax.likelihood.likelihood import prepared
@@ -122,6 +123,18 @@ REFERENCES = [
     "school_district_study_reml",
     "gliomas_M7_ml",
 ]
+
+
+def test_outside_of_a_program_the_search_is_compiled_once(bcg):
+    """JAX would trace and compile its loop in every call, for seconds."""
+    design = mx.make_design(bcg.logor, S=bcg.logorvar)
+    first = mx.estimate(design)
+    compiled = PROGRAMS.compiled
+    for y in (design.y, design.y + 1.0):
+        again = mx.estimate(replace(design, y=y))
+    assert PROGRAMS.compiled == compiled
+    np.testing.assert_allclose(again.beta, first.beta + 1.0, rtol=1e-12)
+    np.testing.assert_allclose(again.Psi[0], first.Psi[0], rtol=1e-8)
 
 
 @pytest.mark.parametrize("name", REFERENCES)

@@ -92,6 +92,15 @@ def test_at_once(kind, method):
         assert_dense(found, design, theta, method)
 
 
+@pytest.mark.parametrize("bscov", ["diag", "cs", "har1"])
+def test_of_parameters_that_move_some_pairs_of_effects(bscov):
+    """NumPy contracts with these alone: of `diag` with the diagonal."""
+    design = random_design(1, k=3, q=(1,), n=12, codes=[np.arange(12)], bscov=bscov)
+    for theta in (theta_of(design, seed=2), 0 * theta_of(design)):
+        for engine in covering(design):
+            assert_dense(at_once(engine, theta, arrange(design), True), design, theta, "reml")
+
+
 # Maximum likelihood leaves terms out: two kinds show that.
 CASES = [(kind, "reml") for kind in KINDS] + [("univariate", "ml"), ("bivariate, two levels", "ml")]
 
