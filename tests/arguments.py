@@ -49,7 +49,7 @@ PROTOCOL = {
 }
 """Methods of structures and designs that the library calls, perhaps traced: for users to write."""
 
-INNER = {"level_number", "spread"}
+INNER = {"columns_at_units", "level_number", "spread"}
 """Methods of fits that the library's own modules call."""
 
 

@@ -188,7 +188,8 @@ def _crossed(values: np.ndarray, unit: np.ndarray, outcome: np.ndarray, k: int) 
 
 def _orthonormal(X: np.ndarray) -> np.ndarray:
     """An orthonormal basis of the columns, which may depend on one another."""
-    size = np.sqrt((X**2).sum(0))
+    with np.errstate(over="ignore"):
+        size = np.sqrt((X**2).sum(0))
     U, values, _ = np.linalg.svd(X / np.where(size > 0, size, 1.0), full_matrices=False)
     return U[:, values > 1e-10 * values.max(initial=0.0)]
 
