@@ -122,7 +122,7 @@ def mapped(function: Callable, first: Any, *rest: Any) -> Any:
         return None
     if isinstance(first, (tuple, list)):
         return type(first)(mapped(function, *own) for own in zip(first, *rest, strict=True))
-    names = _branches(type(first))
+    names = _branches(type(first))  # type: ignore[arg-type]
     if names is None:
         return function(first, *rest)
     # As `dataclasses.replace`, which takes several times as long.
