@@ -121,7 +121,7 @@ def test_ends_are_level_up_to_rounding(margin):
 
 @pytest.mark.parametrize(("part", "chosen"), [(0.9, 2.0), (1.1, 1.0)])
 def test_of_equally_high_ends_the_flatter_one_is_kept(part, chosen):
-    def climb(theta, max_iter):
+    def climb(theta, max_iter, known):
         heights = [HEIGHT, HEIGHT - part * ROUNDING * UNIT]
         return ends_of(theta, heights, norm=np.array([1e-7, 1e-9]))
 
