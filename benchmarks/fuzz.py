@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 import mixmeta_jax as mx
-from mixmeta_jax.errors import MOST
+from mixmeta_jax.errors import MESSAGE_LENGTH
 from mixmeta_jax.table.frame import build_frame
 from tests.arguments import CALLS, ENGINE, FULL_PRECISION, OWNERS, WRONG
 
@@ -348,7 +348,7 @@ def outcome(call: object) -> tuple[str, str]:
             call()
     except mx.MixmetaError as error:
         said = str(error)
-        wrong = len(said) > MOST or "\n" in said
+        wrong = len(said) > MESSAGE_LENGTH or "\n" in said
         return ("too long a message", said[:60]) if wrong else ("", "")
     except (Exception, SystemExit) as error:
         own = [f for f in traceback.extract_tb(error.__traceback__) if "mixmeta_jax" in f.filename]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 # The package loads its names when they are used: help and wrong options cost no import of JAX.
 import mixmeta_jax as mx
-from mixmeta_jax.errors import MOST, shown
+from mixmeta_jax.errors import MESSAGE_LENGTH, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the call and end with exit code 2."""
-        said = shown(message, MOST)
+        said = shown(message, MESSAGE_LENGTH)
         self.exit(WRONG_CALL, f"mixmeta_jax: {said}; see {self.prog} --help.\n")
 
 

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,13 +22,26 @@ Array = Any
 """An array of numpy or of JAX."""
 
 T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable)
+
+if TYPE_CHECKING:
+    from typing import Annotated as Float
+else:
+    Float = None
+"""Of a type and a shape: ``Float[Array, "d d B"]``, of which the tests make jaxtyping's."""
+
+
+def shaped(function: Function) -> Function:
+    """Mark a function whose shapes are in its annotations: the tests check them, nothing else."""
+    return function
+
 
 MOST_AXES = 64
 """Lists within lists: NumPy has no more axes, and a list that holds itself is no array."""
 
 _classes: list[Callable[[], None]] = []
-_registered = False
-_lock = threading.RLock()
+_trees_registered = False
+_trees_lock = threading.RLock()
 
 
 def namespace(*arrays: Any) -> ModuleType:
@@ -103,15 +116,15 @@ def tree_of(cls: type, flatten: Callable, unflatten: Callable) -> None:
 
 def _announce(register: Callable[[], None]) -> None:
     _classes.append(register)
-    if _registered:
+    if _trees_registered:
         register_trees()
 
 
 def register_trees() -> None:
     """Make the classes above trees of JAX; every module of ours that imports JAX asks for it."""
-    global _registered
-    with _lock:
-        _registered = True
+    global _trees_registered
+    with _trees_lock:
+        _trees_registered = True
         while _classes:
             _classes.pop()()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MOST = 400
+MESSAGE_LENGTH = 400
 """Characters of a message, whatever the user typed: more is not read."""
 
 
@@ -26,7 +26,7 @@ class InputError(MixmetaError, ValueError):
     """What the caller gave cannot be fitted; the message names the row, study, column or level."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(shown(message, MOST))
+        super().__init__(shown(message, MESSAGE_LENGTH))
 
 
 class PrecisionError(MixmetaError, RuntimeError):

@@ -14,7 +14,7 @@ class Dense(NamedTuple):
     """
 
     value: float
-    rises: list[np.ndarray]
+    gradients: list[np.ndarray]
     average: np.ndarray
     expected: np.ndarray
     beta: np.ndarray
@@ -40,10 +40,10 @@ def dense_derivatives(design, Psi, slopes, method):
         value += 0.5 * (p * np.log(2 * np.pi) + np.linalg.slogdet(X.T @ X)[1])
         value -= 0.5 * np.linalg.slogdet(A)[1]
     middle = P if method == "reml" else W
-    rises = []
+    gradients = []
     for z in wide:
         s = np.einsum("iga,i->ga", z, e)
-        rises.append(s.T @ s - np.einsum("iga,ij,jgb->ab", z, middle, z, optimize=True))
+        gradients.append(s.T @ s - np.einsum("iga,ij,jgb->ab", z, middle, z, optimize=True))
     moved = np.concatenate(
         [
             np.einsum("iga,abt,jgb->ijt", z, dP, z, optimize=True)
@@ -54,4 +54,4 @@ def dense_derivatives(design, Psi, slopes, method):
     f = np.einsum("ijt,j->it", moved, e)
     through = np.einsum("ij,jkt->ikt", middle, moved)
     expected = 0.5 * np.einsum("iju,jit->ut", through, through)
-    return Dense(value, rises, 0.5 * f.T @ P @ f, expected, beta, V)
+    return Dense(value, gradients, 0.5 * f.T @ P @ f, expected, beta, V)

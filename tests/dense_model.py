@@ -58,7 +58,7 @@ def gls(fit):
     return beta, np.linalg.inv(A), {"ml": ml, "reml": reml, "fixed": ml}
 
 
-def rises(fit):
+def gradients(fit):
     """Per level Σ_j (Z_jᵀPy)(Z_jᵀPy)ᵀ and Σ_j Z_jᵀPZ_j; ∂ℓ/∂Ψ is half their difference."""
     y, X, Z, S, seen = stacked(fit)
     y, X = y[seen], X[seen]

@@ -15,7 +15,7 @@ import jax
 import pytest
 
 import mixmeta_jax as mx
-from mixmeta_jax.errors import MOST
+from mixmeta_jax.errors import MESSAGE_LENGTH
 from tests.arguments import (
     CALLS,
     FULL_PRECISION,
@@ -155,7 +155,7 @@ def test_wrong_kinds_are_told_in_a_sentence(name, parameter):
         except mx.InputError as error:
             said = str(error)
             named = re.search(rf"\b{SAID.get(parameter, re.escape(parameter))}\b", said)
-            if len(said) > MOST:
+            if len(said) > MESSAGE_LENGTH:
                 faults.append(f"{kind}: {len(said)} characters")
             elif not named and kind not in (*(legal or ()), *LEGAL.get((name, parameter), ())):
                 faults.append(f"{kind}: not named in: {said}")

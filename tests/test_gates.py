@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mixmeta_jax import gates, memory
-from mixmeta_jax.errors import MOST, InputError
+from mixmeta_jax.errors import MESSAGE_LENGTH, InputError
 
 WRONG_NUMBERS = {
     "text": "1.5",
@@ -41,7 +41,7 @@ WRONG_NUMBERS = {
 def test_what_is_no_array_of_finite_numbers(name):
     with pytest.raises(InputError, match=r"^basis ") as caught:
         gates.numbers(WRONG_NUMBERS[name], "basis")
-    assert len(str(caught.value)) <= MOST
+    assert len(str(caught.value)) <= MESSAGE_LENGTH
 
 
 def test_a_list_that_holds_itself():

@@ -48,6 +48,7 @@ NUMERICAL = (
     "memory",
     "status",
     "control",
+    "tolerances",
     "covariance",
     "design",
     "likelihood",
@@ -145,6 +146,50 @@ def test_no_function_imports_our_own_modules(module):
 @pytest.mark.parametrize("module", FILES)
 def test_modules_are_short(module):
     assert len(FILES[module].read_text().splitlines()) <= MAX_LINES
+
+
+def assigned(node):
+    """Names that a statement at the head of a module defines."""
+    if isinstance(node, ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+    return []
+
+
+def test_no_class_and_no_constant_has_a_name_twice():
+    homes = {}
+    for module, tree in TREES.items():
+        for name in (name for node in tree.body for name in assigned(node)):
+            homes.setdefault(name, []).append(module)
+    del homes["__all__"]
+    assert not {name: found for name, found in homes.items() if len(found) > 1}
+
+
+# Numbers in scientific notation that are no thresholds, and what they are.
+NUMBERS = {
+    "covariance.structure": {1e-12},  # keeps a square root differentiable
+    "estimation.executors": {1e-3, 1.2e-8, 1e-10},  # seconds
+    "inference.wald": {1e-3, 1e-300, 1e-16},  # of a bracket; of the normal quantile's domain
+    "prepare.dose_response": {1e-3, 1e-9, 1e-14, 1e-15},  # brackets and precision of root finders
+    "table.frame": {1e-300},  # in the place of a zero to divide by
+}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_thresholds_have_one_place(module):
+    """Small and large numbers stand in `tolerances`, and nowhere else but for a known reason."""
+    if module in ("tolerances", "control") or is_standalone(module):
+        return
+    source = FILES[module].read_text()
+    written = [
+        ast.get_source_segment(source, n)
+        for n in ast.walk(TREES[module])
+        if isinstance(n, ast.Constant) and isinstance(n.value, float)
+    ]
+    found = {float(text) for text in written if "e" in text.lower()}
+    assert not found - NUMBERS.get(module, set())
 
 
 def test_only_what_traces_imports_jax_at_its_head():

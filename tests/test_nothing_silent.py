@@ -11,8 +11,8 @@ import pytest
 
 import mixmeta_jax as mx
 from mixmeta_jax.control import LOOSEST
-from mixmeta_jax.errors import MOST
-from mixmeta_jax.table.positive_definite import ASYMMETRY, NEGATIVE
+from mixmeta_jax.errors import MESSAGE_LENGTH
+from mixmeta_jax.table.positive_definite import ASYMMETRY, INDEFINITE_BELOW
 
 N = 6
 NUMPY = {"backend": "numpy"}
@@ -37,7 +37,7 @@ def refusal(call, *arguments, **keywords):
     """The sentence by which a call is refused."""
     with pytest.raises(mx.InputError) as caught:
         call(*arguments, **keywords)
-    assert len(str(caught.value)) <= MOST
+    assert len(str(caught.value)) <= MESSAGE_LENGTH
     return str(caught.value)
 
 
@@ -221,7 +221,7 @@ def correlation(least):
 
 @pytest.mark.parametrize("beyond", [2.0, 0.5])
 def test_inputcov_takes_correlations_that_variables_can_have(beyond):
-    C = correlation(beyond * NEGATIVE)
+    C = correlation(beyond * INDEFINITE_BELOW)
     forms = (C, C[0, 1], np.full(N, C[0, 1]), [C[0, 1]] * 3)
     for form in forms:
         if beyond > 1:

@@ -71,7 +71,9 @@ def test_no_variance_would_raise_the_likelihood(name):
     their parameters.
     """
     ours = fit(name)
-    levels = zip(ours.design.structures, ours.Psi_by_level, dense_model.rises(ours), strict=True)
+    levels = zip(
+        ours.design.structures, ours.Psi_by_level, dense_model.gradients(ours), strict=True
+    )
     checked = 0
     for structure, Psi, (up, down) in levels:
         unit = 1 / np.sqrt(np.diag(down))

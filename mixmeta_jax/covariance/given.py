@@ -127,8 +127,8 @@ class Fixed(_Given):
     def slopes(self, theta: Array, d: int) -> Array:
         return namespace(theta).zeros((d, d, 0, theta.shape[1]))
 
-    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
-        return namespace(theta, rise).zeros((0, 0, theta.shape[1]))
+    def curvature(self, theta: Array, d: int, gradient: Array) -> Array:
+        return namespace(theta, gradient).zeros((0, 0, theta.shape[1]))
 
     def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
         return Natural(

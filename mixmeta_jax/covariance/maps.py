@@ -35,10 +35,10 @@ class Squares(Structure):
         xp = namespace(theta)
         return xp.einsum("aij,ab->ijab", self.terms(d), 2 * theta)
 
-    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
-        xp = namespace(theta, rise)
+    def curvature(self, theta: Array, d: int, gradient: Array) -> Array:
+        xp = namespace(theta, gradient)
         n = len(theta)
-        slope = xp.einsum("aij,ijb->ab", self.terms(d), rise)
+        slope = xp.einsum("aij,ijb->ab", self.terms(d), gradient)
         return slope[:, None] * np.eye(n)[:, :, None]
 
     def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
@@ -102,9 +102,9 @@ class OneScale(Turned):
         C, first, _ = self.correlation(theta[1], d)
         return xp.stack([2 * theta[0] * C, theta[0] ** 2 * first], 2)
 
-    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
-        xp = namespace(theta, rise)
-        C, first, second = ((rise * part).sum((0, 1)) for part in self.correlation(theta[1], d))
+    def curvature(self, theta: Array, d: int, gradient: Array) -> Array:
+        xp = namespace(theta, gradient)
+        C, first, second = ((gradient * part).sum((0, 1)) for part in self.correlation(theta[1], d))
         both = theta[0] * first
         return xp.stack([xp.stack([C, both]), xp.stack([both, 0.5 * theta[0] ** 2 * second])])
 
@@ -149,11 +149,11 @@ class Scaled(Turned):
             slopes = xp.concatenate([slopes, turned], 2)
         return slopes
 
-    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
-        # ½ sᵀ (rise ∘ C) s, differentiated in the roots of s and in the angle.
-        xp = namespace(theta, rise)
+    def curvature(self, theta: Array, d: int, gradient: Array) -> Array:
+        # ½ sᵀ (gradient ∘ C) s, differentiated in the roots of s and in the angle.
+        xp = namespace(theta, gradient)
         root, sd = theta[:d], theta[:d] ** 2
-        C, first, second = (rise * part for part in self.correlation(theta[-1], d))
+        C, first, second = (gradient * part for part in self.correlation(theta[-1], d))
         pull = (C * sd[None]).sum(1)
         own = 4 * root[:, None] * root[None] * C + 2 * pull[:, None] * np.eye(d)[:, :, None]
         if not self.has_angle:

@@ -23,6 +23,7 @@ import numpy as np
 from mixmeta_jax.arrays import Array, is_jax, namespace, tree_of
 from mixmeta_jax.covariance.natural import NULL_VARIANCE, SINGULAR, Bound, Natural
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.tolerances import ASYMMETRY, INDEFINITE_BELOW
 
 START_POSITIONS = (0.5, 0.985, 0.015, 0.8, 0.25)
 """Where starting correlations lie between their bounds, as fractions: the middle, near each end."""
@@ -103,14 +104,14 @@ class Structure:
 
         return jax.vmap(jax.jacfwd(lambda one: self.psi(one, d)), -1, -1)(theta)
 
-    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
-        """½ ⟨rise, ∂²Ψ/∂θ∂θᵀ⟩, shape (n_θ, n_θ, B), for symmetric rises of shape (d, d, B)."""
+    def curvature(self, theta: Array, d: int, gradient: Array) -> Array:
+        """½ ⟨gradient, ∂²Ψ/∂θ∂θᵀ⟩, shape (n_θ, n_θ, B), for symmetric gradients (d, d, B)."""
         import jax
 
         def weighted(one: Array, own: Array) -> Array:
             return 0.5 * (own * self.psi(one, d)).sum()
 
-        return jax.vmap(jax.hessian(weighted), -1, -1)(theta, rise)
+        return jax.vmap(jax.hessian(weighted), -1, -1)(theta, gradient)
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         """Parameters whose Ψ is close to the given positive semidefinite matrix.
@@ -187,7 +188,7 @@ class Structure:
             As in `at_bound`.
         """
         d, n = len(Psi), len(theta)
-        # The second derivatives of an entry: the curvature with a rise in that entry alone.
+        # The second derivatives of an entry: the curvature with a gradient in that entry alone.
         unit = np.eye(d * d).reshape(d, d, d * d, 1)
         unit = unit + np.swapaxes(unit, 0, 1)
 
@@ -297,12 +298,12 @@ def angle_between(correlation: float, low: float, high: float) -> float:
 
 def is_symmetric(matrix: np.ndarray) -> bool:
     """Whether a matrix that a user gives is symmetric up to rounding."""
-    return bool(np.abs(matrix - matrix.T).max() <= 1e-8 * np.abs(matrix).max())
+    return bool(np.abs(matrix - matrix.T).max() <= ASYMMETRY * np.abs(matrix).max())
 
 
 def is_semidefinite(matrix: np.ndarray) -> bool:
     """Whether a symmetric matrix that a user gives has no negative eigenvalue but rounding."""
-    return bool(np.linalg.eigvalsh(matrix)[0] >= -1e-10 * np.abs(matrix).max())
+    return bool(np.linalg.eigvalsh(matrix)[0] >= INDEFINITE_BELOW * np.abs(matrix).max())
 
 
 def pairs(d: int, lag: int | None = None) -> list[tuple[int, int]]:

@@ -71,13 +71,13 @@ class Unstructured(Structure):
         half = unit[:, None, :, None] * moved[None]
         return half + xp.swapaxes(half, 0, 1)
 
-    def curvature(self, theta: Array, d: int, rise: Array) -> Array:
-        xp = namespace(theta, rise)
+    def curvature(self, theta: Array, d: int, gradient: Array) -> Array:
+        xp = namespace(theta, gradient)
         columns, rows = _triangle(d)
         if self.order is not None:
             rows = xp.asarray(self.order)[rows]
         together = columns[:, None] == columns
-        return rise[rows[:, None], rows] * together[:, :, None]
+        return gradient[rows[:, None], rows] * together[:, :, None]
 
     def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
         return natural.unstructured(Psi, scale)

@@ -15,6 +15,7 @@ from scipy import linalg
 from mixmeta_jax.arrays import Array, tree
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.layout import Bucket, Layout, build_layout
+from mixmeta_jax.tolerances import BASIS_RANK
 
 Blocks = tuple[Array, ...]
 
@@ -170,7 +171,7 @@ def orthonormal_basis(X: np.ndarray) -> np.ndarray:
     size[size == 0] = 1.0
     R = np.linalg.qr(X / size, mode="r")
     diagonal = np.abs(np.diagonal(R))
-    if diagonal.min() <= 1e-12 * diagonal.max():
+    if diagonal.min() <= BASIS_RANK * diagonal.max():
         return np.diag(1 / size)
     inverse, _ = linalg.lapack.dtrtri(R)
     return inverse * np.sqrt(n) / size[:, None]

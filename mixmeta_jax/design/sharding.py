@@ -25,7 +25,7 @@ from mixmeta_jax.errors import InputError
 AXIS = "groups"
 """The one axis of the meshes that programs see, whatever the axes of the user's are."""
 
-FEW = 100_000
+SMALL_UPLOAD = 100_000
 """Numbers below which a call of a program moves them to the device faster than `device_put`."""
 
 
@@ -58,7 +58,7 @@ def placed(design: Design, mesh: Any) -> Tensors:
     if mesh is None:
         tensors = filled_up(arrange(design))
         # Once, rather than by every program that reads them; but few numbers cost a program less.
-        few = sum(leaf.size for leaf in jax.tree.leaves(tensors)) < FEW
+        few = sum(leaf.size for leaf in jax.tree.leaves(tensors)) < SMALL_UPLOAD
         return tensors if few else jax.device_put(tensors)
     devices = mesh.devices.ravel()
     here = [d for d, device in enumerate(devices) if device.process_index == jax.process_index()]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, namespace, tree
+from mixmeta_jax.arrays import Array, Float, namespace, shaped, tree
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design, parameters_by_level
 from mixmeta_jax.design.layout import family_length, in_order
@@ -136,20 +136,25 @@ class Tensors:
 
         return jax.lax.psum(sums, self.mesh.axis_names)
 
-    def Psi(self, theta: Array) -> tuple[Array, ...]:
+    @shaped
+    def Psi(self, theta: Float[Array, "theta B"]) -> tuple[Float[Array, "_ _ #B"], ...]:
         """Ψ of each level, outermost first, shape (d, d, B), at θ of shape (n_θ, B)."""
         return tuple(s.matrices(t, d) for s, t, d in self._by_level(theta))
 
-    def slopes(self, theta: Array) -> tuple[Array, ...]:
+    @shaped
+    def slopes(self, theta: Float[Array, "theta B"]) -> tuple[Float[Array, "_ _ _ #B"], ...]:
         """∂Ψ/∂θ of each level in its own parameters, shape (d, d, n_θ of the level, B)."""
         return tuple(s.slopes(t, d) for s, t, d in self._by_level(theta))
 
-    def curvature(self, theta: Array, rises: tuple[Array, ...]) -> Array:
-        """½ Σ ⟨rise, ∂²Ψ/∂θ∂θᵀ⟩ over the levels, shape (n_θ, n_θ, B)."""
-        xp = namespace(theta, *rises)
+    @shaped
+    def curvature(
+        self, theta: Float[Array, "theta B"], gradients: tuple[Float[Array, "_ _ #B"], ...]
+    ) -> Float[Array, "theta theta B"]:
+        """½ Σ ⟨gradient, ∂²Ψ/∂θ∂θᵀ⟩ over the levels, shape (n_θ, n_θ, B)."""
+        xp = namespace(theta, *gradients)
         n, first, rows = len(theta), 0, []
-        for (s, t, d), rise in zip(self._by_level(theta), rises, strict=True):
-            own = s.curvature(t, d, rise)
+        for (s, t, d), gradient in zip(self._by_level(theta), gradients, strict=True):
+            own = s.curvature(t, d, gradient)
             if len(own) == n:
                 return own
             left = xp.zeros((len(own), first, own.shape[2]))

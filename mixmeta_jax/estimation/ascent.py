@@ -108,7 +108,7 @@ def ascend(
         value,
         path.norm,
         at.information,
-        at.guide,
+        at.preconditioner,
         Psi,
         slopes,
         problem.scales,

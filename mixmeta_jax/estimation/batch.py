@@ -35,14 +35,11 @@ from mixmeta_jax.estimation.restarts import (
 )
 from mixmeta_jax.estimation.search import ESCAPES, RESTART_ITER, clearly_above
 from mixmeta_jax.status import Status
+from mixmeta_jax.tolerances import IMPRECISE
 
 AS_HIGH = 1e-6
 """By how much less, relative to 1 + its size, a log-likelihood counts as high as one whose path did
 not end."""
-
-IMPRECISE = 2e-10
-"""Gradient above which a path has stopped at its rounding. Where random effects are many orders
-larger than errors the estimator of single fits, whose data are `shifted`, rounds less."""
 
 
 def fit_batch(

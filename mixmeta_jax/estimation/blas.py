@@ -20,22 +20,22 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
-NAMES = tuple(
+THREAD_SETTERS = tuple(
     f"{prefix}openblas_{{}}_num_threads{suffix}"
     for prefix in ("scipy_", "")
     for suffix in ("64_", "")
 )
 """What OpenBLAS calls its functions, in NumPy's wheels and elsewhere."""
 
-_lock = threading.Lock()
+_threads_lock = threading.Lock()
 _inside = 0
 _before: tuple[int, ...] = ()
 
 
 def _forget() -> None:
     """In a forked process no other thread is inside."""
-    global _lock, _inside
-    _lock = threading.Lock()
+    global _threads_lock, _inside
+    _threads_lock = threading.Lock()
     if _inside:
         _inside = 0
         _put(_before)
@@ -54,7 +54,7 @@ def _functions() -> tuple[tuple[Any, Any], ...]:
             library = ctypes.CDLL(module.__file__)
         except OSError:
             continue
-        for name in NAMES:
+        for name in THREAD_SETTERS:
             get, put = (getattr(library, name.format(verb), None) for verb in ("get", "set"))
             if get is not None and put is not None:
                 found.append((get, put))
@@ -66,7 +66,7 @@ def _functions() -> tuple[tuple[Any, Any], ...]:
 def one_thread() -> Iterator[None]:
     """Matrix products on one thread inside; on as many as before when the last one has left."""
     global _inside, _before
-    with _lock:
+    with _threads_lock:
         if _inside == 0:
             _before = tuple(get() for get, _ in _functions())
             _put((1,) * len(_before))
@@ -74,7 +74,7 @@ def one_thread() -> Iterator[None]:
     try:
         yield
     finally:
-        with _lock:
+        with _threads_lock:
             _inside -= 1
             if _inside == 0:
                 _put(_before)

@@ -16,7 +16,7 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.ascent import Ends, problem_of
 from mixmeta_jax.estimation.executors import AtOnce, executor
 from mixmeta_jax.estimation.restarts import restartable, restarts, worth_restarting
-from mixmeta_jax.estimation.search import Found, search
+from mixmeta_jax.estimation.search import Maximum, search
 from mixmeta_jax.estimation.start import (
     MANY_PARAMETERS,
     SEVERAL_SIZE,
@@ -33,7 +33,7 @@ PATIENCE = 30
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SingleEstimate:
     """The end of an estimation, as numpy arrays.
 
     Attributes
@@ -64,7 +64,7 @@ class Estimate:
 
 def fit_design(
     design: Design, method: str, control: Control, level_names: Sequence[str] = ()
-) -> Estimate:
+) -> SingleEstimate:
     """Estimate a model by fixed effects, maximum likelihood or restricted maximum likelihood.
 
     Parameters
@@ -91,17 +91,19 @@ def fit_design(
         return _Search(design, method, control, level_names).estimate()
 
 
-def _at_nothing(design: Design, method: str, control: Control) -> Estimate:
+def _at_nothing(design: Design, method: str, control: Control) -> SingleEstimate:
     """The estimate where there is nothing to iterate."""
     run = executor(design, method, control)
     loglik, beta, V, Psi = run.solution(np.zeros((0, 1)), restricted=method == "reml")
     beta, vcov = _to_predictors(design, beta[:, 0], V[:, :, 0])
     status = Status.CONVERGED if np.isfinite(loglik[0]) else Status.NOT_FINITE
     matrices = tuple(P[:, :, 0] for P in Psi) if design.structures else None
-    return _withdrawn(Estimate(beta, vcov, np.zeros(0), matrices, float(loglik[0]), 0, 0.0, status))
+    return _withdrawn(
+        SingleEstimate(beta, vcov, np.zeros(0), matrices, float(loglik[0]), 0, 0.0, status)
+    )
 
 
-def _withdrawn(estimate: Estimate) -> Estimate:
+def _withdrawn(estimate: SingleEstimate) -> SingleEstimate:
     """The estimate; NaN where the likelihood was not finite, which says nothing of it."""
     if estimate.status != Status.NOT_FINITE:
         return estimate
@@ -150,7 +152,7 @@ class _Search:
         batches = 1 if isinstance(self.run, AtOnce) else len(starts) // paths
         return np.swapaxes(starts.reshape(batches, -1, starts.shape[1]), 1, 2)
 
-    def estimate(self) -> Estimate:
+    def estimate(self) -> SingleEstimate:
         """The highest maximum that was found."""
         first = self.control.max_iter
         if len(self.units) > MANY_PARAMETERS:
@@ -161,7 +163,7 @@ class _Search:
             best = self.turned(best, first)
         beta, vcov = _to_predictors(self.design, best.beta[:, 0], best.V[:, :, 0])
         return _withdrawn(
-            Estimate(
+            SingleEstimate(
                 beta,
                 vcov,
                 best.theta[:, 0],
@@ -179,7 +181,7 @@ class _Search:
         starts: np.ndarray,
         max_iter: int,
         further: Callable[[], np.ndarray] | None = None,
-    ) -> Found:
+    ) -> Maximum:
         """The highest point found from starts of shape (n_starts, n_θ)."""
         if len(starts) > 1 and not follows_all(self.design):
             values = run.values_at(starts[:, :, None], self.restricted)
@@ -198,7 +200,7 @@ class _Search:
         tolerance = control.gradient_tol
         return search(climb, theta, further, worth, max_iter, tolerance, dims, P)
 
-    def turned(self, best: Found, first: int) -> Found:
+    def turned(self, best: Maximum, first: int) -> Maximum:
         """On from where the steps ran out, with Λ in another order where it has one."""
         Psi = [P[:, :, 0] for P in best.Psi]
         max_iter = self.control.max_iter

@@ -34,15 +34,13 @@ from mixmeta_jax.estimation.ascent import Ends, ascend_each, problem_of, values_
 from mixmeta_jax.estimation.newton import evaluate
 from mixmeta_jax.estimation.programs import PROGRAMS
 from mixmeta_jax.estimation.restarts import worth_restarting
-from mixmeta_jax.estimation.search import Found, search
+from mixmeta_jax.estimation.search import Maximum, search
 from mixmeta_jax.likelihood.elimination import whitener
 from mixmeta_jax.likelihood.information import is_exact
 from mixmeta_jax.likelihood.likelihood import moves, prepared
+from mixmeta_jax.tolerances import HELD
 
 register_trees()
-
-HELD = 1e-8
-"""Information left on a parameter, in its natural unit, below which its value is held."""
 
 
 @tree
@@ -75,7 +73,7 @@ class Search:
     several: bool = field(default=True, metadata={"static": True})
 
 
-def maximum(tensors: Tensors, given: Search, restricted: bool) -> Found:
+def maximum(tensors: Tensors, given: Search, restricted: bool) -> Maximum:
     """The search of `estimator`, traced."""
 
     def climb(theta: Array, max_iter: Array, known: tuple[Array, ...] | None) -> Ends:
@@ -100,7 +98,7 @@ def maximum(tensors: Tensors, given: Search, restricted: bool) -> Found:
     )
 
 
-def optimum(tensors: Tensors, given: Search, restricted: bool) -> Found:
+def optimum(tensors: Tensors, given: Search, restricted: bool) -> Maximum:
     """The maximum of the likelihood, its parameters differentiable in the data.
 
     Parameters
@@ -117,7 +115,7 @@ def optimum(tensors: Tensors, given: Search, restricted: bool) -> Found:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _optimum(leaves: list, given: Search, structure: Any, restricted: bool) -> Found:
+def _optimum(leaves: list, given: Search, structure: Any, restricted: bool) -> Maximum:
     tensors = jax.tree.unflatten(structure, leaves)
     if any(map(is_traced, (*leaves, *jax.tree.leaves(given)))):
         return maximum(tensors, given, restricted)
@@ -128,7 +126,7 @@ def _optimum(leaves: list, given: Search, structure: Any, restricted: bool) -> F
 
 def _optimum_jvp(
     structure: Any, restricted: bool, primals: tuple, tangents: tuple
-) -> tuple[Found, Found]:
+) -> tuple[Maximum, Maximum]:
     (leaves, given), (dleaves, _) = primals, tangents
     found = _optimum(leaves, given, structure, restricted)
     moving = [moves(dleaf) for dleaf in dleaves]
@@ -151,7 +149,7 @@ def _optimum_jvp(
             H = _observed(lambda theta: gradient(theta, own)[0], found.theta)
         dtheta = solve(H, jax.lax.stop_gradient(given.units[:, 0]), dgradient)[:, None]
     still = jax.tree.map(_still, found)
-    return found, Found(**{**vars(still), "theta": dtheta})
+    return found, Maximum(**{**vars(still), "theta": dtheta})
 
 
 _optimum.defjvp(_optimum_jvp, symbolic_zeros=True)

@@ -19,7 +19,7 @@ LARGE = ("se", "vcov", "theta", "Psi")
 
 @dataclass
 class ManyEstimates:
-    """Estimates of B data sets, as `estimator.Estimate` with a leading B.
+    """Estimates of B data sets, as `estimator.SingleEstimate` with a leading B.
 
     The larger ones are None where they are not wanted: they take no memory then.
 

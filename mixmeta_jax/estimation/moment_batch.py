@@ -10,7 +10,7 @@ from mixmeta_jax.control import Control
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.estimation.jobs import LARGE, ManyEstimates
 from mixmeta_jax.estimation.moments import moment_estimates
-from mixmeta_jax.estimation.multivariate import CHUNK_NUMBERS
+from mixmeta_jax.estimation.multivariate import KRONECKER_NUMBERS
 from mixmeta_jax.status import Status
 
 
@@ -38,7 +38,7 @@ def fit_moment_batch(
     found = ManyEstimates.empty(design, wanted)
     n, k, p = design.n, design.k, design.p
     numbers = max(n * (k**4 + p**2 + p * k**2), p**2 * k**4)
-    size = batch_size or max(1, CHUNK_NUMBERS // numbers)
+    size = batch_size or max(1, KRONECKER_NUMBERS // numbers)
     try:
         for first in range(0, len(members), size):
             part = members[first : first + size]

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mixmeta_jax.tolerances import MOMENT_DEPENDENT
+
 OUT_OF_RANGE = (
     "The moments are not finite: the scales of the outcomes and of S go beyond double precision; "
     "rescale them."
@@ -23,7 +25,7 @@ class Unidentified(Exception):
     Attributes
     ----------
     reasons
-        A sentence for each of them, by its number in `MomentData.lane`.
+        A sentence for each of them, by its number in `MomentData.member`.
     """
 
     def __init__(self, reasons: dict[int, str]):
@@ -43,7 +45,7 @@ class MomentData:
         Predictors, orthonormal over the units with an outcome and 0 for the others, (B, n, p).
     seen
         Which outcomes are observed, shape (B, n, k).
-    lane
+    member
         The number of each data set in the call, shape (B,).
     """
 
@@ -51,7 +53,7 @@ class MomentData:
     S: np.ndarray
     X: np.ndarray
     seen: np.ndarray
-    lane: np.ndarray
+    member: np.ndarray
 
     def taken(self, chosen: np.ndarray) -> MomentData:
         """Some of the data sets."""
@@ -62,14 +64,14 @@ class MomentData:
         if bad.any():
             raise Unidentified(
                 {
-                    int(self.lane[b]): sentence if isinstance(sentence, str) else sentence(b)
+                    int(self.member[b]): sentence if isinstance(sentence, str) else sentence(b)
                     for b in np.flatnonzero(bad).tolist()
                 }
             )
 
 
 def prepare(
-    y: np.ndarray, X: np.ndarray, S: np.ndarray, lane: np.ndarray
+    y: np.ndarray, X: np.ndarray, S: np.ndarray, member: np.ndarray
 ) -> tuple[MomentData, np.ndarray]:
     """The data in an orthonormal basis of the predictors, and the matrices back, (B, p, p).
 
@@ -80,10 +82,12 @@ def prepare(
     n, p = X.shape[1:]
     X = np.where(there[:, :, None], X, 0.0)
     Q, R = np.linalg.qr(X)
-    data = MomentData(np.where(seen, y, 0.0), np.where(pairs(seen), S, 0.0), Q, seen, lane)
+    data = MomentData(
+        np.where(seen, y, 0.0), np.where(both_observed(seen), S, 0.0), Q, seen, member
+    )
     dependent = np.full(len(y), n < p)
     if n >= p:
-        dependent = (np.abs(diagonals(R)) <= 1e-11 * np.sqrt((X**2).sum(1))).any(1)
+        dependent = (np.abs(diagonals(R)) <= MOMENT_DEPENDENT * np.sqrt((X**2).sum(1))).any(1)
     data.refuse(
         dependent,
         lambda b: (
@@ -94,7 +98,7 @@ def prepare(
     return data, np.linalg.inv(R)
 
 
-def pairs(seen: np.ndarray) -> np.ndarray:
+def both_observed(seen: np.ndarray) -> np.ndarray:
     """Which pairs of outcomes are both observed, shape (B, n, k, k)."""
     return seen[..., :, None] & seen[..., None, :]
 
@@ -118,7 +122,7 @@ def over_units(X: np.ndarray, M: np.ndarray) -> np.ndarray:
     return sums.reshape(B, p, p, k, k).transpose(0, 1, 3, 2, 4).reshape(B, p * k, p * k)
 
 
-def at_units(X: np.ndarray, V: np.ndarray) -> np.ndarray:
+def spread_to_units(X: np.ndarray, V: np.ndarray) -> np.ndarray:
     """X_i V X_iᵀ for V of shape (B, p·k, p·k): (B, n, k, k)."""
     B, n, p = X.shape
     k = V.shape[1] // p

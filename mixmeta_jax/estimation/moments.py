@@ -141,26 +141,26 @@ def moment_estimates(
     reason = np.full(B, "", dtype=object)
     parts = [np.arange(B)]
     while parts:
-        lanes = parts.pop()
+        members = parts.pop()
         try:
             # What overflows is told by the numbers that come out.
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                data, basis = prepare(y[lanes], X[lanes], S[lanes], lanes)
+                data, basis = prepare(y[members], X[members], S[members], members)
                 one = _estimate(method, data, basis, vc_adjust, vc_count, max_iter)
         except Unidentified as fault:
             bad = list(fault.reasons)
             reason[bad] = list(fault.reasons.values())
-            lanes = np.setdiff1d(lanes, bad)
-            parts += [lanes] if lanes.size else []
+            members = np.setdiff1d(members, bad)
+            parts += [members] if members.size else []
         except np.linalg.LinAlgError:
             # LAPACK does not say which of the matrices it gave up on.
-            if len(lanes) == 1:
-                reason[lanes] = OUT_OF_RANGE
+            if len(members) == 1:
+                reason[members] = OUT_OF_RANGE
             else:
-                parts += np.array_split(lanes, 2)
+                parts += np.array_split(members, 2)
         else:
             for name, values in vars(one).items():
-                getattr(found, name)[lanes] = values
+                getattr(found, name)[members] = values
     return found, reason
 
 

@@ -13,17 +13,21 @@ import numpy as np
 from mixmeta_jax.estimation.moment_data import (
     OUT_OF_RANGE,
     MomentData,
-    at_units,
+    both_observed,
     diagonals,
     over_units,
-    pairs,
+    spread_to_units,
     transposed,
 )
+from mixmeta_jax.tolerances import (
+    FULL_LEVERAGE,
+    INFORMATION_CONDITION,
+    MOMENT_CONDITION,
+    NO_MOMENTS,
+    RELATIVE_CHANGE,
+)
 
-RELATIVE_CHANGE = 1.5e-8
-"""``vc`` stops when an iteration changes Psi by less than this part of it."""
-
-CHUNK_NUMBERS = 2**18
+KRONECKER_NUMBERS = 2**18
 """Size of the Kronecker products of units that are in memory at once."""
 
 
@@ -48,14 +52,14 @@ def jackson(data: MomentData) -> np.ndarray:
     trace = np.zeros((B, k, k))  # Σ B_ii
     VU = np.zeros((B, p * p, k**3))  # Σ x x R_a W_cf
     UU = np.zeros((B, p * p, k**4))  # Σ x x W_be W_dg
-    chunk = max(1, CHUNK_NUMBERS // (B * k**4))
+    chunk = max(1, KRONECKER_NUMBERS // (B * k**4))
     for start in range(0, n, chunk):
         rows = slice(start, start + chunk)
         x, w, r = data.X[:, rows], W[:, rows], R[:, rows]
         m = r.shape[1]
         xx = (x[..., None] * x[:, :, None]).reshape(B, m, p * p)
         flat = w.reshape(B, m, k * k)
-        spread = at_units(x, G)
+        spread = spread_to_units(x, G)
         UGU = w @ spread @ w
         VGU = r[..., None] * (spread @ w)
         free = transposed(r) @ (flat - UGU.reshape(flat.shape))
@@ -82,7 +86,7 @@ def jackson(data: MomentData) -> np.ndarray:
     bound = (transposed(R) @ diagonals(W)).reshape(B, -1)  # the diagonal if β were known
     condition = np.linalg.cond(system / (scale[:, :, None] * scale[:, None]))
     data.refuse(
-        (size <= 1e-10 * bound).any(1) | (condition > 1e12),
+        (size <= NO_MOMENTS * bound).any(1) | (condition > MOMENT_CONDITION),
         "The moments do not identify Psi: two outcomes are reported together in too few units, "
         "or there are no more units than predictors; use method 'reml' with a structure of "
         "fewer parameters.",
@@ -150,12 +154,12 @@ def _unleveraged(
     L (I - K)^(-1/2) L⁻¹. A unit that alone determines a coefficient has none: it says nothing
     on Ψ, and gets zero.
     """
-    spread = np.where(pairs(data.seen), at_units(data.X, vcov), 0.0)
+    spread = np.where(both_observed(data.seen), spread_to_units(data.X, vcov), 0.0)
     L = np.linalg.cholesky(_marginal(data, Psi))
     half = np.linalg.solve(L, spread)
     K = np.linalg.solve(L, transposed(half))
     leverage, vectors = np.linalg.eigh((K + transposed(K)) / 2)
-    used = leverage.max(2) < 1 - 1e-10
+    used = leverage.max(2) < 1 - FULL_LEVERAGE
     root = 1 / np.sqrt(np.where(used[..., None], 1 - leverage, 1.0))
     scaled = np.linalg.solve(L, residuals[..., None])
     adjusted = L @ (vectors @ (root[..., None] * (transposed(vectors) @ scaled)))
@@ -181,7 +185,7 @@ def _inverse_information(data: MomentData, W: np.ndarray) -> np.ndarray:
     outer = scale[:, :, None] * scale[:, None]
     unit = np.where(outer > 0, information / outer, 0.0)
     data.refuse(
-        ~(np.linalg.cond(unit) < 1e13),
+        ~(np.linalg.cond(unit) < INFORMATION_CONDITION),
         "The fixed effects are not identified: an outcome is observed in too few units for its "
         "predictors.",
     )
@@ -199,12 +203,12 @@ def _precision(data: MomentData, Psi: np.ndarray) -> np.ndarray:
             "An error covariance matrix is singular; moment estimators need the inverse of each.",
         )
         raise
-    return np.where(pairs(data.seen), inverse, 0.0)
+    return np.where(both_observed(data.seen), inverse, 0.0)
 
 
 def _marginal(data: MomentData, Psi: np.ndarray) -> np.ndarray:
     """S_i + Ψ over the observed outcomes and the identity elsewhere, shape (B, n, k, k)."""
-    return np.where(pairs(data.seen), data.S + Psi[:, None], np.eye(Psi.shape[1]))
+    return np.where(both_observed(data.seen), data.S + Psi[:, None], np.eye(Psi.shape[1]))
 
 
 def clip(data: MomentData, Psi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

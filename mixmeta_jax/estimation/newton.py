@@ -26,33 +26,35 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, mapped, namespace, once, tree, while_loop
+from mixmeta_jax.arrays import Array, Float, mapped, namespace, once, shaped, tree, while_loop
 from mixmeta_jax.design.tensors import Tensors
 from mixmeta_jax.likelihood.algebra import matmul, transpose, vector
 from mixmeta_jax.likelihood.elimination import whitener
 from mixmeta_jax.likelihood.engines import engine_for
+from mixmeta_jax.tolerances import (
+    ACROSS,
+    CLOSE,
+    EPSILON,
+    GOOD_STEP,
+    GRADIENT,
+    JOINS,
+    JOINS_NORM,
+    LEARNING,
+    LEARNT,
+    LEVEL_STEP,
+    MOST_DAMPING,
+    NO_DAMPING,
+    NO_INFORMATION,
+    PART_OF_GAIN,
+    POOR_DAMPING,
+    POOR_STEP,
+    REFUSED_DAMPING,
+    STEP_RIDGE,
+)
 
 RUNNING, ARRIVED, GIVEN_UP, NOWHERE, JOINED = range(5)
 """Phases of a path; NOWHERE: the likelihood was not finite where it began; JOINED: it has come to
 a maximum that is known."""
-
-GRADIENT = 1e-4
-"""Part of the tolerance of the gradient at which a path has arrived: what one more step leaves."""
-
-CLOSE = 1e-4
-"""Norm of the gradient below which a step may be judged by what it leaves of the gradient."""
-
-LEARNING, LEARNT = 0.3, 1e-7
-"""Norms between which gradients correct the information."""
-
-NO_INFORMATION = 1e-10
-"""Least information on a parameter, in its natural unit, by which its gradient is scaled."""
-
-EPSILON = 1e-13
-"""Rounding of a log-likelihood, relative to 1 + its size."""
-
-JOINS, JOINS_NORM = 0.01, 0.1
-"""Distance of Ψ from a known maximum, in units of the scales, and norm: a path joins it below."""
 
 STALLED = 4
 """Evaluations without progress after which the gradient counts as rounding."""
@@ -67,7 +69,7 @@ class Evaluation:
     ----------
     value, gradient
         Log-likelihood without its constant terms, shape (B,), and ∂ℓ/∂θ, shape (n_θ, B).
-    information, guide
+    information, preconditioner
         What leads the steps, and the positive definite matrix that leads them where it is not,
         shape (n_θ, n_θ, B).
     beta, root
@@ -77,7 +79,7 @@ class Evaluation:
     value: Array
     gradient: Array
     information: Array
-    guide: Array
+    preconditioner: Array
     beta: Array
     root: Array
 
@@ -148,23 +150,25 @@ class Problem:
     few: Any
 
 
-def evaluate(theta: Array, data: Tensors, restricted: bool) -> Evaluation:
+@shaped
+def evaluate(theta: Float[Array, "theta B"], data: Tensors, restricted: bool) -> Evaluation:
     """Value, gradient and information of every path; the data are `likelihood.prepared`."""
     xp = namespace(theta)
     slopes = data.slopes(theta)
     at = engine_for(data, theta.shape[1]).derivatives(data.Psi(theta), slopes, data, restricted)
     gradient = xp.concatenate(
-        [0.5 * (dP * g[:, :, None]).sum((0, 1)) for dP, g in zip(slopes, at.rises, strict=True)]
+        [0.5 * (dP * g[:, :, None]).sum((0, 1)) for dP, g in zip(slopes, at.gradients, strict=True)]
     )
-    curvature = data.curvature(theta, at.rises)
+    curvature = data.curvature(theta, at.gradients)
     own = np.eye(len(theta))[:, :, None] * xp.abs(curvature)
     average = at.average
     information = average if at.expected is None else 2 * average - at.expected
-    guide = average + own
-    return Evaluation(at.value, gradient, information - curvature, guide, at.beta, at.root)
+    preconditioner = average + own
+    return Evaluation(at.value, gradient, information - curvature, preconditioner, at.beta, at.root)
 
 
-def departure(theta: Array, n_coefficients: int, exact: bool) -> Path:
+@shaped
+def departure(theta: Float[Array, "theta B"], n_coefficients: int, exact: bool) -> Path:
     """Paths that have not been evaluated yet, from θ of shape (n_θ, B)."""
     xp = namespace(theta)
     n, B = theta.shape
@@ -239,20 +243,22 @@ def _step(path: Path, data: Tensors, problem: Problem, restricted: bool) -> Path
     first = path.n_iter == 0
     gain = new.value - path.at.value
     rounding = EPSILON * (1 + xp.abs(path.at.value))
-    rises = first | (gain >= 1e-4 * path.predicted - rounding)
+    gains = first | (gain >= PART_OF_GAIN * path.predicted - rounding)
     # Next to the maximum of ill-conditioned data the gradient is more precise than the value; and
     # one that is all rounding may grow by a step, which is not taken then.
     steep = xp.abs(new.gradient / _roots(new, units)).max(0)
     close = path.norm < CLOSE
-    rises |= close & (gain >= -100 * rounding) & (steep < path.steep)
-    rises &= (path.norm > tolerance) | (steep <= path.steep)
-    accepted = rises & xp.isfinite(new.value) & xp.isfinite(new.gradient).all(0)
+    gains |= close & (gain >= -LEVEL_STEP * rounding) & (steep < path.steep)
+    gains &= (path.norm > tolerance) | (steep <= path.steep)
+    accepted = gains & xp.isfinite(new.value) & xp.isfinite(new.gradient).all(0)
     theta, at = _chosen(accepted, (path.trial, new), (path.theta, path.at))
     ratio = xp.where(first, 1.0, gain / xp.maximum(path.predicted, rounding))
-    relaxed = xp.where((ratio > 0.7) | close, path.damping / 10, path.damping)
-    relaxed = xp.where((ratio < 0.25) & ~close, xp.maximum(2 * path.damping, 1e-3), relaxed)
-    relaxed = xp.where(relaxed < 1e-6, 0.0, relaxed)
-    damping = xp.where(accepted, relaxed, xp.maximum(8 * path.damping, 1e-2))
+    relaxed = xp.where((ratio > GOOD_STEP) | close, path.damping / 10, path.damping)
+    relaxed = xp.where(
+        (ratio < POOR_STEP) & ~close, xp.maximum(2 * path.damping, POOR_DAMPING), relaxed
+    )
+    relaxed = xp.where(relaxed < NO_DAMPING, 0.0, relaxed)
+    damping = xp.where(accepted, relaxed, xp.maximum(8 * path.damping, REFUSED_DAMPING))
     secant = path.secant
     if secant is not None:
         secant = _corrected(path, new, accepted, units)
@@ -268,7 +274,7 @@ def _step(path: Path, data: Tensors, problem: Problem, restricted: bool) -> Path
     arrived |= (norm <= tolerance) & (stalled >= STALLED)
     # What stalls next to the maximum, above a tolerance that rounding does not allow, ends too.
     lost = close & (stalled >= 5 * STALLED)
-    out = (n_iter >= problem.max_iter) | (damping > 1e12) | lost
+    out = (n_iter >= problem.max_iter) | (damping > MOST_DAMPING) | lost
     phase = xp.where(arrived, ARRIVED, xp.where(out, GIVEN_UP, RUNNING))
     phase = xp.where(first & ~accepted, NOWHERE, phase)
     ahead = theta + move
@@ -279,8 +285,8 @@ def _step(path: Path, data: Tensors, problem: Problem, restricted: bool) -> Path
 def _roots(at: Evaluation, units: Array) -> Array:
     """Square root of the information on each parameter, the size of its gradient."""
     # A parameter on which there is no information must not divide rounding by rounding.
-    xp = namespace(at.guide)
-    return xp.sqrt(xp.maximum(xp.einsum("aab->ab", at.guide), NO_INFORMATION / units**2))
+    xp = namespace(at.preconditioner)
+    return xp.sqrt(xp.maximum(xp.einsum("aab->ab", at.preconditioner), NO_INFORMATION / units**2))
 
 
 def _corrected(path: Path, new: Evaluation, accepted: Array, units: Array) -> Array:
@@ -295,7 +301,7 @@ def _corrected(path: Path, new: Evaluation, accepted: Array, units: Array) -> Ar
     size = xp.sqrt((left**2).sum(0) * (step**2).sum(0))
     close = (path.norm < LEARNING) & (path.norm > LEARNT) & (path.n_iter > 0)
     # Where what is left stands across the step, the update is large and says nothing.
-    sound = accepted & close & (xp.abs(product) > 0.1 * size)
+    sound = accepted & close & (xp.abs(product) > ACROSS * size)
     update = left[:, None] * left[None] / xp.where(sound, product, 1.0) / scale
     return path.secant + xp.where(sound, update, 0.0)
 
@@ -308,13 +314,13 @@ def _newton_step(
     root = _roots(at, units)
     scaled = at.gradient / root
     size = root[:, None] * root[None]
-    ridge = (damping + 1e-14) * np.eye(n)[:, :, None]
+    ridge = (damping + STEP_RIDGE) * np.eye(n)[:, :, None]
     leading = at.information if secant is None else at.information + secant
     R, _ = whitener(leading / size + ridge)
     concave = xp.isfinite(R).all((0, 1))
     if xp is not np or not concave.all():
-        guided, _ = whitener(at.guide / size + ridge)
-        R = xp.where(concave, R, guided)
+        preconditioned, _ = whitener(at.preconditioner / size + ridge)
+        R = xp.where(concave, R, preconditioned)
     white = vector(R, scaled)
     move = vector(transpose(R), white)
     # The quadratic model with the damped matrix promises a little less than the undamped one.
@@ -323,6 +329,7 @@ def _newton_step(
     return move / root, 0.5 * squared, steep, xp.maximum(xp.sqrt(squared), steep)
 
 
-def covariance_of(at: Evaluation) -> Array:
+@shaped
+def covariance_of(at: Evaluation) -> Float[Array, "P P B"]:
     """V of the coefficients, shape (P, P, B)."""
     return matmul(transpose(at.root), at.root)

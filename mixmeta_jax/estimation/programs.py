@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.arrays import is_jax, register_trees
-from mixmeta_jax.estimation.packing import Packed, pack
+from mixmeta_jax.estimation.transfer import OneVector, in_one_vector
 
 MOST_PROGRAMS = 96
 """Programs that are kept."""
@@ -73,7 +73,7 @@ class Programs:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
         found = program(*args)
-        if isinstance(found, Packed):
+        if isinstance(found, OneVector):
             return found.fetched()
         import jax
 
@@ -88,7 +88,7 @@ class Programs:
                 self._kept.popitem(last=False)
 
         def packed(*args: Any) -> Any:
-            return pack(functools.partial(function, **static)(*args))
+            return in_one_vector(functools.partial(function, **static)(*args))
 
         return jax.jit(packed).lower(*args).compile()
 

@@ -20,6 +20,7 @@ from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.estimation.start import SEVERAL_SIZE
 from mixmeta_jax.status import Status
+from mixmeta_jax.tolerances import NEARLY_SINGULAR
 
 RESTARTS = 24
 """Least number of further starts of a fit of few parameters."""
@@ -32,9 +33,6 @@ MOST_PARAMETERS = 32
 
 OWN_CHOICES = 2
 """Levels up to which the model's own starts have every choice of null ones: `start._shares`."""
-
-NEARLY_SINGULAR = 0.05
-"""Least eigenvalue of an estimated correlation matrix below which a fit is as one at a bound."""
 
 DROPPED, SMALLER = 0.01, 0.03
 """Factors of a variance that starts as good as null, and of all variances of a small level."""

@@ -22,11 +22,9 @@ import numpy as np
 from mixmeta_jax.arrays import Array, mapped, namespace, tree, while_loop
 from mixmeta_jax.estimation.ascent import Ends, taken
 from mixmeta_jax.status import Status
+from mixmeta_jax.tolerances import AS_HIGH, CLEARLY
 
-ROUNDING, CLEARLY = 1e-10, 1e-9
-"""Differences of log-likelihoods, relative to 1 + their size, that are rounding or more than it."""
-
-MOST = np.finfo(float).max
+LARGEST = np.finfo(float).max
 """The largest number, for what is not finite."""
 
 ESCAPES = 4
@@ -40,7 +38,7 @@ CLIMBING, RESTARTING, ENDED = range(3)
 
 @tree
 @dataclass(frozen=True)
-class Found:
+class Maximum:
     """The highest point found so far, every array with a last axis of length 1.
 
     Attributes
@@ -69,8 +67,8 @@ class _State:
     """Where the search stands: the next starts, the best point, the best of the restarts."""
 
     starts: Array
-    best: Found
-    candidate: Found
+    best: Maximum
+    candidate: Maximum
     phase: Array
     round: Array
     restarted: Array
@@ -90,7 +88,7 @@ def search(
     gradient_tol: Any,
     dims: Sequence[int],
     n_coefficients: int,
-) -> Found:
+) -> Maximum:
     """The highest point found from the starts.
 
     Parameters
@@ -140,20 +138,20 @@ def search(
     return while_loop(xp, lambda state: (state.phase != ENDED)[0], attempt, state).best
 
 
-def _nowhere(theta: Array, dims: Sequence[int], n_coefficients: int) -> Found:
+def _nowhere(theta: Array, dims: Sequence[int], n_coefficients: int) -> Maximum:
     """A place below every other."""
     xp = namespace(theta)
     low, P = xp.full(1, -np.inf), n_coefficients
     Psi = tuple(xp.zeros((d, d, 1)) for d in dims)
     count = xp.zeros(1, int)
-    return Found(theta, low, -low, Psi, xp.zeros((P, 1)), xp.zeros((P, P, 1)), count, count)
+    return Maximum(theta, low, -low, Psi, xp.zeros((P, 1)), xp.zeros((P, P, 1)), count, count)
 
 
 def _climbed(state: _State, ends: Ends, paths: int) -> _State:
     """After a climb: on from a saddle, or the end."""
     xp = namespace(ends.loglik)
     first, spent = state.round == 0, state.round == ESCAPES
-    new, rising, ascent = _found(ends, ROUNDING)
+    new, rising, ascent = _found(ends, AS_HIGH)
     better = first | (new.loglik > clearly_above(state.best.loglik))
     rising &= better
     best = _either(better, lambda: new, lambda: state.best)
@@ -202,13 +200,13 @@ def _either(which: Array, one: Callable[[], Any], other: Callable[[], Any]) -> A
     return mapped(lambda a, b: xp.where(which[0], a, b), one(), other())
 
 
-def _found(ends: Ends, margin: float) -> tuple[Found, Array, Array]:
+def _found(ends: Ends, margin: float) -> tuple[Maximum, Array, Array]:
     """The best of the ends, whether the likelihood still rises there, and the way up."""
     path, verdict = ends.path, ends.verdict
     at = path.theta, ends.loglik, path.norm, ends.Psi, ends.beta, ends.V, verdict.status
     chosen = best_path(ends.loglik, path.norm, margin)
     *found, rising, ascent = taken((*at, path.n_iter, verdict.rising, verdict.ascent), chosen)
-    return Found(*found), rising, ascent
+    return Maximum(*found), rising, ascent
 
 
 def clearly_above(value: Any) -> Any:
@@ -222,10 +220,10 @@ def best_path(values: Array, norms: Array, margin: float) -> Array:
     NaN is lower than any number.
     """
     xp = namespace(values)
-    values = xp.fmin(xp.fmax(values, -np.inf), MOST)
+    values = xp.fmin(xp.fmax(values, -np.inf), LARGEST)
     highest = values.max()
     level = values >= highest - margin * (1 + xp.abs(highest))
-    return xp.argmin(xp.where(level, xp.fmin(norms, MOST), np.inf))[None]
+    return xp.argmin(xp.where(level, xp.fmin(norms, LARGEST), np.inf))[None]
 
 
 def _both_sides(paths: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design
+from mixmeta_jax.tolerances import COLLINEAR, PRODUCTS_RIDGE
 
 SEVERAL_SIZE = 2_000
 """Outcomes, observed or not, up to which every start is followed and a fit may be restarted;
@@ -21,16 +22,10 @@ SEVERAL_PRODUCTS = 100_000
 MANY_PARAMETERS = 100
 """Parameters up to which every start is followed, in one order of Λ, until it ends."""
 
-SMALL = 0.03
+SMALL_LEVEL = 0.03
 """Part of the moment estimate from which a level starts that may hold next to no variance."""
 
-COLLINEAR = 1e-10
-"""Part of a predictor's length, left over by the others, below which it adds nothing to them."""
-
-RIDGE = 1e-14
-"""Part of the trace of the products of many predictors that keeps them definite."""
-
-FEW_PREDICTORS = 8
+ONE_BY_ONE = 8
 """Predictors up to which they are taken out of the outcomes one by one."""
 
 
@@ -102,7 +97,7 @@ def heterogeneity(y: Array, mask: Array, variances: Array, X: Array) -> Array:
     w = xp.where(seen, 1 / variances, 0.0)
     root = xp.sqrt(w)
     left = xp.where(seen, y, 0.0) * root  # (B, k, n)
-    if p <= FEW_PREDICTORS:
+    if p <= ONE_BY_ONE:
         columns = [X[:, a, None] * root for a in range(p)]
         lengths = [xp.sqrt((column**2).sum(2)) for column in columns]
         for a, column in enumerate(columns):  # Gram and Schmidt, modified
@@ -115,7 +110,7 @@ def heterogeneity(y: Array, mask: Array, variances: Array, X: Array) -> Array:
     else:
         columns = X[:, None] * root[:, :, None]  # (B, k, p, n)
         products = columns @ xp.swapaxes(columns, 2, 3)
-        ridge = RIDGE * xp.einsum("bkpp->bk", products)[..., None, None] * np.eye(p)
+        ridge = PRODUCTS_RIDGE * xp.einsum("bkpp->bk", products)[..., None, None] * np.eye(p)
         beta = xp.linalg.solve(products + ridge, columns @ left[..., None])
         left = left - (xp.swapaxes(beta, 2, 3) @ columns)[:, :, 0]
     n, total = seen.sum(2), w.sum(2)
@@ -196,7 +191,7 @@ def covariance_start(design: Design, variances: list[np.ndarray]) -> np.ndarray 
     Psi = (r.T @ r - errors) / weight
     sd = np.sqrt(variances[0][:, 0])
     values, axes = np.linalg.eigh(Psi / np.outer(sd, sd))
-    root = sd[:, None] * axes * np.sqrt(np.maximum(values, SMALL))
+    root = sd[:, None] * axes * np.sqrt(np.maximum(values, SMALL_LEVEL))
     return design.structures[0].theta(root @ root.T)[None, :, None]
 
 
@@ -209,7 +204,7 @@ def natural_units(starts: Array) -> Array:
 
 @functools.cache
 def _shares(n_levels: int) -> list[np.ndarray]:
-    everywhere = np.full(n_levels, SMALL)
+    everywhere = np.full(n_levels, SMALL_LEVEL)
     if n_levels == 1:
         return [everywhere]
-    return [*np.where(np.eye(n_levels, dtype=bool), SMALL, 1.0), everywhere]
+    return [*np.where(np.eye(n_levels, dtype=bool), SMALL_LEVEL, 1.0), everywhere]

@@ -13,22 +13,20 @@ from collections.abc import Callable
 import numpy as np
 
 from mixmeta_jax.estimation.moment_data import OUT_OF_RANGE, MomentData, diagonals, transposed
+from mixmeta_jax.tolerances import MOMENT_DEPENDENT, RELATIVE_CHANGE
 
-RELATIVE_CHANGE = 1.5e-8
-"""``pm`` stops when an iteration changes τ² by less than this part of it."""
-
-Found = tuple[np.ndarray, np.ndarray, np.ndarray]
-Estimator = Callable[[MomentData, int], Found]
+TauSquared = tuple[np.ndarray, np.ndarray, np.ndarray]
+Estimator = Callable[[MomentData, int], TauSquared]
 
 
-def hedges(data: MomentData, max_iter: int = 0) -> Found:
+def hedges(data: MomentData, max_iter: int = 0) -> TauSquared:
     """Hedges (1983): the unweighted residual mean square less its mean without heterogeneity."""
     df = _degrees_of_freedom(data)
     e, h = weighted_residuals(data, data.seen[..., 0] * 1.0)
     return _explicit(((e**2).sum(1) - ((1 - h) * data.S[..., 0, 0]).sum(1)) / df)
 
 
-def hunter_schmidt(data: MomentData, max_iter: int = 0) -> Found:
+def hunter_schmidt(data: MomentData, max_iter: int = 0) -> TauSquared:
     """Hunter, Schmidt (2004): (Q - n) / Σ w, with w = 1/v."""
     _degrees_of_freedom(data)
     w = _inverse(data, 0.0)
@@ -36,7 +34,7 @@ def hunter_schmidt(data: MomentData, max_iter: int = 0) -> Found:
     return _explicit(((w * e**2).sum(1) - data.seen.sum((1, 2))) / w.sum(1))
 
 
-def sidik_jonkman(data: MomentData, max_iter: int = 0) -> Found:
+def sidik_jonkman(data: MomentData, max_iter: int = 0) -> TauSquared:
     """Sidik, Jonkman (2005): one step from the crude variance of y."""
     df = _degrees_of_freedom(data)
     seen, y, v = data.seen[..., 0], data.y[..., 0], data.S[..., 0, 0]
@@ -48,14 +46,14 @@ def sidik_jonkman(data: MomentData, max_iter: int = 0) -> Found:
     return _explicit(np.where(crude > 0, (w * e**2).sum(1) / df, 0.0))
 
 
-def paule_mandel(data: MomentData, max_iter: int = 1000) -> Found:
+def paule_mandel(data: MomentData, max_iter: int = 1000) -> TauSquared:
     """Paule, Mandel (1982): the τ² at which Q with w = 1/(v + τ²) equals n - p.
 
     Q falls and is convex in τ², so Newton's method from zero rises to the root. Where Q at zero
     is already below n - p there is none, and the value given is negative. Empirical Bayes (Morris
     1983) is the same estimator. Data sets that have ended are set aside.
     """
-    B = len(data.lane)
+    B = len(data.member)
     tau2, n_iter, converged = np.zeros(B), np.full(B, max_iter), np.zeros(B, bool)
     left = np.arange(B)
     for iteration in range(1, max_iter + 1):
@@ -91,7 +89,7 @@ def weighted_residuals(data: MomentData, w: np.ndarray) -> tuple[np.ndarray, np.
     basis, upper = np.linalg.qr(data.X * root[:, :, None])
     size = np.sqrt((w[:, :, None] * data.X**2).sum(1))
     data.refuse(
-        (np.abs(diagonals(upper)) <= 1e-11 * size).any(1),
+        (np.abs(diagonals(upper)) <= MOMENT_DEPENDENT * size).any(1),
         "The predictors are linearly dependent over the units with the outcome; leave out "
         "those that others determine.",
     )
@@ -100,7 +98,7 @@ def weighted_residuals(data: MomentData, w: np.ndarray) -> tuple[np.ndarray, np.
     return rest / np.where(root > 0, root, 1.0), (basis**2).sum(2)
 
 
-def _explicit(tau2: np.ndarray) -> Found:
+def _explicit(tau2: np.ndarray) -> TauSquared:
     return tau2, np.zeros(len(tau2), int), np.ones(len(tau2), bool)
 
 

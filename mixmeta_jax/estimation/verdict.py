@@ -15,21 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, namespace, tree
+from mixmeta_jax.arrays import Array, Float, namespace, shaped, tree
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.status import Status
-
-ASCENT = 1e-5
-"""Negative curvature, relative to the size of the information, that counts as a way up."""
-
-FLAT = 1e-7
-"""Information along a direction, in natural units, below which the likelihood is constant there."""
-
-FLOOR = 1e-6
-"""Information on a parameter, in its natural unit, below which it counts as none."""
-
-MOVES = 1e-4
-"""Change of Ψ, in units of the scales, that counts as one."""
+from mixmeta_jax.tolerances import ASCENT, FLAT, FLOOR, MOVES
 
 
 @tree
@@ -52,16 +41,17 @@ class Verdict:
     ascent: Array
 
 
+@shaped
 def judge(
     structures: Sequence[Structure],
-    value: Array,
-    norm: Array,
-    information: Array,
-    guide: Array,
-    Psi: Sequence[Array],
-    slopes: Sequence[Array],
-    scales: Sequence[Array],
-    units: Array,
+    value: Float[Array, " B"],
+    norm: Float[Array, " B"],
+    information: Float[Array, "theta theta B"],
+    preconditioner: Float[Array, "theta theta B"],
+    Psi: Sequence[Float[Array, "_ _ #B"]],
+    slopes: Sequence[Float[Array, "_ _ _ #B"]],
+    scales: Sequence[Float[Array, " _ #B"]],
+    units: Float[Array, " theta #B"],
     gradient_tol: Any,
 ) -> Verdict:
     """Judge the stops of the optimiser; B of them, along the last axis.
@@ -75,7 +65,7 @@ def judge(
     information
         Observed information, or a matrix that equals it along the directions in which Ψ does not
         move, where alone a false zero can lie; shape (n_θ, n_θ, B).
-    guide
+    preconditioner
         The positive definite matrix that scales it, shape (n_θ, n_θ, B).
     Psi, slopes
         Per level: Ψ, shape (d, d, B), and ∂Ψ/∂θ in its own parameters, (d, d, n_θ of it, B).
@@ -87,7 +77,7 @@ def judge(
         Norm at which the gradient counts as zero.
     """
     xp = namespace(value, information, *Psi)
-    root = xp.sqrt(xp.maximum(xp.einsum("aab->ab", guide), FLOOR / units**2))
+    root = xp.sqrt(xp.maximum(xp.einsum("aab->ab", preconditioner), FLOOR / units**2))
     scaled = information / (root[:, None] * root)
     natural = information * (units[:, None] * units)
     finite = xp.isfinite(value) & xp.isfinite(norm) & xp.isfinite(scaled + natural).all((0, 1))

@@ -13,7 +13,7 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError, shown
-from mixmeta_jax.estimation.estimator import Estimate
+from mixmeta_jax.estimation.estimator import SingleEstimate
 from mixmeta_jax.estimation.start import error_variances
 from mixmeta_jax.fits.kept import frozen, with_later_columns
 from mixmeta_jax.inference.comparison import InformationCriteria, information_criteria
@@ -50,7 +50,7 @@ class FittedModel:
 
     frame: ModelFrame
     design: Design
-    estimate: Estimate
+    estimate: SingleEstimate
     method: str
     arguments: dict[str, Any]
     given: Any = None

@@ -12,12 +12,10 @@ from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.inference.comparison import likelihood_ratio
 from mixmeta_jax.report.results import LikelihoodRatioTest
 from mixmeta_jax.status import Status
+from mixmeta_jax.tolerances import LOGLIK_SLACK, SPANNED
 
 ONE_VARIANCE = ("id", "cs", "ar1", "car1", "prop")
 """Structures with one variance for all random effects; others have one each."""
-
-LOGLIK_SLACK = 1e-6
-"""By how much the wider of two fits may fall short through rounding."""
 
 
 def lr_test(smaller: FittedModel, larger: FittedModel) -> LikelihoodRatioTest:
@@ -144,7 +142,7 @@ def _refuse_other_contrasts(first: FittedModel, second: FittedModel) -> None:
 def spans(wide: np.ndarray, columns: np.ndarray) -> bool:
     """Whether every column is a combination of those of ``wide``."""
     solution = np.linalg.lstsq(wide, columns, rcond=None)[0]
-    return np.allclose(wide @ solution, columns, rtol=1e-8, atol=1e-8 * np.abs(columns).max())
+    return np.allclose(wide @ solution, columns, rtol=SPANNED, atol=SPANNED * np.abs(columns).max())
 
 
 def _variances_at_bound(smaller: FittedModel, larger: FittedModel) -> int:

@@ -1,11 +1,11 @@
-"""Moment estimation of a model frame: what it is for, and its result as an `Estimate`."""
+"""Moment estimation of a model frame: what it is for, and its result as a `SingleEstimate`."""
 
 from __future__ import annotations
 
 from mixmeta_jax.control import Control
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.estimation.estimator import Estimate
+from mixmeta_jax.estimation.estimator import SingleEstimate
 from mixmeta_jax.estimation.moments import moment_estimate
 from mixmeta_jax.status import Status
 from mixmeta_jax.table.frame import ModelFrame
@@ -14,7 +14,7 @@ VARIANCE_ONLY = ("diag", "id")
 """Structures that are the unstructured one when there is a single random effect."""
 
 
-def fit_moments(frame: ModelFrame, design: Design, method: str, control: Control) -> Estimate:
+def fit_moments(frame: ModelFrame, design: Design, method: str, control: Control) -> SingleEstimate:
     """Estimate Ψ by the method of moments, and the fixed effects given it.
 
     Raises
@@ -51,7 +51,7 @@ def fit_moments(frame: ModelFrame, design: Design, method: str, control: Control
         max_iter=control.max_iter,
     )
     status = Status.BOUNDARY if found.clipped else Status.CONVERGED
-    return Estimate(
+    return SingleEstimate(
         beta=found.beta,
         vcov=found.vcov,
         theta=structure.theta(found.Psi),

@@ -21,7 +21,7 @@ from formulaic.materializers.types import FactorValues
 
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.expressions import Expression, dotted, is_contrast
-from mixmeta_jax.formulas.transforms import BASES, CONTRASTS, ELEMENTWISE, NUMBERS, registered
+from mixmeta_jax.formulas.transforms import BASES, CONTRASTS, ELEMENTWISE, NAMED_NUMBERS, registered
 from mixmeta_jax.table.columns import is_numeric, numeric, refuse_reordered
 
 MAX_COLUMNS = 5_000
@@ -60,7 +60,7 @@ COMPARISONS: dict[type, Callable] = {
 
 
 @dataclass
-class Evaluation:
+class Evaluator:
     """One evaluation of an expression.
 
     Attributes
@@ -144,8 +144,8 @@ class Evaluation:
 
     def _dotted(self, node: ast.Attribute) -> Any:
         name = dotted(node)
-        if name in NUMBERS:
-            return NUMBERS[name]
+        if name in NAMED_NUMBERS:
+            return NAMED_NUMBERS[name]
         if name is not None and is_contrast(name):
             return CONTRASTS[name]
         raise self._error(f"names the function '{name}' without its arguments")

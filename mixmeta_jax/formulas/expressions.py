@@ -18,7 +18,7 @@ from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.transforms import (
     BASES,
     CONTRASTS,
-    NUMBERS,
+    NAMED_NUMBERS,
     is_known,
     known_names,
     stands_for_no_column,
@@ -222,7 +222,7 @@ def _refuse(node: ast.AST, expression: Expression, what: str) -> None:
         return _refuse_call(node, expression, what)
     if isinstance(node, ast.Attribute):
         name = dotted(node)
-        if name not in NUMBERS and not (name and is_known(name)):
+        if name not in NAMED_NUMBERS and not (name and is_known(name)):
             found = f"the attribute '.{shown(node.attr, 30)}'"
     elif isinstance(node, ast.Constant):
         if type(node.value) not in CONSTANTS:

@@ -29,7 +29,7 @@ from formulaic.parser.algos.tokenize import tokenize
 from formulaic.parser.types import Factor, Token
 
 from mixmeta_jax.errors import InputError, shown
-from mixmeta_jax.formulas.evaluation import Evaluation
+from mixmeta_jax.formulas.evaluation import Evaluator
 from mixmeta_jax.formulas.expressions import (
     ALLOWED,
     QUOTED,
@@ -335,7 +335,7 @@ def evaluate_outcome(expression: str, data: pd.DataFrame, what: str = "the data"
         raise InputError(f"The outcome '{shown(name)}' in the formula reads no column of the data.")
     columns = {column: numeric(data[column], f"column '{column}'") for column in used}
     table = pd.DataFrame(columns, index=data.index).dropna()
-    values = _one_column(Evaluation(read, table).result(), len(table), name)
+    values = _one_column(Evaluator(read, table).result(), len(table), name)
     broken = ~np.isfinite(values)
     if broken.any():
         row = int(np.argmax(broken))
@@ -366,7 +366,7 @@ def _materializer(data: pd.DataFrame) -> PandasMaterializer:
     """formulaic's reader of pandas frames, with expressions evaluated by ours."""
 
     def evaluate(text: str, _metadata: Any, spec: ModelSpec) -> tuple[Any, set]:
-        return Evaluation(read_expression(text), data, spec.transform_state, spec).result(), set()
+        return Evaluator(read_expression(text), data, spec.transform_state, spec).result(), set()
 
     reader = PandasMaterializer(data)
     # Of this one reader: a class of our own would enter formulaic's registry.

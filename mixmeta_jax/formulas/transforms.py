@@ -55,7 +55,7 @@ ELEMENTWISE = _elementwise()
 """Functions of numbers, value by value, with the numbers of arguments that they take; no keywords,
 since an output among the arguments would be written to."""
 
-NUMBERS = {"np.pi": np.pi, "np.e": np.e}
+NAMED_NUMBERS = {"np.pi": np.pi, "np.e": np.e}
 
 CONTRASTS: dict[str, Any] = {
     **{
@@ -80,7 +80,7 @@ list of numbers, as of knots."""
 RESERVED = frozenset({"np", "contr", "cbind", "factor", "index"})
 """Names that mean something else to formulas."""
 
-_registered: dict[str, Callable] = {}
+_own_functions: dict[str, Callable] = {}
 
 
 def register_transform(name: str, function: Callable) -> None:
@@ -113,19 +113,19 @@ def register_transform(name: str, function: Callable) -> None:
     """
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
         raise gates.refused("name, that of a transform,", "a Python name", name)
-    if name in RESERVED or (is_known(name) and name not in _registered):
+    if name in RESERVED or (is_known(name) and name not in _own_functions):
         raise InputError(f"Formulas know '{name}' already: register the transform by another name.")
-    _registered[name] = gates.function(function, f"function, the transform '{shown(name)}',")
+    _own_functions[name] = gates.function(function, f"function, the transform '{shown(name)}',")
 
 
 def is_known(name: str) -> bool:
     """Whether formulas may call a function of this name."""
-    return name in ELEMENTWISE or name in BASES or name in CONTRASTS or name in _registered
+    return name in ELEMENTWISE or name in BASES or name in CONTRASTS or name in _own_functions
 
 
 def registered(name: str) -> Callable | None:
     """The user's transform of this name; None where there is none."""
-    return _registered.get(name)
+    return _own_functions.get(name)
 
 
 def stands_for_no_column(name: str) -> bool:
@@ -135,4 +135,4 @@ def stands_for_no_column(name: str) -> bool:
 
 def known_names() -> list[str]:
     """The functions that are called without a prefix, for sentences."""
-    return sorted({*BASES, *(name for name in ELEMENTWISE if "." not in name), *_registered})
+    return sorted({*BASES, *(name for name in ELEMENTWISE if "." not in name), *_own_functions})

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax import gates
-from mixmeta_jax.arrays import register_trees
+from mixmeta_jax.arrays import is_traced, register_trees
 from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import arrange
@@ -24,7 +24,6 @@ from mixmeta_jax.forking import refuse_lost
 from mixmeta_jax.likelihood.likelihood import log_likelihood_at
 from mixmeta_jax.table.array_frame import array_frame, judged_arrays
 from mixmeta_jax.table.frame_design import design_from_frame
-from mixmeta_jax.table.traced import is_traced
 
 register_trees()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.arrays import Array, Float, namespace, shaped
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.layout import Layout
 from mixmeta_jax.design.tensors import Tensors, arrange, masked
@@ -82,7 +82,8 @@ def _weighted(Psi: tuple[Array, ...], tensors: Tensors, layout: Layout, *, n: in
     return at_units(layout, down.residuals, n, data.k)
 
 
-def at_units(layout: Layout, residuals: Sequence[Array], n: int, k: int) -> Array:
+@shaped
+def at_units(layout: Layout, residuals: Sequence[Array], n: int, k: int) -> Float[Array, "n k B"]:
     """What the buckets hold, (s, N, B) each, at the n units: shape (n, k, B)."""
     xp = namespace(*residuals, *(bucket.rows for bucket in layout.buckets))
     places, values = [], []
@@ -95,9 +96,10 @@ def at_units(layout: Layout, residuals: Sequence[Array], n: int, k: int) -> Arra
     return xp.concatenate(values)[order]
 
 
+@shaped
 def effects_at_units(
-    Psi: Sequence[Array], groups: Array, Z: Sequence[Array], weighted: Array
-) -> Array:
+    Psi: Sequence[Array], groups: Array, Z: Sequence[Array], weighted: Float[Array, "n k B"]
+) -> Float[Array, "n k B"]:
     """Σ_ℓ Z ΨZᵀ Σ⁻¹r of every unit, shape (n, k, B).
 
     Parameters

@@ -20,7 +20,7 @@ from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.executors import AtOnce
 from mixmeta_jax.estimation.newton import Problem, departure
-from mixmeta_jax.estimation.start import SMALL, natural_units, starting_variances
+from mixmeta_jax.estimation.start import SMALL_LEVEL, natural_units, starting_variances
 from mixmeta_jax.likelihood.information import is_exact
 from mixmeta_jax.status import Status
 
@@ -29,7 +29,7 @@ TOGETHER = 1_000_000
 evaluation of NumPy's takes some 10 ns for each."""
 
 
-STARTS = ((0, 1.0), (1, 1.0), (2, 1.0), (0, SMALL))
+STARTS = ((0, 1.0), (1, 1.0), (2, 1.0), (0, SMALL_LEVEL))
 """Which of a structure's own starts a search takes, and at what part of the variances: those of
 single fits, but for the two of moderate correlations."""
 
@@ -137,7 +137,7 @@ def _structures(design: Design, place: Place, values: Any) -> tuple[Structure, .
 
 def _moved_in(Psi: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Ψ (B, d, d) away from its bounds, where every path would stay."""
-    return Psi + SMALL**2 * np.diag(scale)
+    return Psi + SMALL_LEVEL**2 * np.diag(scale)
 
 
 @dataclass(frozen=True)

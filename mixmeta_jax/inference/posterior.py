@@ -123,7 +123,7 @@ def posterior(
 
 @tree
 @dataclass(frozen=True)
-class Found:
+class PosteriorParts:
     """What is computed bucket by bucket, the blocks and an axis of length 1 last.
 
     Attributes
@@ -145,7 +145,7 @@ class Found:
 
 def _predictions(
     Psi: tuple[Array, ...], seen: Tensors, everywhere: Tensors, root: Array, *, level: int
-) -> Found:
+) -> PosteriorParts:
     """Predict from the observed outcomes (``seen``) at all of them (``everywhere``)."""
     seen, everywhere = masked(seen), masked(everywhere)
     up = upward(Psi, seen, whole=True)
@@ -189,7 +189,7 @@ def _predictions(
             )
         )
     projections = tuple(zip(given.residuals, given.precisions, strict=True))
-    return Found(tuple(outcomes), projections, tuple(effects))
+    return PosteriorParts(tuple(outcomes), projections, tuple(effects))
 
 
 def _spread(

@@ -11,13 +11,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mixmeta_jax.arrays import Array, Float, shaped
 
-def predicted(X: np.ndarray, beta: np.ndarray, k: int) -> np.ndarray:
+
+@shaped
+def predicted(X: Float[Array, "n p"], beta: Float[Array, " P"], k: int) -> Float[Array, "n k"]:
     """X₀β̂ for predictors (n, p) and coefficients (p·k,): shape (n, k)."""
     return X @ beta.reshape(X.shape[1], k)
 
 
-def quadratic_form(rows: np.ndarray, matrix: np.ndarray, k: int) -> np.ndarray:
+@shaped
+def quadratic_form(
+    rows: Float[Array, "n p"], matrix: Float[Array, "P P"], k: int
+) -> Float[Array, "n k k"]:
     """(row ⊗ I) M (row ⊗ I)ᵀ for each row of predictors.
 
     Parameters
@@ -36,9 +42,10 @@ def quadratic_form(rows: np.ndarray, matrix: np.ndarray, k: int) -> np.ndarray:
     return np.einsum("na,aobr,nb->nor", rows, matrix.reshape(c, k, c, k), rows, optimize=True)
 
 
+@shaped
 def between_variance(
     Z: Sequence[np.ndarray], Psi: Sequence[np.ndarray], n: int, k: int
-) -> np.ndarray:
+) -> Float[Array, "n k k"]:
     """Σ over levels of Z₀ΨZ₀ᵀ: what a new group adds to a prediction, shape (n, k, k)."""
     total = np.zeros((n, k, k))
     for rows, matrix in zip(Z, Psi, strict=True):
@@ -46,7 +53,8 @@ def between_variance(
     return total
 
 
-def standard_errors(variances: np.ndarray) -> np.ndarray:
+@shaped
+def standard_errors(variances: Float[Array, "n k k"]) -> Float[Array, "n k"]:
     """Square roots of the diagonals of (n, k, k) covariances, shape (n, k)."""
     diagonal = np.diagonal(variances, axis1=1, axis2=2)
     # A variance of exactly zero, as of a contrast with itself, may come out as -1e-20.

@@ -11,12 +11,10 @@ from scipy.special import chdtri, ndtr, ndtri, stdtrit
 
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.tolerances import DETERMINED, QUANTILE
 
 SIMULTANEOUS = (None, "goldstein", "max-t")
 """Adjustments of confidence intervals for several coefficients at once."""
-
-RANK = 1e-10
-"""Of a variance of 1, the part that other estimates leave over below which they determine it."""
 
 
 def check_conf_level(conf_level: float) -> float:
@@ -63,7 +61,7 @@ def largest_quantile(correlation: np.ndarray, conf_level: float, df: float = np.
     high = _two_sided(1 - (1 - conf_level) / r, df) + 1e-3
     if excess(low) >= 0:
         return low
-    return float(brentq(excess, low, high, xtol=1e-6)) if excess(high) > 0 else high
+    return float(brentq(excess, low, high, xtol=QUANTILE)) if excess(high) > 0 else high
 
 
 def largest_tail(values: np.ndarray, correlation: np.ndarray, df: float = np.inf) -> np.ndarray:
@@ -98,7 +96,7 @@ def _pivoted_root(correlation: np.ndarray) -> tuple[np.ndarray, int]:
 
     The largest remaining variance comes first: the rest then varies least given those before it.
     """
-    root, _, rank, _ = dpstrf(np.array(correlation, float, order="F"), lower=1, tol=RANK)
+    root, _, rank, _ = dpstrf(np.array(correlation, float, order="F"), lower=1, tol=DETERMINED)
     root = np.tril(root)
     root[:, rank:] = 0
     return root, int(rank)
@@ -127,7 +125,7 @@ def _probability_within(c: Any, root: np.ndarray, rank: int, points: np.ndarray)
         mean = normals[:, : min(i, rank)] @ row[: min(i, rank)]
         if i >= rank:
             # A combination of those before it, which lies inside or outside.
-            probability *= np.abs(mean) <= c * (1 + RANK)
+            probability *= np.abs(mean) <= c * (1 + DETERMINED)
             continue
         below, above = ndtr((-c - mean) / row[i]), ndtr((c - mean) / row[i])
         probability *= above - below

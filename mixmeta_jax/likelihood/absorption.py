@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, Ruled, namespace, tree, widened
+from mixmeta_jax.arrays import Array, Float, Ruled, namespace, shaped, tree, widened
 from mixmeta_jax.likelihood.algebra import gram, identity, matmul, transpose
 from mixmeta_jax.likelihood.elimination import back_substituted, semidefinite_factor, whitener
 
@@ -41,7 +41,13 @@ class Absorbed:
 
 
 @Ruled
-def absorb(Psi: Array, D: Array, F: Array, B: Array) -> Absorbed:
+@shaped
+def absorb(
+    Psi: Float[Array, "d d #B"],
+    D: Float[Array, "d d G #B"],
+    F: Float[Array, "d r G #B"],
+    B: Float[Array, "d b #G #B"],
+) -> Absorbed:
     """Integrate the random effects b ~ N(0, Ψ) of each group out: Σ = Σ₀ + ZΨZᵀ.
 
     No inverse of Ψ is taken: a singular Ψ, or Ψ = 0, is an ordinary value. Nor is T, S or (I +
@@ -110,7 +116,10 @@ def _absorb_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 @Ruled
-def explained(F: Array, KF: Array, half: Array) -> Array:
+@shaped
+def explained(
+    F: Float[Array, "d r #G #B"], KF: Float[Array, "d r #G #B"], half: Float[Array, "d r #G #B"]
+) -> Float[Array, "r r B"]:
     """FᵀKF summed over the groups, shape (r, r, B), from F, K F and `Absorbed.half`.
 
     As a square: K may be large along a direction in which F is small, so that K F cancels. The root
@@ -128,7 +137,13 @@ def _explained_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 @Ruled
-def explained_by_group(F: Array, KF: Array, half: Array, n: Any) -> Array:
+@shaped
+def explained_by_group(
+    F: Float[Array, "d r #G #B"],
+    KF: Float[Array, "d r #G #B"],
+    half: Float[Array, "d r #G #B"],
+    n: Any,
+) -> Float[Array, "n r G B"]:
     """The first n rows of FᵀKF of every group, shape (n, r, G, B); n is that of an empty array."""
     return matmul(transpose(half[:, : len(n)]), half)
 

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, namespace, once
+from mixmeta_jax.arrays import Array, Float, namespace, once, shaped
 
 BY_TERM = 15
 """Most terms of a product that are written out; longer ones go to the matrix-product routine."""
@@ -126,7 +126,8 @@ def sum_over(values: Array, axis: int) -> Array:
     return sum(terms[1:], start=terms[0])
 
 
-def sum_blocks(values: Array) -> Array:
+@shaped
+def sum_blocks(values: Float[Array, "i j N B"]) -> Float[Array, "i j B"]:
     """Sum over the third axis, that of blocks or groups: (i, j, N, B) to (i, j, B).
 
     For several data sets a product with ones: XLA does not compute it again for each of the many
@@ -139,7 +140,10 @@ def sum_blocks(values: Array) -> Array:
     return (ones @ values.reshape(i * j, N, B)).reshape(i, j, B)
 
 
-def gram(left: Array, right: Array) -> Array:
+@shaped
+def gram(
+    left: Float[Array, "r s #N #B"], right: Float[Array, "t s #N #B"]
+) -> Float[Array, "r t B"]:
     """Products of columns, summed over all blocks: (r, s, N, B) and (t, s, N, B) to (r, t, B).
 
     For one data set a single matrix product.

@@ -32,7 +32,7 @@ from mixmeta_jax.likelihood.algebra import (
 )
 from mixmeta_jax.likelihood.elimination import UNROLL, eliminate, whitener
 
-FEW_PREDICTORS = 4
+PAIRED_PREDICTORS = 4
 """Most predictors, of all levels and X, whose pairs `UnitColumns` writes out."""
 
 INDICATORS = 1_000_000
@@ -240,13 +240,15 @@ def _by_predictor(matrix: Array, k: int) -> Array:
     return namespace(matrix).swapaxes(matrix.reshape(a, k, b, k, *matrix.shape[2:]), 1, 2)
 
 
-def columns_of(Sigma: Array, block: Block, n_inside: int, whole: bool = False) -> tuple[Any, Array]:
+def block_columns(
+    Sigma: Array, block: Block, n_inside: int, whole: bool = False
+) -> tuple[Any, Array]:
     """The columns of the blocks with the covariances Σ, shape (s, s, N, B), and log|Σ|, (N, B).
 
     ``whole`` asks for whitened columns, whatever is faster.
     """
     levels = block.z[n_inside:]
-    few = sum(map(len, levels)) + len(block.x) <= FEW_PREDICTORS
+    few = sum(map(len, levels)) + len(block.x) <= PAIRED_PREDICTORS
     if levels and block.y.shape[0] == 1 and few and not whole:
         return _unit_columns(Sigma, block, levels)
     R, logdets = whitener(Sigma)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, Ruled, fori_loop, namespace, with_rows
+from mixmeta_jax.arrays import Array, Float, Ruled, fori_loop, namespace, shaped, with_rows
 from mixmeta_jax.likelihood.algebra import matmul, matrices_first, matrices_last, transpose
 
 UNROLL = 5
@@ -27,7 +27,10 @@ SMALL_MATRIX = 8
 
 
 @Ruled
-def whitener(A: Array) -> tuple[Array, Array]:
+@shaped
+def whitener(
+    A: Float[Array, "s s *rest"],
+) -> tuple[Float[Array, "s s *rest"], Float[Array, "*rest"]]:
     """R = L⁻¹ with A = L Lᵀ, and log|A|, for a stack of positive definite matrices.
 
     Parameters
@@ -167,7 +170,8 @@ def _whitener_by_lapack(A: Array) -> tuple[Array, Array]:
     return xp.moveaxis(R, (-2, -1), (0, 1)), logdet
 
 
-def semidefinite_factor(A: Array) -> Array:
+@shaped
+def semidefinite_factor(A: Float[Array, "r d *rest"]) -> Float[Array, "r d *rest"]:
     """Lower Λ with Ψ = ΛΛᵀ for the first d rows Ψ of A, positive semidefinite; below, theirs Λ⁻ᵀ.
 
     A has the shape (d + r, d, ...). Null pivots give null columns. A pivot counts as null when
@@ -199,7 +203,10 @@ def semidefinite_factor(A: Array) -> Array:
     return fori_loop(xp, d, eliminate, state)[1]
 
 
-def back_substituted(L: Array, A: Array) -> Array:
+@shaped
+def back_substituted(
+    L: Float[Array, "d d *#rest"], A: Float[Array, "d r *#rest"]
+) -> Float[Array, "d r ..."]:
     """L⁻ᵀA for a lower factor, shape (d, d, ...) and (d, r, ...), zero where its pivot is null."""
     d, xp = len(L), namespace(L, A)
     rows = np.arange(d).reshape(d, *(1,) * (A.ndim - 1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mixmeta_jax.arrays import Array, tree
+from mixmeta_jax.arrays import Array, Float, shaped, tree
 from mixmeta_jax.design.tensors import Tensors
 from mixmeta_jax.likelihood import packed
 from mixmeta_jax.likelihood.information import (
@@ -32,7 +32,7 @@ class Derivatives:
     ----------
     value
         Log-likelihood without the terms that do not depend on Ψ, shape (B,).
-    rises
+    gradients
         2 ∂ℓ/∂Ψ of each level, outermost first, shape (d, d, B).
     average
         ½ f_aᵀ P f_b for the parameters of the slopes, shape (n_θ, n_θ, B).
@@ -43,7 +43,7 @@ class Derivatives:
     """
 
     value: Array
-    rises: tuple[Array, ...]
+    gradients: tuple[Array, ...]
     average: Array
     expected: Array | None
     beta: Array
@@ -71,22 +71,30 @@ class Sweep:
     def covers(self, data: Tensors, n_paths: int) -> bool:
         return True
 
-    def value(self, Psi: tuple[Array, ...], data: Tensors, restricted: bool) -> Array:
+    @shaped
+    def value(
+        self, Psi: tuple[Float[Array, "_ _ #B"], ...], data: Tensors, restricted: bool
+    ) -> Float[Array, " B"]:
         return profile(upward(Psi, data)).value(restricted)
 
+    @shaped
     def derivatives(
-        self, Psi: tuple[Array, ...], slopes: Slopes, data: Tensors, restricted: bool
+        self,
+        Psi: tuple[Float[Array, "_ _ #B"], ...],
+        slopes: Slopes,
+        data: Tensors,
+        restricted: bool,
     ) -> Derivatives:
         up, solution, down = both_sweeps(Psi, data, restricted)
         root = solution.root
-        rises = tuple(P - T for P, T in zip(down.products, down.traces, strict=True))
+        gradients = tuple(P - T for P, T in zip(down.products, down.traces, strict=True))
         if has_closed_expected(data):
             sums = block_sums(up, down, data, root, restricted)
             average, expected = both_informations(sums, slopes[0])
         else:
             average, expected = average_information(up, down, data, root, slopes), None
         value = solution.value(restricted)
-        return Derivatives(value, rises, average, expected, solution.beta, root)
+        return Derivatives(value, gradients, average, expected, solution.beta, root)
 
 
 class Packed:
@@ -98,13 +106,18 @@ class Packed:
     def value(self, Psi: tuple[Array, ...], data: Tensors, restricted: bool) -> Array:
         return Sweep().value(Psi, data, restricted)
 
+    @shaped
     def derivatives(
-        self, Psi: tuple[Array, ...], slopes: Slopes, data: Tensors, restricted: bool
+        self,
+        Psi: tuple[Float[Array, "_ _ #B"], ...],
+        slopes: Slopes,
+        data: Tensors,
+        restricted: bool,
     ) -> Derivatives:
         found, sums = packed.two_passes(Psi[0][..., 0], data, restricted)
         average, expected = both_informations(sums, slopes[0])
-        rise, value, beta, root = (found[name][..., None] for name in packed.FOUND)
-        return Derivatives(value, (rise,), average, expected, beta, root)
+        gradient, value, beta, root = (found[name][..., None] for name in packed.FOUND)
+        return Derivatives(value, (gradient,), average, expected, beta, root)
 
 
 ENGINES: tuple[Engine, ...] = (Packed(), Sweep())

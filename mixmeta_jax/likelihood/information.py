@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, constant, namespace, tree, widened
+from mixmeta_jax.arrays import Array, Float, constant, namespace, shaped, tree, widened
 from mixmeta_jax.design.tensors import Block, Tensors
 from mixmeta_jax.likelihood.algebra import gram, matmul, packing, sum_over, transpose, triangle
 from mixmeta_jax.likelihood.columns import sum_by
@@ -30,9 +30,10 @@ Slopes = tuple[Array, ...]
 """∂Ψ/∂θ of each level in its own parameters, outermost first, shape (d, d, n_θ of the level, B)."""
 
 
+@shaped
 def average_information(
-    up: Upward, down: Downward, tensors: Tensors, root: Array, slopes: Slopes
-) -> Array:
+    up: Upward, down: Downward, tensors: Tensors, root: Float[Array, "P P #B"], slopes: Slopes
+) -> Float[Array, "theta theta B"]:
     """½ f_aᵀ P f_b for all pairs of parameters, shape (n_θ, n_θ, B).
 
     Parameters
@@ -164,7 +165,10 @@ class BlockSums:
     products: Array | None
 
 
-def both_informations(sums: BlockSums, slope: Array) -> tuple[Array, Array]:
+@shaped
+def both_informations(
+    sums: BlockSums, slope: Float[Array, "d d theta #B"]
+) -> tuple[Float[Array, "theta theta B"], Float[Array, "theta theta B"]]:
     """½ f_aᵀ P f_b, and ½ tr(P Σ_a P Σ_b), shape (n_θ, n_θ, B) each; P is Σ⁻¹ for ML.
 
     The first is ½ Σ sᵀ ∂_a w ∂_b s, less what the coefficients take of it; the second
@@ -245,7 +249,12 @@ def sizes_of(traces: Array) -> Array:
     return constant(xp.where(traces > 0, xp.abs(traces), 1.0) ** -0.5)
 
 
-def contract(products: Array, slope: Array, pairs: tuple[np.ndarray, ...]) -> Array:
+@shaped
+def contract(
+    products: Float[Array, "e e #B"],
+    slope: Float[Array, "d d theta #B"],
+    pairs: tuple[np.ndarray, ...],
+) -> Float[Array, "theta theta B"]:
     """Σ w_rs v_uv ∂_a,su ∂_b,vr for the packed products w_rs v_uv, (n_θ, n_θ, B): tr(w∂_a v∂_b).
 
     ``products`` has the shape (d(d+1)/2, d(d+1)/2, B), the slope (d, d, n_θ, B); it is null but at

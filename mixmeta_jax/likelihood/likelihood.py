@@ -13,7 +13,7 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mixmeta_jax.arrays import Array, Ruled, constant, namespace, tree
+from mixmeta_jax.arrays import Array, Float, Ruled, constant, namespace, shaped, tree
 from mixmeta_jax.design.tensors import Tensors, masked
 from mixmeta_jax.likelihood.algebra import matmul, sum_over, transpose, vector
 from mixmeta_jax.likelihood.elimination import whitener
@@ -46,11 +46,13 @@ class Profile:
     logdet_A: Array
 
     @property
-    def V(self) -> Array:
+    @shaped
+    def V(self) -> Float[Array, "P P B"]:
         """Covariance of the coefficients, shape (P, P, B)."""
         return matmul(transpose(self.root), self.root)
 
-    def value(self, restricted: bool) -> Array:
+    @shaped
+    def value(self, restricted: bool) -> Float[Array, " B"]:
         """The log-likelihood without its constant terms, shape (B,)."""
         return -0.5 * (self.deviance + self.logdet_A if restricted else self.deviance)
 
@@ -95,7 +97,8 @@ def prepared(tensors: Tensors, shift: bool = True) -> tuple[Tensors, Array]:
     return data, beta.reshape(tensors.n_coefficients, -1)
 
 
-def fitted(x: Array, beta: Array) -> Array:
+@shaped
+def fitted(x: Float[Array, "p n #k N #B"], beta: Float[Array, "p k #B"]) -> Float[Array, "n k N B"]:
     """Xβ at the places of a bucket, shape (n_b, k, N, B), for β of shape (p, k, B)."""
     p, n_b, width, N, B = x.shape
     if width == B == beta.shape[2] == 1:
@@ -104,7 +107,8 @@ def fitted(x: Array, beta: Array) -> Array:
     return sum_over(x * beta[:, None, :, None], 0)
 
 
-def log_det_XX(tensors: Tensors) -> Array:
+@shaped
+def log_det_XX(tensors: Tensors) -> Float[Array, " B"]:
     """log|Σ X_iᵀX_i| over the observed outcomes, shape (B,); the data are `masked`."""
     products = _predictor_products(tensors)
     _, logdets = whitener(products)
@@ -123,7 +127,8 @@ def _predictor_products(tensors: Tensors) -> Array:
     return tensors.with_absent(tensors.total(total), 1)
 
 
-def constant_terms(tensors: Tensors, restricted: bool) -> Array:
+@shaped
+def constant_terms(tensors: Tensors, restricted: bool) -> Float[Array, " B"]:
     """The terms of the log-likelihood that do not depend on Ψ, shape (B,)."""
     if not restricted:
         return -0.5 * tensors.n_obs * LOG_2PI

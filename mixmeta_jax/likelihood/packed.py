@@ -28,7 +28,7 @@ from mixmeta_jax.likelihood.algebra import matmul, packing, sum_over, triangle
 from mixmeta_jax.likelihood.elimination import UNROLL, eliminate, whitener
 from mixmeta_jax.likelihood.information import MOST_PRODUCTS, BlockSums, sizes_of
 
-PIECE = 8_192
+UNITS_PER_PIECE = 8_192
 """Units in one piece."""
 
 FEWEST = 512
@@ -71,7 +71,7 @@ def covers(tensors: Tensors) -> bool:
     return alone and one_set and len(block.z[0]) == 1 and k <= UNROLL and N >= FEWEST
 
 
-FOUND = ("rise", "value", "beta", "root")
+FOUND = ("gradient", "value", "beta", "root")
 """What `two_passes` finds beside the sums."""
 
 
@@ -92,14 +92,14 @@ def two_passes(
     Returns
     -------
     dict
-        ``value``, scalar, without the terms that do not depend on Ψ; ``rise``, 2 ∂ℓ/∂Ψ, shape (k,
-        k); ``beta`` and a ``root`` of its covariance, shape (P,) and (P, P).
+        ``value``, scalar, without the terms that do not depend on Ψ; ``gradient``, 2 ∂ℓ/∂Ψ, shape
+        (k, k); ``beta`` and a ``root`` of its covariance, shape (P,) and (P, P).
     BlockSums
         What both information matrices follow from.
     """
     k, N = tensors.blocks[0].y.shape[1:3]
     p = len(tensors.blocks[0].x)
-    length = math.gcd(N, PIECE) if N > 2 * PIECE else N
+    length = math.gcd(N, UNITS_PER_PIECE) if N > 2 * UNITS_PER_PIECE else N
 
     def first(i: Any, _: None) -> tuple[Any, Array]:
         return _first_pass(_units(tensors, i, length), Psi)
@@ -116,10 +116,10 @@ def two_passes(
         units = _units(tensors, i, length)
         return _second_pass(units, factor, beta.reshape(p, k), V, sizes, restricted), None
 
-    rise, quadratic, products = tensors.total(_sum_over(second, N // length, factors, Psi)[0])
+    gradient, quadratic, products = tensors.total(_sum_over(second, N // length, factors, Psi)[0])
     value = -0.5 * (logdet + quadratic + (logdet_A if restricted else 0.0))
-    rise = rise[packing(k)] / (sizes[:, None] * sizes)
-    found = {"value": value, "rise": rise, "beta": beta, "root": R}
+    gradient = gradient[packing(k)] / (sizes[:, None] * sizes)
+    found = {"value": value, "gradient": gradient, "beta": beta, "root": R}
     return found, _sums(products, R, sizes)
 
 
@@ -259,11 +259,11 @@ def _second_pass(
     ss = [own * e[i] * e[j] for own, (i, j) in zip(squares, _entries(k), strict=True)]
     crossed = units.x[:, None] * xp.stack(e)[None]
     rows = {"scores": xp.stack(ss), "crossed": crossed.reshape(p * k, -1)}
-    rise = [a - b for a, b in zip(ss, w, strict=True)]
+    gradient = [a - b for a, b in zip(ss, w, strict=True)]
     if restricted:
         G = _explained(W, units.x, V.reshape(p, k, p, k))
         G = [own * each for own, each in zip(squares, G, strict=True)]
-        rise = [a + b for a, b in zip(rise, G, strict=True)]
+        gradient = [a + b for a, b in zip(gradient, G, strict=True)]
     w = xp.stack(w)
     rows["squares"] = w
     if restricted:
@@ -283,7 +283,7 @@ def _second_pass(
     found = dict(zip(rows, parts, strict=True))
     if predictors is not None:
         found["predictors"] = predictors.swapaxes(0, 1).reshape(len(w), -1)
-    return xp.stack(rise).sum(1), _dot(u, u).sum(), found
+    return xp.stack(gradient).sum(1), _dot(u, u).sum(), found
 
 
 def _marginal(units: _Units, Psi: Array) -> Entries:

@@ -22,13 +22,7 @@ from mixmeta_jax.design.tensors import Block, Tensors
 from mixmeta_jax.likelihood.algebra import matmul, transpose
 from mixmeta_jax.likelihood.columns import at_children, sum_by
 from mixmeta_jax.likelihood.elimination import whitener
-
-RIDGE = 1e-8
-"""On the correlations of the random predictors within a group: coefficients along nearly collinear
-ones would be large, and cancel."""
-
-INCOMPLETE = 1e-8
-"""Weight of a row with missing outcomes: it counts in groups that have no others."""
+from mixmeta_jax.tolerances import INCOMPLETE, SHIFT_RIDGE
 
 
 def shifted(tensors: Tensors) -> Tensors:
@@ -103,7 +97,7 @@ def _regression(
     size = xp.sqrt(xp.einsum("qqkgb->qkgb", total[:, :q]))[:, None]
     size = xp.where(size > 0, size, 1.0)
     scaled = total / size
-    ridge = RIDGE * np.eye(q)[:, :, None, None, None]
+    ridge = SHIFT_RIDGE * np.eye(q)[:, :, None, None, None]
     R, _ = whitener(scaled[:, :q] / transpose(size) + ridge)
     B = matmul(transpose(R), matmul(R, scaled[:, q:])) / size
     return constant(xp.where(xp.isfinite(B), B, 0.0))

@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, namespace, tree, widened
+from mixmeta_jax.arrays import Array, Float, namespace, shaped, tree, widened
 from mixmeta_jax.design.tensors import Block, Tensors
 from mixmeta_jax.likelihood.absorption import absorb, explained, explained_by_group
 from mixmeta_jax.likelihood.algebra import gram, matmul, sum_blocks, sum_over, transpose, vector
-from mixmeta_jax.likelihood.columns import State, columns_of, sum_by
+from mixmeta_jax.likelihood.columns import State, block_columns, sum_by
 
 
 @tree
@@ -111,7 +111,8 @@ class Downward:
     states: tuple[State, ...]
 
 
-def block_covariance(block: Block, Psi: tuple[Array, ...]) -> Array:
+@shaped
+def block_covariance(block: Block, Psi: tuple[Array, ...]) -> Float[Array, "s s N B"]:
     """S + ZΨZᵀ of the levels inside the blocks, shape (s, s, N, B)."""
     n_b, k, _, _, *rest = block.S.shape
     return block.S.reshape(n_b * k, n_b * k, *rest) + prior_covariance(block, block, Psi)
@@ -140,7 +141,10 @@ def prior_covariance(left: Block, right: Block, Psi: Sequence[Array | None]) -> 
     return total
 
 
-def upward(Psi: tuple[Array, ...], tensors: Tensors, whole: bool = False) -> Upward:
+@shaped
+def upward(
+    Psi: tuple[Float[Array, "_ _ #B"], ...], tensors: Tensors, whole: bool = False
+) -> Upward:
     """Whiten the blocks and absorb the outer levels, from the finest to the root.
 
     Parameters
@@ -157,7 +161,7 @@ def upward(Psi: tuple[Array, ...], tensors: Tensors, whole: bool = False) -> Upw
     logdet: Any = 0.0
     for block in tensors.blocks:
         Sigma = block_covariance(block, inner)
-        own, logdets = columns_of(Sigma, block, len(tensors.inside), whole)
+        own, logdets = block_columns(Sigma, block, len(tensors.inside), whole)
         columns.append(own)
         logdet = logdet + sum_over(logdets, 0)
         roots.append(own.root())
@@ -224,7 +228,10 @@ def _absorbed(
     return AbsorbedLevel(D, at.K, at.T, S, along), at.logdet, root, groups
 
 
-def downward(up: Upward, tensors: Tensors, beta: Array, root: Array | None) -> Downward:
+@shaped
+def downward(
+    up: Upward, tensors: Tensors, beta: Float[Array, " P #B"], root: Float[Array, "P P #B"] | None
+) -> Downward:
     """Hand the coefficients and their covariance back to groups and blocks.
 
     Parameters
@@ -319,7 +326,10 @@ def _hand_down(
     return s, T, State(xp.concatenate([b, state.c]), zz, zx)
 
 
-def _by_effect(z: Array, same: Array | None, e: Array, P: Array) -> tuple[Array, Array]:
+@shaped
+def _by_effect(
+    z: Array, same: Array | None, e: Float[Array, "s N #B"], P: Float[Array, "s s N #B"]
+) -> tuple[Float[Array, "d d B"], Float[Array, "d d B"]]:
     """Σ_j Z_jᵀe eᵀZ_j and Σ_j Z_jᵀ P Z_j over the groups of an inside level, (d, d, B)."""
     q, n_b = z.shape[:2]
     k = len(e) // n_b
@@ -349,7 +359,10 @@ def _between(z: Array, same: Array | None, Q: Array) -> Array:
     return xp.einsum("avolnb,cvlnb->aoclb", left, right).reshape(q * k, q * k, -1)
 
 
-def effects_along(z: Array, same: Array | None, e: Array, slope: Array) -> Array:
+@shaped
+def effects_along(
+    z: Array, same: Array | None, e: Float[Array, "s N #B"], slope: Array
+) -> Float[Array, "s theta N B"]:
     """f_a = Z (∂Ψ/∂θ_a) Zᵀe of an inside level, shape (s, n_θ, N, B).
 
     ``slope`` is ∂Ψ/∂θ, shape (d, d, n_θ, B).
@@ -372,7 +385,10 @@ def effects_along(z: Array, same: Array | None, e: Array, slope: Array) -> Array
     return made.reshape(n_b * k, *made.shape[2:])
 
 
-def weighted(slope: Array, s: Array) -> Array:
+@shaped
+def weighted(
+    slope: Float[Array, "d d theta #B"], s: Float[Array, "d N #B"]
+) -> Float[Array, "d theta N B"]:
     """(∂Ψ/∂θ_a) s for all a: shape (d, n_θ, N, B) for scores of shape (d, N, B)."""
     d, _, n, B = slope.shape
     xp = namespace(slope, s)

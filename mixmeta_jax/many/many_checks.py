@@ -25,7 +25,7 @@ from mixmeta_jax.table.rules import (
 )
 from mixmeta_jax.table.within_study import WithinStudy
 
-CHUNK_NUMBERS = 2**22
+CHECKED_NUMBERS = 2**22
 """Numbers that are looked at at once."""
 
 
@@ -56,7 +56,7 @@ def sound_members(model: ManyModel, method: str) -> tuple[np.ndarray, np.ndarray
     reason = np.full(B, "", dtype=object)
     width = max(1, design.n * design.k * (design.k if own_S else 1))
     width += design.n * design.p**2 if own_X else 0
-    step = max(1, CHUNK_NUMBERS // width)
+    step = max(1, CHECKED_NUMBERS // width)
     shared = None
     if not varies and not own_X and all(Z.ndim == 2 for Z in design.Z):
         shared = _of_pattern(model, design.mask[None], slice(0, 1), method)

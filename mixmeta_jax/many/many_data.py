@@ -13,7 +13,7 @@ from mixmeta_jax.design.design import Design
 from mixmeta_jax.table.array_frame import array_frame
 from mixmeta_jax.table.frame import ModelFrame
 from mixmeta_jax.table.frame_design import design_from_frame
-from mixmeta_jax.table.positive_definite import Verdict
+from mixmeta_jax.table.positive_definite import MatrixStatus
 from mixmeta_jax.table.rules import clean_errors, judge_errors
 from mixmeta_jax.table.within_study import WithinStudy
 
@@ -78,7 +78,7 @@ def many_model(
     if not frame.within.per_data_set:
         own, ever = None, seen.any(0)
         errors = judge_errors(frame.within, ever[None])
-        if errors.any(Verdict.SINGULAR)[0]:
+        if errors.any(MatrixStatus.SINGULAR)[0]:
             doubtful = frame.within
         frame = replace(frame, within=clean_errors(frame.within, errors))
     shared = design_from_frame(frame, structures)

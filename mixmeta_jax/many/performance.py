@@ -17,14 +17,14 @@ from mixmeta_jax.many.many_fits import fit_many
 from mixmeta_jax.memory import refuse_size
 from mixmeta_jax.status import Status
 
-CHUNK_NUMBERS = 2**23
+DRAWN_NUMBERS = 2**23
 """Outcomes that are drawn and fitted at once."""
 
 SCENARIO = "a mapping of its arguments"
 SCENARIOS = "a mapping {name: {argument: value}}"
 SHARED = ("S", "random", "data", "rho")
 FITTING = ("formula", "method", "bscov", "Psi_fix", "control")
-NAMES = ["scenario", "estimand"]
+STUDY_INDEX = ["scenario", "estimand"]
 DRAWN = "data sets"
 """Key of the ``attrs`` of a table: per scenario its name, seed, and first and last data set."""
 MEASURES = [
@@ -40,7 +40,7 @@ MEASURES = [
     "model_se",
     "model_se_mcse",
 ]
-COLUMNS = [*MEASURES, "conf_level"]
+STUDY_COLUMNS = [*MEASURES, "conf_level"]
 
 
 def simulation_study(
@@ -110,8 +110,8 @@ def simulation_study(
             break
         for estimand, (values, se, truth) in estimates.items():
             rows[name, estimand] = performance(values, se, truth, conf_level)
-    index = pd.MultiIndex.from_tuples(list(rows), names=NAMES)
-    table = pd.DataFrame(list(rows.values()), index=index, columns=COLUMNS)
+    index = pd.MultiIndex.from_tuples(list(rows), names=STUDY_INDEX)
+    table = pd.DataFrame(list(rows.values()), index=index, columns=STUDY_COLUMNS)
     drawn = dict.fromkeys(repr(name) for name, _ in rows)
     table.attrs[DRAWN] = [[name, seed, first, first + nsim - 1] for name in drawn]
     return table
@@ -143,10 +143,10 @@ def join_studies(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     if not (tables := gates.listed(tables, "tables", "a list of tables of simulation_study")):
         raise InputError("tables has no table to join: give those of simulation_study.")
     for number, table in enumerate(tables):
-        if not isinstance(table, pd.DataFrame) or list(table.columns) != COLUMNS:
+        if not isinstance(table, pd.DataFrame) or list(table.columns) != STUDY_COLUMNS:
             raise InputError(
                 f"Table {number} of tables is not one of simulation_study: its columns must be "
-                f"{', '.join(COLUMNS)}."
+                f"{', '.join(STUDY_COLUMNS)}."
             )
     _refuse_shared_data_sets(tables)
     levels = sorted({level for table in tables for level in table["conf_level"]})
@@ -157,12 +157,12 @@ def join_studies(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         )
     parts = pd.concat(tables)
     rows = parts.groupby(level=[0, 1], sort=False)
-    index = pd.MultiIndex.from_tuples([key for key, _ in rows], names=NAMES)
+    index = pd.MultiIndex.from_tuples([key for key, _ in rows], names=STUDY_INDEX)
     values = [
         _joined(part[part["n"] > 0]) | {"conf_level": part["conf_level"].iloc[0]}
         for _, part in rows
     ]
-    whole = pd.DataFrame(values, index=index, columns=COLUMNS)
+    whole = pd.DataFrame(values, index=index, columns=STUDY_COLUMNS)
     whole.attrs[DRAWN] = [own for table in tables for own in _drawn(table)]
     return whole
 
@@ -266,7 +266,7 @@ def _joined(parts: pd.DataFrame) -> dict[str, float]:
     """The row of the data sets of several rows together."""
     if not len(parts):
         return _measures(0, *[np.nan] * 7)
-    part = {name: parts[name].to_numpy(float) for name in COLUMNS}
+    part = {name: parts[name].to_numpy(float) for name in STUDY_COLUMNS}
     n, bias, mse, model = part["n"], part["bias"], part["rmse"] ** 2, part["model_se"] ** 2
     more = n - 1
     # One data set has no spread, and no standard error of it.
@@ -292,7 +292,7 @@ def _estimates(
     fitting = {name: scenario[name] for name in FITTING if name in scenario}
     others = scenario.get("estimands", {})
     returns = ["coef", "se", "loglik", "status", "converged", *(["Psi"] if others else [])]
-    step = max(1, CHUNK_NUMBERS // np.size(scenario["y"]))
+    step = max(1, DRAWN_NUMBERS // np.size(scenario["y"]))
     parts = []
     for begin in range(0, nsim, step):
         numbers = {"nsim": min(step, nsim - begin), "seed": seed, "first": first + begin}

@@ -25,7 +25,7 @@ from mixmeta_jax.many.many_fits import (
 from mixmeta_jax.table.frame_design import arranged
 from mixmeta_jax.table.within_study import WithinStudy
 
-RETURNS = (*DEFAULT_RETURNS, "se", "reason")
+REFIT_RETURNS = (*DEFAULT_RETURNS, "se", "reason")
 
 NUMBERS = 20_000_000
 """Outcomes of the data sets that are there at a time: 160 megabytes."""
@@ -80,7 +80,7 @@ def without(fit: FittedModel, out: np.ndarray, progress: bool = True) -> ManyFit
 def _joined(parts: Sequence[ManyFits]) -> ManyFits:
     """Several of one kind as one."""
     arrays: dict[str, Any] = {"n_sets": sum(map(len, parts))}
-    for name in RETURNS:
+    for name in REFIT_RETURNS:
         values = [getattr(part, name) for part in parts]
         if isinstance(values[0], dict):
             arrays[name] = {
@@ -140,8 +140,10 @@ def nothing_fitted(fit: FittedModel, n: int) -> ManyFits:
     """The result of an interrupt before the first of n data sets was fitted, with its warning."""
     own = fit.design.without_levels() if fit.method == "fixed" else fit.design
     own = replace(own, y=np.broadcast_to(own.y, (n, *own.y.shape)))
-    found, reason = ManyEstimates.empty(own, RETURNS), np.full(n, "", dtype=object)
-    return many_result(ManyModel(own, fit.frame), found, {"reason": reason}, fit.method, RETURNS)
+    found, reason = ManyEstimates.empty(own, REFIT_RETURNS), np.full(n, "", dtype=object)
+    return many_result(
+        ManyModel(own, fit.frame), found, {"reason": reason}, fit.method, REFIT_RETURNS
+    )
 
 
 def _one_by_one(
@@ -150,7 +152,7 @@ def _one_by_one(
     """Draws in which S or inner levels tie rows differently: every one by itself."""
     own = fit.design.without_levels() if fit.method == "fixed" else fit.design
     own = replace(own, y=np.broadcast_to(own.y, (len(drawn), *own.y.shape)))
-    found = ManyEstimates.empty(own, RETURNS)
+    found = ManyEstimates.empty(own, REFIT_RETURNS)
     reason = np.full(len(drawn), "", dtype=object)
     try:
         with progress_bar(len(drawn), progress) as tick:
@@ -167,7 +169,9 @@ def _one_by_one(
                 tick(1)
     except KeyboardInterrupt:
         found.withdraw(np.flatnonzero(found.status < 0))
-    return many_result(ManyModel(own, fit.frame), found, {"reason": reason}, fit.method, RETURNS)
+    return many_result(
+        ManyModel(own, fit.frame), found, {"reason": reason}, fit.method, REFIT_RETURNS
+    )
 
 
 def _drawn(fit: FittedModel, members: Sequence[np.ndarray]) -> Design:
@@ -208,7 +212,7 @@ def _drawn(fit: FittedModel, members: Sequence[np.ndarray]) -> Design:
 
 def _fits(fit: FittedModel, design: Design, progress: bool) -> ManyFits:
     return fit_model(
-        ManyModel(design, fit.frame), fit.method, settings_of(fit), RETURNS, None, progress
+        ManyModel(design, fit.frame), fit.method, settings_of(fit), REFIT_RETURNS, None, progress
     )
 
 

@@ -14,6 +14,7 @@ from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
 from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import nothing_fitted, refit, resample, without
 from mixmeta_jax.report.results import PermutationTest
+from mixmeta_jax.tolerances import TIED
 
 KINDS = ("parametric", "groups")
 """What a bootstrap may draw."""
@@ -198,7 +199,7 @@ def permutation_test(
     valid = found.converged
     statistics[valid] = found.coef[valid, place] / found.se[valid, place]
     own = fit.coef.iloc[place] / np.sqrt(fit.estimate.vcov[place, place])
-    extreme = int((np.abs(statistics[valid]) >= np.abs(own) * (1 - 1e-12)).sum())
+    extreme = int((np.abs(statistics[valid]) >= np.abs(own) * (1 - TIED)).sum())
     pvalue = (extreme + 1) / (int(valid.sum()) + 1)
     return PermutationTest(term, float(own), pvalue, int(valid.sum()), statistics)
 

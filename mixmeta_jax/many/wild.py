@@ -15,7 +15,7 @@ from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.influences import influences, wald_statistics
 from mixmeta_jax.many.many_data import ManyModel
 from mixmeta_jax.many.many_fits import ManyFits, many_result
-from mixmeta_jax.many.refits import RETURNS, converged, levels_of, refit
+from mixmeta_jax.many.refits import REFIT_RETURNS, converged, levels_of, refit
 from mixmeta_jax.status import Status
 
 FEW_CLUSTERS = 10
@@ -133,7 +133,7 @@ def _as_many(fit: FittedModel) -> ManyFits:
     found = ManyEstimates.empty(replace(fit.design, y=fit.design.y[None]))
     found.keep(0, estimate.beta, estimate.vcov, estimate.theta, fit.Psi_by_level)
     found.status[0] = Status.CONVERGED
-    return many_result(ManyModel(fit.design, fit.frame), found, {}, fit.method, RETURNS)
+    return many_result(ManyModel(fit.design, fit.frame), found, {}, fit.method, REFIT_RETURNS)
 
 
 def restricted_fits(

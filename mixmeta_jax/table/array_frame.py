@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.arrays import is_traced, traced_namespace
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.formulas.formula import columns_of
 from mixmeta_jax.formulas.model_matrix import ModelMatrix, build_matrix
@@ -23,7 +24,6 @@ from mixmeta_jax.table.rows import (
     refuse_infinite_offset,
 )
 from mixmeta_jax.table.rules import clean_errors, error_faults, judge_errors, raise_first
-from mixmeta_jax.table.traced import is_traced, namespace
 from mixmeta_jax.table.within_study import WithinStudy, read_errors
 
 
@@ -70,7 +70,7 @@ def array_frame(
     refuse_infinite_offset(shift, table.index)
     refuse_gaps_of_offset(shift, table.index)
     rows = Rows(table, names, None if random is None else levels[0].name)
-    mask = None if many else namespace(y).isfinite(y)
+    mask = None if many else traced_namespace(y).isfinite(y)
     return ModelFrame(
         y=y,
         outcome_names=names,

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.arrays import traced_namespace
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.table.columns import row_label
-from mixmeta_jax.table.traced import namespace
 
 Label = Any
 
@@ -183,7 +183,9 @@ def _hint(rows: Rows) -> str:
 def _read(given: Any, label: Label, members: np.ndarray, rows: _Chosen) -> _Block:
     """The block of a group as the user gave it."""
     where = f"The block of S for {rows.level} {label!r}"
-    matrix = namespace(given).atleast_2d(gates.numbers(given, where, missing=True, infinite=True))
+    matrix = traced_namespace(given).atleast_2d(
+        gates.numbers(given, where, missing=True, infinite=True)
+    )
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise InputError(f"{where} has shape {matrix.shape}: it must be square.")
     if isinstance(given, pd.DataFrame):

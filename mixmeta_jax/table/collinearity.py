@@ -7,12 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import linalg
 
-DEPENDENT = 1e-9
-"""Part of a predictor, relative to its size, that the others must leave over for it to count."""
-
-CLEAR = 1e-12
-"""Least eigenvalue of the products of predictors of length one, above which the parts that they
-leave over of one another, at least its root, are far from `DEPENDENT`, whatever the rounding."""
+from mixmeta_jax.tolerances import CLEAR, DEPENDENT, TAKES_PART
 
 
 def dependence(X: np.ndarray) -> tuple[int, list[int]] | None:
@@ -37,7 +32,7 @@ def dependence(X: np.ndarray) -> tuple[int, list[int]] | None:
         return None
     column, others = int(order[dependent[0]]), order[: dependent[0]]
     weights = np.linalg.lstsq(X[:, others] / size[others], X[:, column] / size[column])[0]
-    return column, [int(i) for i, w in zip(others, weights, strict=True) if abs(w) > 1e-6]
+    return column, [int(i) for i, w in zip(others, weights, strict=True) if abs(w) > TAKES_PART]
 
 
 def sentence(found: tuple[int, Sequence[int]], names: Sequence[str], outcome: str) -> str:

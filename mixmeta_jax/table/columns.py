@@ -11,7 +11,7 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 
-NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
+NUMBER_KINDS = ("integer", "floating", "mixed-integer-float", "decimal")
 """What pandas infers of an object column that holds numbers."""
 
 
@@ -118,7 +118,7 @@ def is_numeric(column: pd.Series) -> bool:
     if _is_boolean(column):
         return False
     if column.dtype == object:
-        return pd.api.types.infer_dtype(column, skipna=True) in NUMBERS
+        return pd.api.types.infer_dtype(column, skipna=True) in NUMBER_KINDS
     return pd.api.types.is_numeric_dtype(column)
 
 

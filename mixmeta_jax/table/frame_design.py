@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from mixmeta_jax.arrays import is_traced, traced_namespace
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Array, Blocks, Design, orthonormal_basis, spanning_blocks
 from mixmeta_jax.design.layout import Layout, build_layout
 from mixmeta_jax.table.frame import ModelFrame
-from mixmeta_jax.table.traced import is_traced, namespace
 from mixmeta_jax.table.within_study import WithinStudy
 
 
@@ -24,7 +24,7 @@ def design_from_frame(frame: ModelFrame, structures: tuple[Structure, ...]) -> D
     """
     many, k = frame.y.ndim == 3, frame.k
     y = frame.y
-    mask = ~np.isnan(y) if many else namespace(y).isfinite(y)
+    mask = ~np.isnan(y) if many else traced_namespace(y).isfinite(y)
     within = frame.within
     if within.per_data_set:
         within = WithinStudy(np.broadcast_to(np.eye(k), (frame.n, k, k)), None)
@@ -68,7 +68,7 @@ def _traced_blocks(
     layout: Layout, units: list[np.ndarray], matrices: list[Any], shape: tuple[int, int]
 ) -> Blocks:
     """As `spanning_blocks`, which here places the positions of all entries in one long vector."""
-    xp = namespace(matrices)
+    xp = traced_namespace(matrices)
     ends = np.cumsum([1, *(matrix.size for matrix in matrices)])
     positions = [
         np.arange(first, first + matrix.size).reshape(matrix.shape)

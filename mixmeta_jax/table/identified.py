@@ -21,10 +21,7 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.covariance.structure import Structure
-
-FREE = 1e-10
-"""Share of its own square that the fixed effects and other parameters must leave of a Σ_a: below,
-it is rounding."""
+from mixmeta_jax.tolerances import FREE, SPANS
 
 FIRST_GROUPS = 20
 """Outer groups, beside four per coefficient, that are asked first."""
@@ -191,7 +188,7 @@ def _orthonormal(X: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         size = np.sqrt((X**2).sum(0))
     U, values, _ = np.linalg.svd(X / np.where(size > 0, size, 1.0), full_matrices=False)
-    return U[:, values > 1e-10 * values.max(initial=0.0)]
+    return U[:, values > SPANS * values.max(initial=0.0)]
 
 
 def _by_group(values: np.ndarray, codes: np.ndarray) -> np.ndarray:

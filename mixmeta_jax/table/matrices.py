@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax import gates
+from mixmeta_jax.arrays import is_traced, traced_namespace
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.table.positive_definite import ASYMMETRY, NEGATIVE
-from mixmeta_jax.table.traced import is_traced, namespace
-
-ROUNDING = 1e-12
-"""By how much a correlation may exceed one: C / np.outer(s, s) rarely has a diagonal of ones."""
+from mixmeta_jax.table.positive_definite import ASYMMETRY, INDEFINITE_BELOW
+from mixmeta_jax.tolerances import BEYOND_ONE
 
 
 def vech(matrices: Any) -> np.ndarray:
@@ -164,8 +162,8 @@ def _refuse_indefinite(C: np.ndarray) -> None:
     if not len(whole) or C.shape[1] < 3:
         return
     least = np.linalg.eigvalsh(C[whole])[:, 0]
-    if least.min() < NEGATIVE:
-        first = int(np.argmax(least < NEGATIVE))
+    if least.min() < INDEFINITE_BELOW:
+        first = int(np.argmax(least < INDEFINITE_BELOW))
         where = f" of row {whole[first]}" if len(C) > 1 else ""
         raise InputError(
             f"cor{where} is no matrix of correlations: its smallest eigenvalue is "
@@ -187,7 +185,7 @@ def correlations(rho: Any, n: int, k: int, what: str = "rho") -> Any:
     if rho is None:
         return np.eye(k)[None]
     if is_traced(rho):
-        xp = namespace(rho)
+        xp = traced_namespace(rho)
         values = gates.numbers(rho, what)
         if values.shape not in ((), (k, k)):
             raise InputError(
@@ -196,7 +194,7 @@ def correlations(rho: Any, n: int, k: int, what: str = "rho") -> Any:
         return xp.where(np.eye(k, dtype=bool), 1.0, values)[None]
     values = gates.numbers(rho, what, missing=True, infinite=True)
     per_row = values.ndim == 1 and len(values) == n > 1
-    if (np.abs(values) > 1 + ROUNDING).any() or (np.isnan(values).any() and not per_row):
+    if (np.abs(values) > 1 + BEYOND_ONE).any() or (np.isnan(values).any() and not per_row):
         raise InputError(
             f"{what} must lie between -1 and 1 and, but for one per row, not be missing."
         )

@@ -1,8 +1,8 @@
 """Error matrices judged all at once: there where observed, finite, symmetric, positive definite.
 
-A matrix without a fault is `Verdict.SOUND`. One that is singular is no fault by itself: a known
-error may be zero, or the same for two outcomes, wherever the random effects make up for it
-(`table.rules`). Everything from `Verdict.MISSING` on is a fault in any model.
+A matrix without a fault is `MatrixStatus.SOUND`. One that is singular is no fault by itself: a
+known error may be zero, or the same for two outcomes, wherever the random effects make up for it
+(`table.rules`). Everything from `MatrixStatus.MISSING` on is a fault in any model.
 """
 
 from __future__ import annotations
@@ -13,30 +13,16 @@ from typing import Any
 
 import numpy as np
 
-ASYMMETRY = 1e-8
-"""Difference of two mirrored elements, relative to the largest, that rounding explains."""
+from mixmeta_jax.tolerances import ASYMMETRY, BORDER, CLEAR_PIVOT, INDEFINITE_BELOW, SMALLEST_PIVOT
 
-SMALLEST_PIVOT = 1e-7
-"""Of the Cholesky factor of the correlations; its square, 1e-14, bounds their least eigenvalue."""
-
-NEGATIVE = -1e-10
-"""Eigenvalue of the correlations below which a matrix is indefinite, and not singular."""
-
-BORDER = 1e-10
-"""Eigenvalue of the correlations up to which the pivots are asked: above it all of them are large,
-since none is smaller than the least eigenvalue."""
-
-CLEAR_PIVOT = 1e-7
-"""Squared pivot above which the rounding that it magnifies in later ones changes no verdict."""
-
-SMALL, MANY = 6, 64
+WRITTEN_OUT_SIZE, WRITTEN_OUT_NUMBER = 6, 64
 """Sizes up to which, and numbers from which on, elimination written out is faster than LAPACK."""
 
-PIECE = 8_192
+MATRICES_PER_PIECE = 8_192
 """Matrices that are judged together: what is in memory at once does not grow with their number."""
 
 
-class Verdict(IntEnum):
+class MatrixStatus(IntEnum):
     """What a matrix is."""
 
     SOUND = 0
@@ -61,13 +47,13 @@ def judged(S: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ndarray
         Shape (N, d, d); a matrix with a fault is as it was.
     ndarray
-        `Verdict` of each, shape (N,).
+        `MatrixStatus` of each, shape (N,).
     """
-    if len(S) <= PIECE:
+    if len(S) <= MATRICES_PER_PIECE:
         return _judged(S, seen)
     clean, verdict = np.empty(S.shape), np.empty(len(S), np.int8)
-    for first in range(0, len(S), PIECE):
-        part = slice(first, first + PIECE)
+    for first in range(0, len(S), MATRICES_PER_PIECE):
+        part = slice(first, first + MATRICES_PER_PIECE)
         clean[part], verdict[part] = _judged(S[part], seen[part])
     return clean, verdict
 
@@ -78,21 +64,21 @@ def _judged(S: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not (seen.all() and np.isfinite(S).all()):
         pair = seen[:, :, None] & seen[:, None, :]
         S = np.where(pair, S, 0.0)
-        _note(verdict, np.isnan(S).any((1, 2)), Verdict.MISSING)
-        _note(verdict, np.isinf(S).any((1, 2)), Verdict.INFINITE)
+        _note(verdict, np.isnan(S).any((1, 2)), MatrixStatus.MISSING)
+        _note(verdict, np.isinf(S).any((1, 2)), MatrixStatus.INFINITE)
     variances = np.diagonal(S, axis1=1, axis2=2)
     low: Any = variances <= 0
     if low.any():
-        _note(verdict, (low & (variances < 0)).any(1), Verdict.NEGATIVE)
+        _note(verdict, (low & (variances < 0)).any(1), MatrixStatus.NEGATIVE)
         if d == 1:
-            _note(verdict, (low & seen).any(1), Verdict.SINGULAR)
+            _note(verdict, (low & seen).any(1), MatrixStatus.SINGULAR)
     if d == 1:
         return S, verdict
     mirrored = S.transpose(0, 2, 1)
     if not (mirrored == S).all():
         with np.errstate(invalid="ignore", over="ignore"):
             skew = np.abs(S - mirrored).max((1, 2)) > ASYMMETRY * np.abs(S).max((1, 2))
-            _note(verdict, skew, Verdict.ASYMMETRIC)
+            _note(verdict, skew, MatrixStatus.ASYMMETRIC)
             S = np.where((verdict == 0)[:, None, None], S / 2 + mirrored / 2, S)
     if not verdict.any():
         return S, _definiteness(S, seen, pair)
@@ -103,7 +89,7 @@ def _judged(S: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return S, verdict
 
 
-def _note(verdict: np.ndarray, hit: np.ndarray, kind: Verdict) -> None:
+def _note(verdict: np.ndarray, hit: np.ndarray, kind: MatrixStatus) -> None:
     """The kind where nothing was found before."""
     verdict[hit & (verdict == 0)] = kind
 
@@ -121,7 +107,12 @@ def _definiteness(S: np.ndarray, seen: np.ndarray, pair: np.ndarray | None) -> n
         variances = np.where(positive, variances, variances.max(1, keepdims=True))
         positive = variances > 0
     precision = 1 / np.sqrt(np.where(positive, variances, 1.0))
-    if whole and d <= SMALL and N >= MANY and _clearly_definite(S, precision):
+    if (
+        whole
+        and d <= WRITTEN_OUT_SIZE
+        and N >= WRITTEN_OUT_NUMBER
+        and _clearly_definite(S, precision)
+    ):
         return np.zeros(N, np.int8)
     with np.errstate(over="ignore"):
         scaled = S * precision[:, :, None]
@@ -133,10 +124,12 @@ def _definiteness(S: np.ndarray, seen: np.ndarray, pair: np.ndarray | None) -> n
     if whole and _pivots_are_large(scaled):
         return np.zeros(N, np.int8)
     least = np.linalg.eigvalsh(scaled)[:, 0]
-    verdict = np.where(least < NEGATIVE, Verdict.INDEFINITE, Verdict.SOUND).astype(np.int8)
-    for b in np.flatnonzero((least >= NEGATIVE) & (least <= BORDER)):
+    verdict = np.where(
+        least < INDEFINITE_BELOW, MatrixStatus.INDEFINITE, MatrixStatus.SOUND
+    ).astype(np.int8)
+    for b in np.flatnonzero((least >= INDEFINITE_BELOW) & (least <= BORDER)):
         if not _pivots_are_large(scaled[b]):
-            verdict[b] = Verdict.SINGULAR
+            verdict[b] = MatrixStatus.SINGULAR
     return verdict
 
 
@@ -202,21 +195,21 @@ def fault(
     """
     pair = seen[:, None] & seen
     variances = np.where(seen, np.diagonal(S), np.inf)
-    if verdict == Verdict.MISSING:
+    if verdict == MatrixStatus.MISSING:
         j, i = np.argwhere(pair & np.isnan(S))[0].tolist()
         what = entry(i) if i == j else f"{entry(i)} with {entry(j)}"
         return (
             f"S is missing for {what} in {where}, where the outcome is observed: give it, or set "
             "the outcome to missing"
         )
-    if verdict == Verdict.INFINITE:
+    if verdict == MatrixStatus.INFINITE:
         return f"S is infinite for {entry(int(np.argwhere(pair & np.isinf(S))[0, 0]))} in {where}"
-    if verdict != Verdict.ASYMMETRIC and (variances <= 0).any():
-        i = int(np.argmax(variances < 0 if verdict == Verdict.NEGATIVE else variances == 0))
-        kind = "negative" if verdict == Verdict.NEGATIVE else "zero"
-        beside = ", but a covariance beside it" if verdict == Verdict.INDEFINITE else ""
+    if verdict != MatrixStatus.ASYMMETRIC and (variances <= 0).any():
+        i = int(np.argmax(variances < 0 if verdict == MatrixStatus.NEGATIVE else variances == 0))
+        kind = "negative" if verdict == MatrixStatus.NEGATIVE else "zero"
+        beside = ", but a covariance beside it" if verdict == MatrixStatus.INDEFINITE else ""
         return f"S has a {kind} variance ({variances[i]:g}) for {entry(i)} in {where}{beside}"
-    if verdict == Verdict.ASYMMETRIC:
+    if verdict == MatrixStatus.ASYMMETRIC:
         return f"S is not symmetric in {where}"
     at = np.flatnonzero(seen)
     try:

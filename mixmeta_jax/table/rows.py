@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.arrays import is_traced, traced_namespace
 from mixmeta_jax.errors import InputError, shown
-from mixmeta_jax.formulas.evaluation import Evaluation
+from mixmeta_jax.formulas.evaluation import Evaluator
 from mixmeta_jax.formulas.expressions import pieces, read_expression, refuse_length
 from mixmeta_jax.formulas.formula import refuse_twice
 from mixmeta_jax.table.columns import (
@@ -20,7 +21,6 @@ from mixmeta_jax.table.columns import (
     refuse_reordered,
     row_label,
 )
-from mixmeta_jax.table.traced import is_traced, namespace
 
 
 def as_pandas(data: Any, what: str = "data") -> pd.DataFrame:
@@ -146,7 +146,7 @@ def _where(condition: str, table: pd.DataFrame) -> Any:
             else:
                 existing_columns([name], table, "subset")
                 columns[name] = table[name]
-        return Evaluation(expression, columns).result()
+        return Evaluator(expression, columns).result()
     except InputError as error:
         raise InputError(
             f"subset='{shown(condition, 40)}' cannot be evaluated on the data: {error}"
@@ -213,7 +213,7 @@ def offset_values(offset: Any, table: pd.DataFrame, k: int, B: int | None = None
             f"offset has shape {values.shape}: it must have {n} rows, one per row of the data, and "
             f"one column{'' if k == 1 else f' or {k}'}."
         )
-    return values if values.shape[1] == k else namespace(values).broadcast_to(values, (n, k))
+    return values if values.shape[1] == k else traced_namespace(values).broadcast_to(values, (n, k))
 
 
 def refuse_infinite_offset(offset: Any, index: pd.Index) -> None:

@@ -18,11 +18,9 @@ from mixmeta_jax.status import Status
 from mixmeta_jax.table.collinearity import dependence, doubtful, sentence
 from mixmeta_jax.table.identified import interior, lacking, obvious, psi_and_slopes
 from mixmeta_jax.table.names import Names, crossed
-from mixmeta_jax.table.positive_definite import Verdict, fault, judged, null_vectors
+from mixmeta_jax.table.positive_definite import MatrixStatus, fault, judged, null_vectors
 from mixmeta_jax.table.within_study import WithinStudy
-
-MAKES_UP = 1e-10
-"""Part of the variances of the random effects that must be left where S has no error."""
+from mixmeta_jax.tolerances import MAKES_UP, TAKES_PART
 
 
 @dataclass(frozen=True)
@@ -141,15 +139,15 @@ class JudgedErrors:
         """Whether no matrix of any data set is singular or worse."""
         return not any(part[4].any() for part in self.parts)
 
-    def any(self, least: Verdict) -> np.ndarray:
+    def any(self, least: MatrixStatus) -> np.ndarray:
         """Which data sets hold a matrix with this verdict or a later one, shape (B,)."""
         return np.any([(part[4] >= least).any(1) for part in self.parts], axis=0)
 
-    def fault(self, b: int, least: Verdict, names: Names) -> str:
+    def fault(self, b: int, least: MatrixStatus, names: Names) -> str:
         """What is wrong with data set b, without the full stop: first what is missing."""
-        worst, part, m = Verdict.INDEFINITE + 1, 0, 0
+        worst, part, m = MatrixStatus.INDEFINITE + 1, 0, 0
         for i, (*_, verdict) in enumerate(self.parts):
-            kinds = np.where(verdict[b] >= least, verdict[b], Verdict.INDEFINITE + 1)
+            kinds = np.where(verdict[b] >= least, verdict[b], MatrixStatus.INDEFINITE + 1)
             if kinds.min() < worst:
                 worst, part, m = int(kinds.min()), i, int(np.argmin(kinds))
         _, units, S, seen, _ = self.parts[part]
@@ -191,9 +189,9 @@ def error_faults(errors: JudgedErrors, names: Names) -> Faults:
     """Matrices of S that no model can use."""
 
     def words(b: int) -> str:
-        return errors.fault(b, Verdict.MISSING, names) + "."
+        return errors.fault(b, MatrixStatus.MISSING, names) + "."
 
-    yield Fault(errors.any(Verdict.MISSING), Status.NOT_FINITE, words)
+    yield Fault(errors.any(MatrixStatus.MISSING), Status.NOT_FINITE, words)
 
 
 def clean_errors(within: WithinStudy, errors: JudgedErrors) -> WithinStudy:
@@ -201,7 +199,7 @@ def clean_errors(within: WithinStudy, errors: JudgedErrors) -> WithinStudy:
     singular: list[int] = []
     if not errors.sound:
         for numbers, *_, verdict in errors.parts:
-            singular += numbers[verdict[0] == Verdict.SINGULAR].tolist()
+            singular += numbers[verdict[0] == MatrixStatus.SINGULAR].tolist()
     if within.blocks is None:
         return WithinStudy(errors.parts[0][2][0], None, tuple(singular))
     blocks = list(within.blocks)
@@ -308,7 +306,7 @@ def _unidentified(lack: list[np.ndarray], model: Model, seen: np.ndarray) -> str
 def _elements(moved: np.ndarray, effects: Sequence[str]) -> str:
     """The elements of Ψ, in words; three at most."""
     d = len(moved)
-    at = [(i, j) for j in range(d) for i in range(j, d) if moved[i, j] > 1e-6 * moved.max()]
+    at = [(i, j) for j in range(d) for i in range(j, d) if moved[i, j] > TAKES_PART * moved.max()]
     at.sort(key=lambda pair: pair[0] != pair[1])
     words = [
         f"the variance of '{effects[i]}'"
@@ -329,7 +327,7 @@ def model_faults(method: str, model: Model, within: WithinStudy, seen: np.ndarra
 
 def singular_faults(method: str, model: Model, errors: JudgedErrors) -> Faults:
     """Data sets whose S is singular where the method or the random effects do not allow it."""
-    some = errors.any(Verdict.SINGULAR)
+    some = errors.any(MatrixStatus.SINGULAR)
     if not some.any():
         return
     names = model.names
@@ -337,8 +335,8 @@ def singular_faults(method: str, model: Model, errors: JudgedErrors) -> Faults:
 
         def refused(b: int) -> str:
             return (
-                f"{errors.fault(b, Verdict.SINGULAR, names)}; method='{method}' weights by the "
-                "inverse of S: use 'ml' or 'reml'."
+                f"{errors.fault(b, MatrixStatus.SINGULAR, names)}; method='{method}' weights "
+                "by the inverse of S: use 'ml' or 'reml'."
             )
 
         yield Fault(some, Status.NOT_FINITE, refused)
@@ -349,7 +347,7 @@ def singular_faults(method: str, model: Model, errors: JudgedErrors) -> Faults:
 
     def words(b: int) -> str:
         return (
-            f"{errors.fault(b, Verdict.SINGULAR, names)}, and the random effects of level "
+            f"{errors.fault(b, MatrixStatus.SINGULAR, names)}, and the random effects of level "
             f"'{names.levels[-1]}' do not make up for it: an error variance must be positive there."
         )
 
@@ -370,7 +368,7 @@ def _made_up_for(b: int, model: Model, errors: JudgedErrors) -> bool:
     # Zᵀv by component, shape (groups, d, r), and the same of absolute values.
     reach: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     for numbers, units, S, seen, verdict in errors.parts:
-        for m in np.flatnonzero(verdict[b] == Verdict.SINGULAR):
+        for m in np.flatnonzero(verdict[b] == MatrixStatus.SINGULAR):
             own = S[b, m]
             null = null_vectors(own, seen[b, m]).reshape(len(units[m]), k, -1)
             inner, at = np.unique(codes[units[m]], return_inverse=True)

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.arrays import is_traced, traced_namespace
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.table.blocks import Rows, is_spanning, spanning_matrices
 from mixmeta_jax.table.columns import existing_columns, numeric, refuse_reordered
 from mixmeta_jax.table.matrices import correlations, expanded, triangle_size
-from mixmeta_jax.table.traced import is_traced, namespace
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _refuse_rho(rho: Any) -> None:
 
 def _traced_matrices(S: Any, rho: Any, n: int, k: int, mask: Any) -> Any:
     """Matrices (n, k, k) where S, its correlation or the mask is traced."""
-    xp = namespace(S, rho, mask)
+    xp = traced_namespace(S, rho, mask)
     S = xp.asarray(S, float)
     S = S[:, None] if S.ndim == 1 else S
     if S.shape == (n, k):
@@ -214,7 +214,7 @@ def _as_array(S: Any, data: pd.DataFrame | None) -> Any:
         return _side_by_side([(f"S column '{name}'", data[name]) for name in names], len(data))
     if is_traced(S):
         try:
-            return namespace(S).asarray(S, float)
+            return traced_namespace(S).asarray(S, float)
         except (TypeError, ValueError) as error:
             raise InputError(
                 "S is traced and its entries differ in shape: give one of the same shape per row, "

@@ -14,6 +14,7 @@ from mixmeta_jax.fits.fit import Fit, mixmeta
 from mixmeta_jax.fits.fitted_model import checked_fit
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.table.rows import as_pandas
+from mixmeta_jax.tolerances import ASYMMETRY
 
 OPTIONS = ("random", "method", "bscov", "Psi_fix", "control")
 """Arguments of `mixmeta` that `pool` passes on."""
@@ -220,7 +221,7 @@ def _stacked(pairs: list, index: pd.Index) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(
             f"{_where(index, int(np.argmax(bad)))} has values that are not finite: leave it out."
         )
-    skew = np.abs(V - V.transpose(0, 2, 1)).max((1, 2)) > 1e-8 * np.abs(V).max((1, 2))
+    skew = np.abs(V - V.transpose(0, 2, 1)).max((1, 2)) > ASYMMETRY * np.abs(V).max((1, 2))
     if skew.any():
         where = _where(index, int(np.argmax(skew)))
         raise InputError(f"The covariance of {where} is not symmetric.")

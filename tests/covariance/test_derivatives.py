@@ -78,34 +78,34 @@ def program(structure, d):
     """JAX's derivatives as one program, where operation by operation it is dozens."""
     own = plain(structure)
 
-    def derivatives(theta, rise):
+    def derivatives(theta, gradient):
         # The methods of the base class are JAX's derivatives of `psi`.
         matrices = jax.vmap(lambda one: own.psi(one, d), -1, -1)(theta)
         slopes = Structure.slopes(own, theta, d)
-        return matrices, slopes, Structure.curvature(own, theta, d, rise)
+        return matrices, slopes, Structure.curvature(own, theta, d, gradient)
 
     return jax.jit(derivatives)
 
 
-def by_jax(structure, theta, rise, d):
+def by_jax(structure, theta, gradient, d):
     with jax.enable_x64(True):
-        return program(structure, d)(jax.numpy.asarray(theta), rise)
+        return program(structure, d)(jax.numpy.asarray(theta), gradient)
 
 
 def check(structure, theta, d=3):
     root = np.random.default_rng(4).normal(size=(d, d, 3))
-    rise = root + root.swapaxes(0, 1)
+    gradient = root + root.swapaxes(0, 1)
 
     found = (
         structure.matrices(theta, d),
         structure.slopes(theta, d),
-        structure.curvature(theta, d, rise),
+        structure.curvature(theta, d, gradient),
     )
-    at, tolerance = by_jax(structure, theta, rise, d), MAPS
+    at, tolerance = by_jax(structure, theta, gradient, d), MAPS
     if not all(np.isfinite(part).all() for part in at):
         assert structure.name in NEEDS_TIMES
         moved = theta + 1e-7 * (np.arange(len(theta)) == len(theta) - 1)[:, None]
-        at, tolerance = by_jax(structure, moved, rise, d), LIMIT
+        at, tolerance = by_jax(structure, moved, gradient, d), LIMIT
     for ours, theirs in zip(found, at, strict=True):
         assert_close(ours, theirs, tolerance)
 
@@ -166,16 +166,20 @@ def test_of_a_turned_factor(order):
 
 def test_a_turned_factor_is_an_argument_of_a_program():
     """Its order is traced like the data, so that every order shares one program."""
-    theta, rise = points("unstr")["inside"], np.ones((3, 3, 3))
+    theta, gradient = points("unstr")["inside"], np.ones((3, 3, 3))
 
     def all_of(structure, theta):
-        slopes, rises = structure.slopes(theta, 3), jax.numpy.asarray(rise)
+        slopes, rises = structure.slopes(theta, 3), jax.numpy.asarray(gradient)
         return structure.matrices(theta, 3), slopes, structure.curvature(theta, 3, rises)
 
     turned = mx.Unstructured().ordered(np.array([2, 0, 1]))
     with jax.enable_x64(True):
         traced = jax.jit(all_of)(turned, theta)
-    expected = turned.matrices(theta, 3), turned.slopes(theta, 3), turned.curvature(theta, 3, rise)
+    expected = (
+        turned.matrices(theta, 3),
+        turned.slopes(theta, 3),
+        turned.curvature(theta, 3, gradient),
+    )
     for ours, theirs in zip(traced, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=MAPS)
 
@@ -193,13 +197,16 @@ def test_of_other_sizes(name, d):
 @pytest.mark.parametrize("name", ["unstr", "hcs", "car1", "cor"])
 def test_traced_they_are_the_same(name):
     structure, theta = instance(name), points(name)["inside"]
-    rise = np.ones((3, 3, 3))
+    gradient = np.ones((3, 3, 3))
     with jax.enable_x64(True):
         slopes, curvature = jax.jit(
-            lambda t: (structure.slopes(t, 3), structure.curvature(t, 3, jax.numpy.asarray(rise)))
+            lambda t: (
+                structure.slopes(t, 3),
+                structure.curvature(t, 3, jax.numpy.asarray(gradient)),
+            )
         )(theta)
     assert_close(structure.slopes(theta, 3), slopes)
-    assert_close(structure.curvature(theta, 3, rise), curvature)
+    assert_close(structure.curvature(theta, 3, gradient), curvature)
 
 
 # Structures of one's own
@@ -229,22 +236,22 @@ class Halved(mx.Diagonal):
     def slopes(self, theta, d):
         return 0.5 * super().slopes(theta, d)
 
-    def curvature(self, theta, d, rise):
-        return 0.5 * super().curvature(theta, d, rise)
+    def curvature(self, theta, d, gradient):
+        return 0.5 * super().curvature(theta, d, gradient)
 
 
 def test_one_that_overrides_the_map_alone_is_differentiated_by_jax():
     theta = np.random.default_rng(1).normal(size=(3, 2))
-    rise = np.random.default_rng(2).normal(size=(3, 3, 2))
-    rise = rise + rise.swapaxes(0, 1)
+    gradient = np.random.default_rng(2).normal(size=(3, 3, 2))
+    gradient = gradient + gradient.swapaxes(0, 1)
     plain, doubled = mx.Diagonal(), Doubled()
     assert plain.closed and Renamed().closed and not doubled.closed
     with jax.enable_x64(True):
         slopes, matrices = doubled.slopes(theta, 3), doubled.matrices(theta, 3)
-        curvature = doubled.curvature(theta, 3, rise)
+        curvature = doubled.curvature(theta, 3, gradient)
     np.testing.assert_allclose(matrices, 2 * plain.matrices(theta, 3), rtol=1e-14)
     np.testing.assert_allclose(slopes, 2 * plain.slopes(theta, 3), rtol=1e-14)
-    np.testing.assert_allclose(curvature, 2 * plain.curvature(theta, 3, rise), atol=1e-14)
+    np.testing.assert_allclose(curvature, 2 * plain.curvature(theta, 3, gradient), atol=1e-14)
 
 
 def test_one_with_derivatives_of_its_own_keeps_them():

@@ -254,9 +254,9 @@ class ClosedBand(Band):
         C = np.eye(d)[:, :, None] + np.sin(theta[1]) * near
         return np.stack([2 * theta[0] * C, theta[0] ** 2 * np.cos(theta[1]) * near], 2)
 
-    def curvature(self, theta, d, rise):
+    def curvature(self, theta, d, gradient):
         near = 0.5 * (np.eye(d, k=1) + np.eye(d, k=-1))[:, :, None]
-        along, trace = (rise * near).sum((0, 1)), np.einsum("iib->b", rise)
+        along, trace = (gradient * near).sum((0, 1)), np.einsum("iib->b", gradient)
         both = theta[0] * np.cos(theta[1]) * along
         last = -0.5 * theta[0] ** 2 * np.sin(theta[1]) * along
         return np.array([[trace + np.sin(theta[1]) * along, both], [both, last]])
@@ -366,7 +366,7 @@ print("done")
 @pytest.mark.parametrize("mesh", [False, True])
 def test_data_stay_in_double_precision(mesh, monkeypatch):
     """Whatever the default of JAX is, where they are put on a device before the programs run."""
-    monkeypatch.setattr(sharding, "FEW", 0)
+    monkeypatch.setattr(sharding, "SMALL_UPLOAD", 0)
     design = mx.mixmeta(**model("three levels")).design
     wanted = {"mesh": jax.make_mesh((1,), ("groups",))} if mesh else {"backend": "jax"}
     with jax.enable_x64(False):

@@ -41,7 +41,7 @@ def assert_same(many, one):
     np.testing.assert_allclose(many.beta, one.beta, rtol=SAME)
 
 
-def lane(found, b):
+def member(found, b):
     return type(found)(*(values[b] for values in vars(found).values()))
 
 
@@ -69,7 +69,7 @@ def test_a_batch_is_a_loop_whatever_is_broken(method, k, own):
             assert reason[b] == str(error.value)
             continue
         one = moment_estimate(method, y[b], X, S[b])
-        assert_same(lane(found, b), one)
+        assert_same(member(found, b), one)
         assert found.n_iter[b] == one.n_iter
         assert (found.clipped[b], found.converged[b]) == (one.clipped, one.converged)
     broken = np.flatnonzero(reason != "")
@@ -89,7 +89,7 @@ def test_iterations_that_end_early_or_run_out(adjust):
     assert len(set(found.n_iter)) > 2
     for b in range(B):
         one = moment_estimate("vc", y[b], X, S[b], vc_adjust=adjust, max_iter=12)
-        assert_same(lane(found, b), one)
+        assert_same(member(found, b), one)
         assert (found.n_iter[b], found.converged[b]) == (one.n_iter, one.converged)
 
 
@@ -97,12 +97,12 @@ def test_predictors_of_each_data_set_and_units_in_pieces(monkeypatch):
     y, S = simulated(2, seed=2)
     predictors = np.stack([np.roll(X, b, axis=0) for b in range(B)])
     found, _ = moment_estimates("mm", y, predictors, S)
-    monkeypatch.setattr(multivariate, "CHUNK_NUMBERS", 5 * B * 2**4)
+    monkeypatch.setattr(multivariate, "KRONECKER_NUMBERS", 5 * B * 2**4)
     pieces, _ = moment_estimates("mm", y, predictors, S)
     for b in range(B):
         one = moment_estimate("mm", y[b], predictors[b], S[b])
-        assert_same(lane(found, b), one)
-        assert_same(lane(pieces, b), one)
+        assert_same(member(found, b), one)
+        assert_same(member(pieces, b), one)
 
 
 def apart(y):

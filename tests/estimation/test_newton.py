@@ -21,7 +21,7 @@ from mixmeta_jax.estimation.newton import (
     Problem,
     climb,
 )
-from mixmeta_jax.estimation.search import ROUNDING, best_path
+from mixmeta_jax.estimation.search import AS_HIGH, best_path
 from mixmeta_jax.estimation.start import natural_units, starting_parameters, starting_variances
 from tests.designs import random_design
 
@@ -79,7 +79,7 @@ def test_paths_of_one_data_set_stop_where_one_of_them_has_arrived():
         run.ascend(own, problem, restricted=True, together=together) for together in (False, True)
     )
     assert (each.path.phase == ARRIVED).all()
-    best = best_path(together.loglik, together.path.norm, ROUNDING)
+    best = best_path(together.loglik, together.path.norm, AS_HIGH)
     assert together.path.phase[best] == ARRIVED
     np.testing.assert_allclose(together.loglik[best], each.loglik.max(), rtol=1e-12)
     joined = together.path.phase == JOINED
@@ -157,5 +157,5 @@ def test_a_level_step_next_to_the_maximum_counts_by_its_gradient(
 )
 def test_of_ends_level_to_rounding_the_flattest_is_taken(values, norms, chosen, xp):
     with jax.enable_x64(True):
-        found = best_path(xp.asarray(values), xp.asarray(norms), ROUNDING)
+        found = best_path(xp.asarray(values), xp.asarray(norms), AS_HIGH)
     assert found.tolist() == [chosen]

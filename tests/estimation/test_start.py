@@ -10,7 +10,7 @@ import pytest
 import mixmeta_jax as mx
 from mixmeta_jax.covariance.catalogue import STRUCTURES
 from mixmeta_jax.estimation.start import (
-    FEW_PREDICTORS,
+    ONE_BY_ONE,
     heterogeneity,
     natural_units,
     starting_parameters,
@@ -53,7 +53,7 @@ def test_heterogeneity_is_that_of_dersimonian_and_laird():
         assert found[o, 0] == pytest.approx(max(tau2, 0.05 / w.mean()), rel=1e-10)
 
 
-@pytest.mark.parametrize("p", [2, FEW_PREDICTORS + 1])
+@pytest.mark.parametrize("p", [2, ONE_BY_ONE + 1])
 @pytest.mark.parametrize(("part", "taken"), [(0.5, False), (2.0, True)])
 def test_what_others_leave_of_a_predictor_counts_from_a_part_on(part, taken, p):
     """On each side of `COLLINEAR`, where predictors are taken out one by one, or of the ridge."""
@@ -62,7 +62,7 @@ def test_what_others_leave_of_a_predictor_counts_from_a_part_on(part, taken, p):
     waves = [np.cos(a * angle) for a in range(1, p)]  # orthogonal, and to the constant
     X = np.column_stack([np.ones(n), *waves])
     limit = COLLINEAR
-    if p > FEW_PREDICTORS:  # a ridge on the products takes over little by little
+    if p > ONE_BY_ONE:  # a ridge on the products takes over little by little
         limit, part = np.sqrt(RIDGE * p), part**8
     X[:, -1] = 1 + part * limit * np.sqrt(2) * waves[-1]
     y, ones = 100 * waves[-1][:, None], np.ones((1, n, 1))
@@ -85,10 +85,10 @@ def test_starts_under_vmap():
     masks = np.stack([design.mask, design.mask, design.mask[::-1]])
     with jax.enable_x64(True):
         many = jax.vmap(lambda y, mask: begin(replace(design, y=y, mask=mask)))(y, masks)
-    for lane, (values, mask) in enumerate(zip(y, masks, strict=True)):
+    for member, (values, mask) in enumerate(zip(y, masks, strict=True)):
         alone = begin(replace(design, y=values, mask=mask))
         for ours, theirs in zip(many, alone, strict=True):
-            np.testing.assert_allclose(ours[lane], theirs, rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(ours[member], theirs, rtol=1e-10, atol=1e-12)
 
 
 def test_starts_of_several_data_sets_are_those_of_each():

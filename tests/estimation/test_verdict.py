@@ -13,11 +13,13 @@ TOLERANCE = 1e-6
 ASCENT, FLAT, FLOOR, MOVES = 1e-5, 1e-7, 1e-6, 1e-4
 
 
-def judged(information, guide=None, norm=0.0, value=-3.0, variances=(1.0, 1.0), slope=1.0):
+def judged(information, preconditioner=None, norm=0.0, value=-3.0, variances=(1.0, 1.0), slope=1.0):
     """Of a diagonal Ψ of two variances, one stop per entry along the last axis."""
     information = np.asarray(information, float)
     B = information.shape[2]
-    guide = np.eye(2)[:, :, None] + 0 * information if guide is None else guide
+    preconditioner = (
+        np.eye(2)[:, :, None] + 0 * information if preconditioner is None else preconditioner
+    )
     Psi = np.diag(variances)[:, :, None] + np.zeros((1, 1, B))
     theta = np.sqrt(np.broadcast_to(np.array(variances)[:, None], (2, B)))
     slopes = slope * Diagonal().slopes(theta, 2)
@@ -28,7 +30,7 @@ def judged(information, guide=None, norm=0.0, value=-3.0, variances=(1.0, 1.0), 
         full(np.asarray(value, float), (B,)),
         full(np.asarray(norm, float), (B,)),
         information,
-        guide,
+        preconditioner,
         (Psi,),
         (slopes,),
         (ones,),
@@ -57,15 +59,15 @@ def test_a_way_up_is_a_negative_curvature_of_the_scaled_information():
 
 def test_the_way_up_is_relative_to_the_size_of_the_information():
     size = 50.0
-    guide = np.eye(2)[:, :, None] * size + np.zeros((1, 1, 2))
-    found = judged(size * diagonal(-0.9 * ASCENT, -1.1 * ASCENT), guide)
+    preconditioner = np.eye(2)[:, :, None] * size + np.zeros((1, 1, 2))
+    found = judged(size * diagonal(-0.9 * ASCENT, -1.1 * ASCENT), preconditioner)
     assert found.rising.tolist() == [False, True]
 
 
 def test_a_size_of_none_does_not_magnify_rounding():
     """Information of next to nothing on a parameter: its curvature is in units of `FLOOR`."""
-    guide = diagonal(0.0, 0.0)
-    found = judged(diagonal(-0.9 * ASCENT * FLOOR, -1.1 * ASCENT * FLOOR), guide)
+    preconditioner = diagonal(0.0, 0.0)
+    found = judged(diagonal(-0.9 * ASCENT * FLOOR, -1.1 * ASCENT * FLOOR), preconditioner)
     assert found.rising.tolist() == [False, True]
 
 
@@ -108,7 +110,7 @@ def test_a_stop_is_judged_by_its_own_numbers():
     theta = rng.normal(size=(3, 4))
     structure = Unstructured()
     Psi, slopes = structure.psi(theta, 2), structure.slopes(theta, 2)
-    guide = np.einsum("ikb,jkb->ijb", root, root)
+    preconditioner = np.einsum("ikb,jkb->ijb", root, root)
     scales, units = rng.uniform(0.5, 2, (2, 4)), rng.uniform(0.5, 2, (3, 4))
 
     def of(members):
@@ -119,7 +121,7 @@ def test_a_stop_is_judged_by_its_own_numbers():
             value,
             norm,
             own(information),
-            own(guide),
+            own(preconditioner),
             (own(Psi),),
             (own(slopes),),
             (own(scales),),

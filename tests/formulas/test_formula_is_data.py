@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import mixmeta_jax as mx
 from mixmeta_jax import __main__ as command_line
-from mixmeta_jax.errors import MOST
+from mixmeta_jax.errors import MESSAGE_LENGTH
 from mixmeta_jax.formulas import evaluation
-from mixmeta_jax.formulas.evaluation import MAX_COLUMNS, Evaluation
+from mixmeta_jax.formulas.evaluation import MAX_COLUMNS, Evaluator
 from mixmeta_jax.formulas.expressions import MAX_DEPTH, MAX_LENGTH, NODES, read_expression
 from mixmeta_jax.formulas.formula import parse
 from mixmeta_jax.formulas.term_count import MAX_TERMS
@@ -152,7 +152,7 @@ def refusal(call, *arguments):
     with pytest.raises(mx.InputError) as caught:
         call(*arguments)
     sentence = str(caught.value)
-    assert len(sentence) <= MOST
+    assert len(sentence) <= MESSAGE_LENGTH
     assert "\n" not in sentence
     return sentence
 
@@ -352,9 +352,9 @@ def test_on_this_side_of_every_threshold(data):
     refusal(read_expression, "x" * (MAX_LENGTH + 1))
     assert build_frame("y ~ (x + z + v)**4", "v", data).p == 8
     expression = read_expression(f"ns(x, knots=[{','.join(['1'] * (MAX_COLUMNS + 1))}])")
-    assert "columns" in refusal(Evaluation(expression, data).result)
+    assert "columns" in refusal(Evaluator(expression, data).result)
     short = read_expression(f"ns(x, knots=[{','.join(['1'] * MAX_COLUMNS)}])")
-    assert "columns" not in refusal(Evaluation(short, data).result)
+    assert "columns" not in refusal(Evaluator(short, data).result)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +450,10 @@ def test_anything_accepted_is_made_of_what_is_listed(text):
         {"random": f"~ {text} | kind"},
         {"subset": text},
     ):
-        assert len(_answer({"formula": "y", "S": data[["v"]].to_numpy(), **part}, data)) <= MOST
+        assert (
+            len(_answer({"formula": "y", "S": data[["v"]].to_numpy(), **part}, data))
+            <= MESSAGE_LENGTH
+        )
     try:
         expression = read_expression(text)
     except mx.InputError:

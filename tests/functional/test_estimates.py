@@ -374,8 +374,8 @@ def test_a_thousand_gradients_in_a_batch(pooled):
     many = y + 0.1 * np.random.default_rng(1).normal(size=(1000, 13))
     batch = jax.jit(jax.vmap(jax.grad(f), (0, None)))(many, s)
     single = jax.jit(jax.grad(f))
-    for lane in (0, 500, 999):
-        np.testing.assert_allclose(batch[lane], single(many[lane], s), rtol=1e-8, atol=1e-12)
+    for member in (0, 500, 999):
+        np.testing.assert_allclose(batch[member], single(many[member], s), rtol=1e-8, atol=1e-12)
     # A batch's gradient is the batch of gradients.
     total = jax.jit(jax.grad(lambda many: jax.vmap(f, (0, None))(many, s).sum()))(many)
     np.testing.assert_allclose(total, batch, rtol=1e-8, atol=1e-12)

@@ -52,7 +52,7 @@ def at_once(engine, theta, tensors, restricted, shift=True):
     V = np.einsum if isinstance(found.root, np.ndarray) else jax.numpy.einsum
     V = V("rib,rjb->ijb", found.root, found.root)
     values = found.value + rest, alone + rest
-    return values, found.rises, found.average, found.expected, found.beta + centre, V
+    return values, found.gradients, found.average, found.expected, found.beta + centre, V
 
 
 def assert_close(found, expected, tolerance):
@@ -68,11 +68,11 @@ def assert_dense(found, design, theta, method):
     slopes = [dP[..., 0] for dP in tensors.slopes(theta)]
     expected = dense_derivatives(design, [P[..., 0] for P in tensors.Psi(theta)], slopes, method)
     assert isinstance(expected, Dense)
-    (value, alone), rises, average, closed, beta, V = jax.tree.map(lambda a: a[..., 0], found)
+    (value, alone), gradients, average, closed, beta, V = jax.tree.map(lambda a: a[..., 0], found)
     T = np.kron(design.basis, np.eye(design.k))
     assert_close(value, expected.value, DENSE)
     assert_close(alone, expected.value, DENSE)
-    for ours, theirs in zip(rises, expected.rises, strict=True):
+    for ours, theirs in zip(gradients, expected.gradients, strict=True):
         assert_close(ours, theirs, DENSE)
     assert_close(average, expected.average, DENSE)
     assert_close(T @ beta, expected.beta, DENSE)

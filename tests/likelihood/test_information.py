@@ -53,8 +53,8 @@ def test_evaluation_equals_dense_derivatives(kind, method):
 
     curved = curvature(theta)
     average, _ = dense_information(design, theta, method)
-    guide = average + np.diag(np.abs(np.diagonal(curved)))
-    np.testing.assert_allclose(found.guide[:, :, 0], guide, rtol=1e-8, atol=1e-8)
+    preconditioner = average + np.diag(np.abs(np.diagonal(curved)))
+    np.testing.assert_allclose(found.preconditioner[:, :, 0], preconditioner, rtol=1e-8, atol=1e-8)
     leading = -hessian if is_exact(data, method == "reml") else average - curved
     np.testing.assert_allclose(found.information[:, :, 0], leading, rtol=1e-8, atol=1e-8)
 

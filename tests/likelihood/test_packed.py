@@ -79,7 +79,7 @@ def test_a_random_predictor_that_is_no_intercept_and_may_be_zero():
 def test_pieces_are_summed_to_the_whole(monkeypatch):
     design, theta = data(**CASES["missing outcomes"])
     whole, _ = both(design, theta, "reml")
-    monkeypatch.setattr(packed, "PIECE", 16)
+    monkeypatch.setattr(packed, "UNITS_PER_PIECE", 16)
     assert_same(at(Packed(), design, theta, "reml"), whole)
 
 

@@ -6,9 +6,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mixmeta_jax.table.positive_definite import (
-    MANY,
-    SMALL,
-    Verdict,
+    WRITTEN_OUT_NUMBER,
+    WRITTEN_OUT_SIZE,
+    MatrixStatus,
     fault,
     judged,
     null_vectors,
@@ -20,15 +20,15 @@ SMALLEST_PIVOT, NEGATIVE = 1e-7, -1e-10
 
 def verdict_on(S, seen=None):
     seen = np.ones(S.shape[:2], bool) if seen is None else seen
-    return Verdict(judged(S, seen)[1][-1])
+    return MatrixStatus(judged(S, seen)[1][-1])
 
 
-def among_many(S, others=2 * MANY):
+def among_many(S, others=2 * WRITTEN_OUT_NUMBER):
     """The matrix behind others that nothing is wrong with, which are judged all at once."""
     return np.concatenate([np.tile(np.eye(len(S)), (others, 1, 1)), [S]])
 
 
-@pytest.mark.parametrize("others", [0, 2 * MANY])
+@pytest.mark.parametrize("others", [0, 2 * WRITTEN_OUT_NUMBER])
 @pytest.mark.parametrize(
     "S",
     [
@@ -41,12 +41,12 @@ def among_many(S, others=2 * MANY):
 )
 def test_covariances_beyond_all_variances(S, others):
     S = among_many(S, others)
-    assert verdict_on(S) is Verdict.INDEFINITE
-    said = fault(S[-1], np.ones(len(S[-1]), bool), Verdict.INDEFINITE, "row 7", str)
+    assert verdict_on(S) is MatrixStatus.INDEFINITE
+    said = fault(S[-1], np.ones(len(S[-1]), bool), MatrixStatus.INDEFINITE, "row 7", str)
     assert said.startswith("S is not positive definite in row 7: its smallest eigenvalue is")
 
 
-@pytest.mark.parametrize("others", [0, 2 * MANY])
+@pytest.mark.parametrize("others", [0, 2 * WRITTEN_OUT_NUMBER])
 def test_variances_of_any_size_are_kept(others):
     S = among_many(np.array([[1e-300, 0.3], [0.3, 1e300]]), others)
     clean, verdicts = judged(S, np.ones(S.shape[:2], bool))
@@ -56,7 +56,7 @@ def test_variances_of_any_size_are_kept(others):
 
 @given(
     st.integers(0, 2**32 - 1),
-    st.integers(2, SMALL + 1),
+    st.integers(2, WRITTEN_OUT_SIZE + 1),
     st.sampled_from([1e-18, 1e-16, 1e-15, 3e-14, 1e-13, 1e-6, -1e-15, -1e-6]),
     st.booleans(),
 )
@@ -72,9 +72,9 @@ def test_many_are_judged_as_each_alone(seed, d, least, incomplete):
         return
     scale = 10.0 ** rng.uniform(-6, 6, d)
     S = (S + S.T) / 2 * scale[:, None] * scale
-    seen = np.ones((2 * MANY + 1, d), bool)
+    seen = np.ones((2 * WRITTEN_OUT_NUMBER + 1, d), bool)
     if incomplete:
-        seen[MANY, 0] = seen[-1, rng.integers(d)] = False
+        seen[WRITTEN_OUT_NUMBER, 0] = seen[-1, rng.integers(d)] = False
 
     assert verdict_on(among_many(S), seen) is verdict_on(S[None], seen[-1:])
 
@@ -83,25 +83,25 @@ def correlated(r, scale=1.0):
     return np.array([[1.0, r], [r, 1.0]]) * scale
 
 
-@pytest.mark.parametrize("others", [0, 2 * MANY])
+@pytest.mark.parametrize("others", [0, 2 * WRITTEN_OUT_NUMBER])
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 @pytest.mark.parametrize(
     ("S", "verdict"),
     [
-        (correlated(1 - 5e-13), Verdict.SOUND),
-        (correlated(1 - 4 * SMALLEST_PIVOT**2), Verdict.SOUND),
-        (correlated(1 - 2e-16), Verdict.SINGULAR),
-        (correlated(1.0), Verdict.SINGULAR),
-        (correlated(1 - NEGATIVE / 2), Verdict.SINGULAR),
-        (correlated(1 - 2 * NEGATIVE), Verdict.INDEFINITE),
-        (np.diag([0.0, 1.0]), Verdict.SINGULAR),
-        (np.zeros((2, 2)), Verdict.SINGULAR),
-        (np.array([[0.0, 1e-3], [1e-3, 1.0]]), Verdict.INDEFINITE),
-        (np.diag([-1e-9, 1.0]), Verdict.NEGATIVE),
-        (np.array([[1.0, 0.5], [0.5 + 0.9e-8, 1.0]]), Verdict.SOUND),
-        (np.array([[1.0, 0.5], [0.5 + 1.1e-8, 1.0]]), Verdict.ASYMMETRIC),
-        (np.array([[1.0, np.nan], [np.nan, 1.0]]), Verdict.MISSING),
-        (np.array([[np.inf, 0.0], [0.0, 1.0]]), Verdict.INFINITE),
+        (correlated(1 - 5e-13), MatrixStatus.SOUND),
+        (correlated(1 - 4 * SMALLEST_PIVOT**2), MatrixStatus.SOUND),
+        (correlated(1 - 2e-16), MatrixStatus.SINGULAR),
+        (correlated(1.0), MatrixStatus.SINGULAR),
+        (correlated(1 - NEGATIVE / 2), MatrixStatus.SINGULAR),
+        (correlated(1 - 2 * NEGATIVE), MatrixStatus.INDEFINITE),
+        (np.diag([0.0, 1.0]), MatrixStatus.SINGULAR),
+        (np.zeros((2, 2)), MatrixStatus.SINGULAR),
+        (np.array([[0.0, 1e-3], [1e-3, 1.0]]), MatrixStatus.INDEFINITE),
+        (np.diag([-1e-9, 1.0]), MatrixStatus.NEGATIVE),
+        (np.array([[1.0, 0.5], [0.5 + 0.9e-8, 1.0]]), MatrixStatus.SOUND),
+        (np.array([[1.0, 0.5], [0.5 + 1.1e-8, 1.0]]), MatrixStatus.ASYMMETRIC),
+        (np.array([[1.0, np.nan], [np.nan, 1.0]]), MatrixStatus.MISSING),
+        (np.array([[np.inf, 0.0], [0.0, 1.0]]), MatrixStatus.INFINITE),
     ],
 )
 def test_each_side_of_every_threshold(S, verdict, scale, others):
@@ -111,7 +111,7 @@ def test_each_side_of_every_threshold(S, verdict, scale, others):
 def test_what_is_not_observed_is_not_judged():
     S = np.array([[1.0, np.nan], [np.nan, -1.0]])[None]
     clean, (verdict,) = judged(S, np.array([[True, False]]))
-    assert verdict == Verdict.SOUND
+    assert verdict == MatrixStatus.SOUND
     np.testing.assert_array_equal(clean[0], np.diag([1.0, 0.0]))
 
 

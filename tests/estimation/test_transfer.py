@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mixmeta_jax.estimation.packing import FEW, Packed, pack
+from mixmeta_jax.estimation.transfer import SMALL_DOWNLOAD, OneVector, in_one_vector
 
 
 @jax.tree_util.register_dataclass
@@ -21,7 +21,7 @@ def test_a_tree_comes_back_as_it_was():
     tree = {"pair": Pair(jnp.arange(6.0).reshape(2, 3), jnp.asarray(7)), "none": (), "x": [0.5]}
     with jax.enable_x64(True):
         large = 2**53 - 1
-        packed = jax.jit(lambda tree, count: pack((tree, count, whole)))(tree, large)
+        packed = jax.jit(lambda tree, count: in_one_vector((tree, count, whole)))(tree, large)
         back, count, flags = packed.fetched()
     assert packed.values.shape == (11,)
     assert count == large and count.dtype == int
@@ -33,6 +33,6 @@ def test_a_tree_comes_back_as_it_was():
 
 
 def test_many_numbers_stay_arrays():
-    few, many = jnp.zeros(FEW), jnp.zeros(FEW + 1)
-    assert isinstance(pack((few,)), Packed)
-    assert not isinstance(pack((many,)), Packed)
+    few, many = jnp.zeros(SMALL_DOWNLOAD), jnp.zeros(SMALL_DOWNLOAD + 1)
+    assert isinstance(in_one_vector((few,)), OneVector)
+    assert not isinstance(in_one_vector((many,)), OneVector)

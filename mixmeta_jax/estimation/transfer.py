@@ -13,13 +13,13 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, tree
 
-FEW = 100_000
+SMALL_DOWNLOAD = 100_000
 """Numbers up to which one vector is fetched faster than the arrays."""
 
 
 @tree
 @dataclass(frozen=True)
-class Packed:
+class OneVector:
     """A tree of arrays in one vector.
 
     Attributes
@@ -46,12 +46,12 @@ class Packed:
         return self.tree.unflatten(leaves)
 
 
-def pack(tree: Any) -> Any:
+def in_one_vector(tree: Any) -> Any:
     """A tree of arrays as one vector, inside a program; as it is where its numbers are many."""
     import jax
 
     leaves, structure = jax.tree_util.tree_flatten(tree)
-    if sum(leaf.size for leaf in leaves) > FEW:
+    if sum(leaf.size for leaf in leaves) > SMALL_DOWNLOAD:
         return tree
     values = jax.numpy.concatenate([jax.numpy.ravel(leaf).astype(float) for leaf in leaves])
-    return Packed(values, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
+    return OneVector(values, structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
