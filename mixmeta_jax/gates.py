@@ -19,7 +19,7 @@ import numpy as np
 from mixmeta_jax.arrays import is_traced, traced_namespace
 from mixmeta_jax.errors import InputError, shown
 
-T = TypeVar("T")
+Value = TypeVar("Value")
 
 MOST_SEED = 2**64 - 1
 """Largest seed, and number of a data set: the streams of draws have a key of two 64-bit numbers."""
@@ -163,7 +163,7 @@ def function(value: Any, what: str) -> Callable:
     return value
 
 
-def instance(value: Any, kind: type[T], what: str, wanted: str) -> T:
+def instance(value: Any, kind: type[Value], what: str, wanted: str) -> Value:
     """A fit, a design, or another object of ours; ``wanted`` says where it comes from."""
     if not isinstance(value, kind):
         raise refused(what, wanted, value)

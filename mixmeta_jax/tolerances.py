@@ -223,3 +223,48 @@ of another order of rows."""
 QUANTILE = 1e-6
 """Absolute, of the quantile of the largest of several normal variables; its probability, from
 65,536 points, is good to about 1e-5."""
+
+# What a fit tells: variances, influence, resampling, sizes.
+
+MISSED = 1e-6
+"""By how much a profile may rise above the fit through rounding."""
+
+SUMS = 1e-6
+"""Difference, relative to the largest value, that sums over the rows in another order explain."""
+
+LEFT_OVER = 1e-10
+"""Of a cluster's working variance, the part left over by the coefficients below which they
+determine it; A_j is null there."""
+
+AS_LARGE = 1e-12
+"""By how much less, relative, a statistic counts as large as another: rounding."""
+
+NO_INFLUENCE = 1e-10
+"""Eigenvalue of the information, scaled to a diagonal of ones, below which a direction is held."""
+
+END_FOUND = 1e-10
+"""Distance from ±√χ²_1 at which an end counts as found; its error is this by a standard error."""
+
+NARROW = 4e-16
+"""Width of a bracket, relative to its ends, below which it is rounding."""
+
+FURTHEST = 1e12
+"""Multiple of its start beyond which a variance has no upper end."""
+
+CORRELATION_AT_BOUND = 1e-7
+"""Distance from its bound below which a correlation is at it: `covariance.structure.SINGULAR`."""
+
+HIGHER_MAXIMUM = 1e-6
+"""Distance from ±√χ²_1 above which another maximum is higher than the one that was followed."""
+
+DEFINITE = 1e-12
+"""Least eigenvalue, at unit diagonal, of an information that counts as positive definite."""
+
+SQUARE_OVERFLOWS = 1e150
+"""Above it squares, of which the likelihood is made, go beyond the largest number, 1.8e308."""
+
+SQUARE_UNDERFLOWS = 1e-150
+"""Below it squares go beyond the smallest number, 2.2e-308."""
+
+NO_RESIDUAL = 1e-10
+"""Part of a variance left by the coefficients below which a residual has none of its own."""

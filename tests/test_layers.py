@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # A module imports from its own row and the rows above it. A folder stands for its modules, unless a
 # module is named by itself.
 LAYERS = (
-    ("arrays", "errors", "forking", "gates", "memory", "status", "control"),
+    ("arrays", "errors", "forking", "gates", "memory", "status", "control", "tolerances"),
     ("covariance",),
     ("table", "formulas", "prepare"),
     ("design", "table.frame_design"),
@@ -169,6 +169,10 @@ def test_no_class_and_no_constant_has_a_name_twice():
 
 # Numbers in scientific notation that are no thresholds, and what they are.
 NUMBERS = {
+    "memory": {1e9},  # bytes
+    "plots.canvas": {1e-9},  # rounding at the ends of an axis
+    "inference.drawn": {1e-9},  # rounding of a rank
+    "inference.profiles": {1e-9},  # keeps a bracket open
     "covariance.structure": {1e-12},  # keeps a square root differentiable
     "estimation.executors": {1e-3, 1.2e-8, 1e-10},  # seconds
     "inference.wald": {1e-3, 1e-300, 1e-16},  # of a bracket; of the normal quantile's domain

@@ -19,9 +19,7 @@ from mixmeta_jax.covariance.structure import (
     pairs,
 )
 from mixmeta_jax.errors import InputError, shown
-
-UNCORRELATED = 1e-9
-"""Correlation of the two closest times that counts as zero."""
+from mixmeta_jax.tolerances import UNCORRELATED
 
 
 class _ByLag(Structure):

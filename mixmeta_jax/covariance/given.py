@@ -10,9 +10,10 @@ from mixmeta_jax import gates
 from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.covariance import natural
 from mixmeta_jax.covariance.maps import Scaled, Squares
-from mixmeta_jax.covariance.natural import NULL_VARIANCE, Natural
+from mixmeta_jax.covariance.natural import Natural
 from mixmeta_jax.covariance.structure import Structure, is_semidefinite, is_symmetric
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.tolerances import NULL_VARIANCE
 
 
 class _Given(Structure):

@@ -16,8 +16,9 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, Ruled, namespace
 from mixmeta_jax.covariance import natural
-from mixmeta_jax.covariance.natural import NULL_VARIANCE, Bound, Natural
+from mixmeta_jax.covariance.natural import Bound, Natural
 from mixmeta_jax.covariance.structure import START_POSITIONS, Structure, mean_variance
+from mixmeta_jax.tolerances import NULL_VARIANCE
 
 
 class Squares(Structure):

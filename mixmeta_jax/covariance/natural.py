@@ -14,11 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SINGULAR = 1e-7
-"""Least eigenvalue of a correlation matrix that counts as singular."""
-
-NULL_VARIANCE = 1e-9
-"""A variance, in units of its scale, that counts as zero."""
+from mixmeta_jax.tolerances import NULL_VARIANCE, SINGULAR
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mixmeta_jax.arrays import Array, is_jax, namespace, tree_of
-from mixmeta_jax.covariance.natural import NULL_VARIANCE, SINGULAR, Bound, Natural
+from mixmeta_jax.covariance.natural import Bound, Natural
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.tolerances import ASYMMETRY, INDEFINITE_BELOW
+from mixmeta_jax.tolerances import ASYMMETRY, INDEFINITE_BELOW, NULL_VARIANCE, SINGULAR
 
 START_POSITIONS = (0.5, 0.985, 0.015, 0.8, 0.25)
 """Where starting correlations lie between their bounds, as fractions: the middle, near each end."""

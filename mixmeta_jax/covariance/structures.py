@@ -14,7 +14,7 @@ import numpy as np
 from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.covariance import natural
 from mixmeta_jax.covariance.maps import Scaled, Squares
-from mixmeta_jax.covariance.natural import NULL_VARIANCE, SINGULAR, Bound, Natural
+from mixmeta_jax.covariance.natural import Bound, Natural
 from mixmeta_jax.covariance.structure import (
     START_POSITIONS,
     Structure,
@@ -23,6 +23,7 @@ from mixmeta_jax.covariance.structure import (
     mean_variance,
     pairs,
 )
+from mixmeta_jax.tolerances import NULL_VARIANCE, SINGULAR
 
 
 class Unstructured(Structure):

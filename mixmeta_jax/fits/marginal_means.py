@@ -24,7 +24,7 @@ WEIGHTS = ("equal", "observed")
 MOST_CELLS = 100_000
 """Cells of the other factors that are averaged: their predictors take about a second."""
 
-SIMULTANEOUS = (None, "bonferroni", "goldstein", "max-t")
+ADJUSTMENTS = (None, "bonferroni", "goldstein", "max-t")
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,8 @@ def combination_frame(
 ) -> pd.DataFrame:
     """Estimates, errors, intervals and (of contrasts) tests of combinations, by outcome."""
     level = check_conf_level(conf_level)
-    if simultaneous not in SIMULTANEOUS:
-        listed = ", ".join(map(repr, SIMULTANEOUS))
+    if simultaneous not in ADJUSTMENTS:
+        listed = ", ".join(map(repr, ADJUSTMENTS))
         raise InputError(f"simultaneous={simultaneous!r} is not known: choose one of {listed}.")
 
     def change(values: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from mixmeta_jax.report.tables import square_frame
 from mixmeta_jax.table.columns import existing_columns, refuse_reordered, row_label
 from mixmeta_jax.table.rows import as_pandas, chosen_rows
 
-TESTS = ("satterthwaite", "t", "z")
+ROBUST_TESTS = ("satterthwaite", "t", "z")
 """Reference distributions of robust tests; Satterthwaite's have joint tests HTZ."""
 
 LISTED = 6
@@ -90,7 +90,7 @@ def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float |
     """The fit with cluster-robust errors; see `Fit.robust`."""
     if kind not in TYPES:
         raise InputError(f"type={kind!r} is not known: choose one of {', '.join(TYPES)}.")
-    if test not in TESTS:
+    if test not in ROBUST_TESTS:
         raise InputError(
             f"test={test!r} is not available with robust errors: choose 'satterthwaite' (joint "
             "tests HTZ), 't' or 'z'."

@@ -22,15 +22,13 @@ from mixmeta_jax.inference.held_maxima import Maxima, Place, held_maxima
 from mixmeta_jax.inference.profiles import Intervals, profile_intervals
 from mixmeta_jax.inference.variances import Components
 from mixmeta_jax.inference.wald import check_conf_level
+from mixmeta_jax.tolerances import MISSED
 
 WAYS = ("profile", "delta", "qprofile", "bootstrap", None)
 
 MIXTURE = "chi2({}) + chi2({}), half each"
 """The distribution of the likelihood ratio of one variance at zero (Self & Liang 1987), with the
 covariances that vanish beside it (Stram & Lee 1994)."""
-
-MISSED = 1e-6
-"""By how much a profile may rise above the fit through rounding."""
 
 OPEN_BELOW, OPEN_ABOVE = (
     "open below: the lower end is a bound",

@@ -23,12 +23,10 @@ from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.expressions import Expression, dotted, is_contrast
 from mixmeta_jax.formulas.transforms import BASES, CONTRASTS, ELEMENTWISE, NAMED_NUMBERS, registered
 from mixmeta_jax.table.columns import is_numeric, numeric, refuse_reordered
+from mixmeta_jax.tolerances import SUMS
 
 MAX_COLUMNS = 5_000
 """Columns that a term, or a design matrix, may have: their square must fit into memory."""
-
-SUMS = 1e-6
-"""Difference, relative to the largest value, that sums over the rows in another order explain."""
 
 COUNTS = ("df", "degree", "levels")
 """Arguments of transforms that say how many columns there are to be."""

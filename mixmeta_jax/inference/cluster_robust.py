@@ -33,6 +33,7 @@ from mixmeta_jax.design.design import Design
 from mixmeta_jax.inference.outer_groups import OuterGroups, Piece
 from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.inference.variance_information import gls_root, orthonormal
+from mixmeta_jax.tolerances import LEFT_OVER
 
 TYPES = ("CR0", "CR1", "CR1S", "CR1p", "CR2", "CR3")
 """Corrections of the residuals."""
@@ -40,10 +41,6 @@ TYPES = ("CR0", "CR1", "CR1S", "CR1p", "CR2", "CR3")
 FEW = 4.0
 """Degrees of freedom below which Satterthwaite's approximation is not to be relied on (Tipton 2015,
 Psychological Methods 20:375-393)."""
-
-DETERMINED = 1e-10
-"""Of a cluster's working variance, the part left over by the coefficients below which they
-determine it; A_j is null there."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def cluster_sums(
             # XᵀW(I − H_jj)⁻¹ = (I − XᵀWX)⁻¹XᵀW
             left = np.eye(P) - G
             values = np.linalg.eigvalsh(0.5 * (left + np.swapaxes(left, -1, -2)))
-            lost: Any = (values <= DETERMINED).any(-1)
+            lost: Any = (values <= LEFT_OVER).any(-1)
             determined[:, piece.groups] = lost
             left = np.where(lost[..., None, None], np.eye(P), left)
             g = WX @ np.swapaxes(np.linalg.inv(left), -1, -2)
@@ -141,7 +138,7 @@ def _symmetric_root(piece: Piece) -> np.ndarray:
     D = np.swapaxes(np.linalg.cholesky(piece.Sigma), -1, -2)
     middle = D @ left @ np.swapaxes(D, -1, -2)
     values, vectors = np.linalg.eigh(0.5 * (middle + np.swapaxes(middle, -1, -2)))
-    some = values > DETERMINED * values.max(-1, keepdims=True)
+    some = values > LEFT_OVER * values.max(-1, keepdims=True)
     power = np.where(some, 1 / np.sqrt(np.where(some, values, 1.0)), 0.0)
     half = np.swapaxes(vectors, -1, -2) @ D
     return np.swapaxes(half, -1, -2) @ (power[..., None] * half)

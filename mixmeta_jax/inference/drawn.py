@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-LEVEL = 1e-12
-"""By how much less, relative, a statistic counts as large as another: rounding."""
+from mixmeta_jax.tolerances import AS_LARGE
 
 
 def tails(
@@ -22,7 +21,7 @@ def tails(
     """
     count = np.isfinite(drawn).sum(0)
     with np.errstate(invalid="ignore"):
-        extreme = (drawn >= observed * (1 - LEVEL)).sum(0)
+        extreme = (drawn >= observed * (1 - AS_LARGE)).sum(0)
     return (extreme + 1) / (count + 1), quantiles(drawn, conf_level)
 
 

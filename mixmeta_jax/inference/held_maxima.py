@@ -24,7 +24,7 @@ from mixmeta_jax.estimation.start import SMALL_LEVEL, natural_units, starting_va
 from mixmeta_jax.likelihood.information import is_exact
 from mixmeta_jax.status import Status
 
-TOGETHER = 1_000_000
+HELD_TOGETHER = 1_000_000
 """Numbers in the columns of X, times paths, up to which all of them climb side by side: an
 evaluation of NumPy's takes some 10 ns for each."""
 
@@ -98,7 +98,7 @@ def held_maxima(
     scales = [scale[:, 0] for scale in starting_variances(design)]
     near = [_moved_in(P, scale) for P, scale in zip(near, scales, strict=True)]
     size = design.X.size * design.k**2 * B
-    together = size <= TOGETHER and settings.backend == "numpy"
+    together = size <= HELD_TOGETHER and settings.backend == "numpy"
     left = np.arange(B)
     if together:
         problem = _Problem(design, method, settings, places, values, scales)

@@ -36,11 +36,9 @@ from scipy import linalg
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design, parameters_by_level
 from mixmeta_jax.inference.outer_groups import OuterGroups, Piece
+from mixmeta_jax.tolerances import NO_INFLUENCE
 
-NO_INFORMATION = 1e-10
-"""Eigenvalue of the information, scaled to a diagonal of ones, below which a direction is held."""
-
-NUMBERS = 4_000_000
+INFLUENCE_NUMBERS = 4_000_000
 """Numbers of one array of the cases that are taken at a time: 32 megabytes."""
 
 
@@ -162,7 +160,7 @@ def _inverse(H: np.ndarray) -> np.ndarray:
     size = np.sqrt(np.maximum(np.diag(H), 0.0))
     size[size == 0] = 1.0
     values, vectors = np.linalg.eigh(H / np.outer(size, size))
-    kept = values > NO_INFORMATION
+    kept = values > NO_INFLUENCE
     scaled = vectors[:, kept] / size[:, None]
     return (scaled / values[kept]) @ scaled.T
 
@@ -375,7 +373,7 @@ def _cases(
     which, first, sizes = np.unique(flat[order], return_index=True, return_counts=True)
     for size in np.unique(sizes):
         same = np.flatnonzero(sizes == size)
-        at_once = max(1, NUMBERS // int(n_u * k * (size * k + 1) * (1 + widths)))
+        at_once = max(1, INFLUENCE_NUMBERS // int(n_u * k * (size * k + 1) * (1 + widths)))
         for start in range(0, len(same), at_once):
             chosen = same[start : start + at_once]
             places = order[first[chosen][:, None] + np.arange(size)]

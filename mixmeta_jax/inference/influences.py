@@ -14,8 +14,9 @@ from mixmeta_jax.design.tensors import Tensors, arrange, masked
 from mixmeta_jax.estimation.executors import executed
 from mixmeta_jax.inference.effects import at_units
 from mixmeta_jax.likelihood.sweep import downward, upward
+from mixmeta_jax.tolerances import DEFINITE
 
-NUMBERS = 2**22
+CHANGE_NUMBERS = 2**22
 """Numbers that are held at once."""
 
 
@@ -42,7 +43,7 @@ def influences(
     B, (n, k) = len(beta), design.y.shape[1:]
     G, P = int(groups.max()) + 1, beta.shape[1]
     made = np.empty((B, G, P))
-    step = max(1, NUMBERS // (n * P))
+    step = max(1, CHANGE_NUMBERS // (n * P))
     for first in range(0, B, step):
         part = np.arange(first, min(first + step, B))
         own = design.taken(part)
@@ -76,7 +77,7 @@ def wald_statistics(difference: np.ndarray, covariance: np.ndarray) -> np.ndarra
     with np.errstate(all="ignore"):
         unit = covariance / (size[:, :, None] * size[:, None])
         sound = np.isfinite(unit).all((1, 2)) & np.isfinite(difference).all(1)
-    sound[sound] = np.linalg.eigvalsh(unit[sound])[:, 0] > 1e-12
+    sound[sound] = np.linalg.eigvalsh(unit[sound])[:, 0] > DEFINITE
     if sound.any():
         scaled = (difference[sound] / size[sound])[:, :, None]
         found[sound] = (scaled * np.linalg.solve(unit[sound], scaled)).sum((1, 2))

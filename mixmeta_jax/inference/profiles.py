@@ -1,4 +1,4 @@
-"""Profile-likelihood intervals of natural parameters: all parameters and both ends together.
+"""ProfileFunction-likelihood intervals of natural parameters: all parameters and both ends together.
 
 The signed root r(η) = sign(η − η̂) √(2(ℓ̂ − ℓ_p(η))) is nearly linear in a standard deviation or a
 correlation; an end is where it is ±√χ²_1. Every round evaluates the profile ℓ_p of all ends that
@@ -15,12 +15,7 @@ import numpy as np
 from scipy.special import chdtri
 
 from mixmeta_jax.covariance.parameters import Parameter
-
-EXACT = 1e-10
-"""Distance from ±√χ²_1 at which an end counts as found; its error is this by a standard error."""
-
-NARROW = 4e-16
-"""Width of a bracket, relative to its ends, below which it is rounding."""
+from mixmeta_jax.tolerances import END_FOUND, FURTHEST, HIGHER_MAXIMUM, NARROW
 
 MOST_ROUNDS = 60
 """Evaluations of an end at most; a dozen are usual."""
@@ -28,23 +23,14 @@ MOST_ROUNDS = 60
 FURTHER = 4.0
 """Factor by which an upper end of a variance is looked for further out."""
 
-FURTHEST = 1e12
-"""Multiple of its start beyond which a variance has no upper end."""
-
-AT_BOUND = 1e-7
-"""Distance from its bound below which a correlation is at it: `covariance.structure.SINGULAR`."""
-
-CLEARLY = 1e-6
-"""Distance from ±√χ²_1 above which another maximum is higher than the one that was followed."""
-
-Profile = Callable[[np.ndarray, np.ndarray, bool], np.ndarray]
+ProfileFunction = Callable[[np.ndarray, np.ndarray, bool], np.ndarray]
 """ℓ_p of the parameters of some numbers, (b,), at some values, (b,); whether each is searched for
 from all starts, rather than followed from one fit to the next."""
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """Profile intervals of n parameters, shape (n,) each.
+    """ProfileFunction intervals of n parameters, shape (n,) each.
 
     Attributes
     ----------
@@ -64,7 +50,7 @@ class Intervals:
 
 
 def profile_intervals(
-    profile: Profile,
+    profile: ProfileFunction,
     parameters: Sequence[Parameter],
     estimates: np.ndarray,
     steps: np.ndarray,
@@ -131,7 +117,7 @@ def profile_intervals(
         # Where another maximum is higher at the end, the end lies further out, on that.
         every = np.arange(len(which))
         left = excess(every, z, searched=True)
-        again = np.flatnonzero(left < -CLEARLY)
+        again = np.flatnonzero(left < -HIGHER_MAXIMUM)
         if len(again):
 
             def searched(active: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -146,7 +132,7 @@ def profile_intervals(
 class _Seen:
     """The signed roots, and the highest likelihood on the way."""
 
-    def __init__(self, profile: Profile, estimates: np.ndarray, loglik: float) -> None:
+    def __init__(self, profile: ProfileFunction, estimates: np.ndarray, loglik: float) -> None:
         self.profile, self.estimates, self.loglik = profile, estimates, loglik
         self.highest = loglik
 
@@ -207,7 +193,7 @@ def bracketed(
         least = np.minimum(np.abs(f1[active]), np.abs(f2[active]))
         width = np.abs(x2[active] - x1[active])
         size = np.maximum(np.abs(x1[active]), np.abs(x2[active]))
-        active = active[(least > EXACT) & (width > NARROW * size)]
+        active = active[(least > END_FOUND) & (width > NARROW * size)]
         if not len(active):
             break
         t[active] = _step(*(v[active] for v in (x1, x2, x3, f1, f2, f3)))

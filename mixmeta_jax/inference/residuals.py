@@ -11,6 +11,7 @@ from mixmeta_jax.design.design import Design
 from mixmeta_jax.inference.effects import weighted_predictors
 from mixmeta_jax.inference.outer_groups import OuterGroups
 from mixmeta_jax.inference.prediction import between_variance, quadratic_form
+from mixmeta_jax.tolerances import NO_RESIDUAL
 
 
 def marginal_variances(design: Design, Psi: Sequence[np.ndarray]) -> np.ndarray:
@@ -46,7 +47,7 @@ def standardised(
     fixed = np.diagonal(quadratic_form(design.X, vcov, design.k), axis1=1, axis2=2)
     left = variance - fixed
     # An outcome that its own coefficient fits exactly has a residual of rounding.
-    left = np.where(left > 1e-10 * variance, left, np.nan)
+    left = np.where(left > NO_RESIDUAL * variance, left, np.nan)
     return residuals / np.sqrt(left)
 
 

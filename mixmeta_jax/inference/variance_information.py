@@ -30,13 +30,11 @@ from mixmeta_jax.covariance.natural import Natural
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.inference.outer_groups import OuterGroups, Piece, outer_groups
 from mixmeta_jax.inference.sweep_information import curved, moved_products
+from mixmeta_jax.tolerances import DEFINITE
 
-LARGE = 400
+LARGE_GROUP = 400
 """Outcomes of an outer group from which the products come from sweeps: the matrices of a group take
 seconds then, as the compilation does."""
-
-DEFINITE = 1e-12
-"""Least eigenvalue, at unit diagonal, of an information that counts as positive definite."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def has_large_groups(design: Design) -> bool:
     """Whether Σ of an outer group is too large to be formed; only for single data sets."""
     if design.n_sets > 1 or design.y.ndim == 3:
         return False
-    return design.k * int(np.bincount(outer_groups(design)).max()) > LARGE
+    return design.k * int(np.bincount(outer_groups(design)).max()) > LARGE_GROUP
 
 
 def by_groups(

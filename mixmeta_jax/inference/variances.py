@@ -12,7 +12,7 @@ from scipy.special import chdtri, ndtri
 from mixmeta_jax.arrays import Array
 from mixmeta_jax.covariance.held import Held
 from mixmeta_jax.covariance.holding import free_parameters
-from mixmeta_jax.covariance.natural import NULL_VARIANCE, Natural
+from mixmeta_jax.covariance.natural import Natural
 from mixmeta_jax.covariance.parameters import gradient_of, value_of
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design
@@ -20,9 +20,10 @@ from mixmeta_jax.design.tensors import Tensors, arrange
 from mixmeta_jax.estimation.executors import executed
 from mixmeta_jax.estimation.start import starting_variances
 from mixmeta_jax.inference.held_maxima import Place
-from mixmeta_jax.inference.profiles import AT_BOUND, bracketed
+from mixmeta_jax.inference.profiles import bracketed
 from mixmeta_jax.likelihood.likelihood import prepared, profile
 from mixmeta_jax.likelihood.sweep import upward
+from mixmeta_jax.tolerances import CORRELATION_AT_BOUND, NULL_VARIANCE
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def components(design: Design, Psi: Sequence[np.ndarray]) -> Components:
             if parameter.is_variance:
                 at = -1 * (value <= NULL_VARIANCE * size)
             else:
-                at = (value >= parameter.upper - AT_BOUND) - 1 * (
-                    value <= parameter.lower + AT_BOUND
+                at = (value >= parameter.upper - CORRELATION_AT_BOUND) - 1 * (
+                    value <= parameter.lower + CORRELATION_AT_BOUND
                 )
             places.append(Place(level, parameter))
             estimates.append(value)

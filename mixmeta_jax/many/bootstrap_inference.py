@@ -32,9 +32,9 @@ from mixmeta_jax.many.wild import wild_draws
 from mixmeta_jax.report import tables
 from mixmeta_jax.report.results import LikelihoodRatioTest
 
-KINDS = ("parametric", "wild")
+BOOTSTRAPS = ("parametric", "wild")
 
-FEWEST = 19
+FEWEST_DRAWS = 19
 """Draws from which a test at 5 percent can be significant."""
 
 
@@ -302,12 +302,12 @@ def bootstrap_inference(
 ) -> BootstrapInference:
     """See `Fit.bootstrap_inference`."""
     level = check_conf_level(conf_level)
-    if kind not in KINDS:
+    if kind not in BOOTSTRAPS:
         raise InputError(f"kind must be 'parametric' or 'wild', not {kind!r}.")
     whole = isinstance(n, (int, np.integer)) and not isinstance(n, bool)
-    if not whole or n < FEWEST:
+    if not whole or n < FEWEST_DRAWS:
         raise InputError(
-            f"n must be a whole number of at least {FEWEST}, not {n!r}: fewer draws cannot tell 5 "
+            f"n must be a whole number of at least {FEWEST_DRAWS}, not {n!r}: fewer draws cannot tell 5 "
             "percent."
         )
     if fit.method != "fixed":

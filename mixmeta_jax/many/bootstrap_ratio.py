@@ -13,6 +13,7 @@ from mixmeta_jax.fits.simulation import simulate_fitted
 from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import converged, refit
 from mixmeta_jax.report.results import BootstrappedRatio, LikelihoodRatioTest
+from mixmeta_jax.tolerances import AS_LARGE
 
 
 def lr_test(
@@ -98,7 +99,7 @@ def _heights(found: ManyFits) -> np.ndarray:
 def from_draws(statistic: float, df: int, ratios: np.ndarray) -> BootstrappedRatio:
     """p-values from the likelihood ratios of the draws that could be fitted."""
     n = len(ratios)
-    extreme = int((ratios >= statistic * (1 - 1e-12)).sum())
+    extreme = int((ratios >= statistic * (1 - AS_LARGE)).sum())
     pvalue = (extreme + 1) / (n + 1)
     mean = float(ratios.mean()) if n else np.nan
     factor = df / mean if mean > 0 else np.nan

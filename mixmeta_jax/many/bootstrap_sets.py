@@ -20,7 +20,7 @@ from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import converged, levels_of, refit
 from mixmeta_jax.many.wild import cluster_covariance, restricted_fits, wild_weights
 
-TOGETHER = 200_000
+SETS_TOGETHER = 200_000
 """Refits that are held at once."""
 
 
@@ -126,7 +126,7 @@ def wild_sets(
 
 
 def _parts(members: np.ndarray, n: int) -> Iterator[np.ndarray]:
-    step = max(1, TOGETHER // n)
+    step = max(1, SETS_TOGETHER // n)
     for first in range(0, len(members), step):
         yield members[first : first + step]
 

@@ -19,7 +19,7 @@ from mixmeta_jax.many.refits import converged, levels_of, refit
 from mixmeta_jax.many.studies import bootstrap
 
 FORMS = ("variance", "ratio")
-WAYS = ("delta", "bootstrap", None)
+SHARE_INTERVALS = ("delta", "bootstrap", None)
 
 
 def i2_frame(
@@ -48,7 +48,7 @@ def h2_frame(
 def _check(fit: FittedModel, form: str, ci: str | None) -> None:
     if form not in FORMS:
         raise InputError(f"form must be 'variance' or 'ratio', not {form!r}.")
-    if ci not in WAYS:
+    if ci not in SHARE_INTERVALS:
         raise InputError(f"ci must be 'delta', 'bootstrap' or None, not {ci!r}.")
     if fit.n_levels == 0:
         raise InputError(

@@ -21,15 +21,15 @@ from mixmeta_jax.many.refits import levels_of, without
 from mixmeta_jax.many.studies import left_out, part_index, parts
 from mixmeta_jax.status import Status
 
-METHODS = ("exact", "first_order")
+INFLUENCE_METHODS = ("exact", "first_order")
 
-NUMBERS = 2_000_000
+ORDER_NUMBERS = 2_000_000
 """Entries of Ψ and V of all data sets that are there at a time."""
 
 
 def influence(fit: FittedModel, by: str, method: str, progress: bool = True) -> pd.DataFrame:
     """One row per case; see `Fit.influence`."""
-    if method not in METHODS:
+    if method not in INFLUENCE_METHODS:
         raise InputError(f"method={method!r} is not known: choose 'exact' or 'first_order'.")
     codes, labels = parts(fit, by)
     made = _exact if method == "exact" else _first_order
@@ -134,7 +134,7 @@ def _vcov_at(fit: FittedModel, Psi: Sequence[np.ndarray], B: int) -> np.ndarray:
     tensors = arrange(design)
     T = np.kron(design.basis, np.eye(design.k))
     parts = []
-    at_once = max(1, NUMBERS // (sum(block.S.size for block in tensors.blocks) + P * P))
+    at_once = max(1, ORDER_NUMBERS // (sum(block.S.size for block in tensors.blocks) + P * P))
     for first in range(0, B, at_once):
         own = tuple(np.moveaxis(matrix[first : first + at_once], 0, -1) for matrix in Psi)
         V = executed(_vcov_of, design, own, tensors)

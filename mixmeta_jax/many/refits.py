@@ -27,7 +27,7 @@ from mixmeta_jax.table.within_study import WithinStudy
 
 REFIT_RETURNS = (*DEFAULT_RETURNS, "se", "reason")
 
-NUMBERS = 20_000_000
+REFIT_NUMBERS = 20_000_000
 """Outcomes of the data sets that are there at a time: 160 megabytes."""
 
 
@@ -70,7 +70,7 @@ def levels_of(found: ManyFits) -> list[np.ndarray]:
 def without(fit: FittedModel, out: np.ndarray, progress: bool = True) -> ManyFits:
     """The model without some of its units, those that are True in ``out``, shape (B, n)."""
     y, parts = fit.design.y, []
-    at_once = max(1, NUMBERS // y.size)
+    at_once = max(1, REFIT_NUMBERS // y.size)
     for first in range(0, len(out), at_once):
         chosen = out[first : first + at_once]
         parts.append(refit(fit, np.where(chosen[:, :, None], np.nan, y), progress=progress))

@@ -16,7 +16,7 @@ from mixmeta_jax.many.refits import nothing_fitted, refit, resample, without
 from mixmeta_jax.report.results import PermutationTest
 from mixmeta_jax.tolerances import TIED
 
-KINDS = ("parametric", "groups")
+RESAMPLES = ("parametric", "groups")
 """What a bootstrap may draw."""
 
 
@@ -56,7 +56,7 @@ def bootstrap(
     """
     checked_fit(fit)
     gates.flag(progress, "progress")
-    if gates.choice(kind, "kind", KINDS) == "parametric":
+    if gates.choice(kind, "kind", RESAMPLES) == "parametric":
         frame = fit.frame
         mean = fit.fitted_array - frame.offset
         n = check_draws(n, seed, first, mean.size, "n")

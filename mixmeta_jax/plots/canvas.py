@@ -30,7 +30,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 READABLE = 4.5
 """Size of text in points below which names of rows are left out."""
 
-TRANSFORMS = {None: lambda x: x, "exp": np.exp}
+SCALES = {None: lambda x: x, "exp": np.exp}
 
 
 def require_matplotlib() -> None:
@@ -133,9 +133,9 @@ def tidied(ax: Axes, grid: str | None = None) -> None:
 
 def transformed(transform: str | None) -> Any:
     """The function of a transform's name."""
-    if transform not in TRANSFORMS:
+    if transform not in SCALES:
         raise InputError(f"transform={transform!r} is not known: choose None or 'exp'.")
-    return TRANSFORMS[transform]
+    return SCALES[transform]
 
 
 def ratio_axis(axis: Any) -> None:

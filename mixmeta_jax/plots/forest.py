@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 CHARACTER = 0.62
 """Width of a character over its size, on the safe side."""
 
-NUMBERS = ["estimate", "lower", "upper", "pi_lower", "pi_upper", "blup", "blup_lower", "blup_upper"]
+SHOWN = ["estimate", "lower", "upper", "pi_lower", "pi_upper", "blup", "blup_lower", "blup_upper"]
 
 
 def forest(
@@ -103,7 +103,7 @@ def forest(
     change = transformed(transform)
     conf_level = check_conf_level(conf_level)
     table = forest_data(fit, labels, by, order, blup, pi, conf_level)
-    table[NUMBERS] = change(table[NUMBERS])
+    table[SHOWN] = change(table[SHOWN])
     extra = user_columns(fit, list(columns)) if len(columns) else None
     rows = int((table["outcome"] == table["outcome"].iloc[0]).sum())
     outcomes = fit.frame.outcome_names
@@ -156,7 +156,7 @@ def forest_data(
                 )
         if constant:
             found.append({**_row(expected, outcome, 0), "kind": "pooled", "label": "Pooled"})
-    every = ["outcome", "kind", "label", "row", "weight", *NUMBERS]
+    every = ["outcome", "kind", "label", "row", "weight", *SHOWN]
     return pd.DataFrame(found).reindex(columns=every)
 
 

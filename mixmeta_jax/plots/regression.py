@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 STATISTICS = ["fit", "ci_lower", "ci_upper", "pi_lower", "pi_upper"]
 
-GRID = 101
+CURVE_POINTS = 101
 """Points of a curve."""
 
 
@@ -92,7 +92,7 @@ def bubble(
     columns = user_columns(fit, _predictors(fit))
     held = _held(columns, predictor, at)
     x = columns[predictor].to_numpy(float)
-    grid = np.linspace(x.min(), x.max(), GRID)
+    grid = np.linspace(x.min(), x.max(), CURVE_POINTS)
     curve = _predicted(fit, o, {**held, predictor: grid}, None, conf_level)
     # Partial residuals: what the model leaves of an outcome, on top of the held predictors.
     at_rows = _predicted(fit, o, {**held, predictor: x}, None, conf_level)["fit"].to_numpy()
@@ -176,7 +176,9 @@ def response(
     columns = user_columns(fit, _predictors(fit))
     held = _held(columns, predictor, at)
     x = columns[predictor].to_numpy(float)
-    values = np.linspace(x.min(), x.max(), GRID) if grid is None else np.asarray(grid, float)
+    values = (
+        np.linspace(x.min(), x.max(), CURVE_POINTS) if grid is None else np.asarray(grid, float)
+    )
     against = {**held, predictor: float(reference)}
     outcomes = fit.frame.outcome_names
     axes = new_axes(ax, 5.4, 4.0, len(outcomes))

@@ -7,12 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixmeta_jax.errors import shown
-
-LARGE = 1e150
-"""Above it squares, of which the likelihood is made, go beyond the largest number, 1.8e308."""
-
-SMALL = 1e-150
-"""Below it squares go beyond the smallest number, 2.2e-308."""
+from mixmeta_jax.tolerances import SQUARE_OVERFLOWS, SQUARE_UNDERFLOWS
 
 OTHERWISE = "an error covariance is close to singular, or the scales of the data differ too much"
 
@@ -36,11 +31,11 @@ def beyond_precision(
         Their names.
     """
     found = [
-        (f"the {what} '{shown(name, 40)}'", _largest(column), LARGE)
+        (f"the {what} '{shown(name, 40)}'", _largest(column), SQUARE_OVERFLOWS)
         for what, names, columns in (("outcome", outcomes, y), ("predictor", predictors, X))
         for name, column in zip(names, columns.T, strict=True)
     ]
-    for what, size, bound in [*found, ("S", _largest(variances), LARGE)]:
+    for what, size, bound in [*found, ("S", _largest(variances), SQUARE_OVERFLOWS)]:
         if size > bound:
             return (
                 f"The likelihood is not finite: {what} reaches {size:.3g}, of which the square is "
@@ -48,7 +43,7 @@ def beyond_precision(
                 "square)."
             )
     positive = variances[variances > 0]
-    if positive.size and positive.min() < SMALL:
+    if positive.size and positive.min() < SQUARE_UNDERFLOWS:
         return (
             f"The likelihood is not finite: S falls to {positive.min():.3g}, of which the square "
             "is beyond double precision; give the outcome in a smaller unit and S in its square, "

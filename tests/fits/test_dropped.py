@@ -6,7 +6,8 @@ import pytest
 
 import mixmeta_jax as mx
 from mixmeta_jax.report.summary import MOST_REASONS
-from mixmeta_jax.table.magnitudes import LARGE, SMALL, beyond_precision
+from mixmeta_jax.table.magnitudes import beyond_precision
+from mixmeta_jax.tolerances import SQUARE_OVERFLOWS, SQUARE_UNDERFLOWS
 
 NUMPY = {"backend": "numpy"}
 METHODS = ["fixed", "ml", "reml"]
@@ -116,13 +117,13 @@ def test_a_data_set_that_overflows_disturbs_no_other(method, data):
 @pytest.mark.parametrize(
     ("y", "x", "v", "said"),
     [
-        (2 * LARGE, 1.0, 1.0, "the outcome 'out' reaches 2e"),
-        (0.5 * LARGE, 1.0, 1.0, None),
-        (1.0, 2 * LARGE, 1.0, "the predictor 'pre' reaches"),
-        (1.0, 0.5 * LARGE, 1.0, None),
-        (1.0, 1.0, 2 * LARGE, "S reaches"),
-        (1.0, 1.0, 0.5 * SMALL, "S falls to"),
-        (1.0, 1.0, 2 * SMALL, None),
+        (2 * SQUARE_OVERFLOWS, 1.0, 1.0, "the outcome 'out' reaches 2e"),
+        (0.5 * SQUARE_OVERFLOWS, 1.0, 1.0, None),
+        (1.0, 2 * SQUARE_OVERFLOWS, 1.0, "the predictor 'pre' reaches"),
+        (1.0, 0.5 * SQUARE_OVERFLOWS, 1.0, None),
+        (1.0, 1.0, 2 * SQUARE_OVERFLOWS, "S reaches"),
+        (1.0, 1.0, 0.5 * SQUARE_UNDERFLOWS, "S falls to"),
+        (1.0, 1.0, 2 * SQUARE_UNDERFLOWS, None),
         (np.nan, 1.0, 0.0, None),
     ],
 )

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
-from mixmeta_jax.inference.cluster_robust import DETERMINED, TYPES, cluster_sums
+from mixmeta_jax.inference.cluster_robust import TYPES, cluster_sums
+from mixmeta_jax.tolerances import LEFT_OVER
 from tests import dense_inference as by_hand
 from tests.models import NUMPY, fitted
 from tests.reference import EXTRA
@@ -190,7 +191,7 @@ def test_a_coefficient_of_one_cluster():
 
 
 def test_determined_has_a_case_on_each_side():
-    for share, lost in ((0.1 * DETERMINED, True), (1e4 * DETERMINED, False)):
+    for share, lost in ((0.1 * LEFT_OVER, True), (1e4 * LEFT_OVER, False)):
         data = mx.load_dataset("bcg").assign(
             first=lambda d, share=share: np.where(
                 np.arange(13) == 0, 1.0, np.sqrt(share / 12) * np.resize([1.0, -1.0], 13)
