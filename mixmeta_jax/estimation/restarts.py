@@ -131,7 +131,13 @@ def restarts(structures: Sequence[Structure], scales: Sequence[Array], paths: in
     for structure, scale, (factors, which, signs) in zip(structures, scales, draws, strict=True):
         d, B = scale.shape
         sets = (scale[:, None] * factors[:, :, None]).reshape(d, -1)
-        own = xp.stack(structure.starts_of_sets(sets)).reshape(-1, len(signs), n_starts, B)
+        if structure.closed or sets.shape[1] > n_starts or xp is not np:
+            own = xp.stack(structure.starts_of_sets(sets))
+        else:
+            # JAX would compile the starts of a structure of one's own for all of them at once.
+            each = [structure.starts_of_sets(sets[:, [i]]) for i in range(n_starts)]
+            own = np.stack([np.concatenate(parts, 1) for parts in zip(*each, strict=True)])
+        own = own.reshape(len(own), len(signs), n_starts, B)
         theta = own[which, :, np.arange(n_starts)]  # (n_starts, n_θ, B)
         parts.append(theta * signs.T[:, :, None])
     return xp.concatenate(parts, 1)

@@ -290,6 +290,11 @@ def test_restarts_grow_with_the_parameters():
     assert counted(4, 2) == 52
 
 
+def test_restarts_of_levels_without_parameters():
+    structures = resolve_structures({"a": "hcs", "b": "fixed"}, np.eye(2), ["a", "b"], (3, 2))
+    assert restarts(structures, [np.ones((3, 1)), np.ones((2, 1))], 2).shape == (24, 4, 1)
+
+
 def test_a_restart_as_high_ends_a_fit_whose_gradient_has_not_vanished():
     """Rounding had kept the gradient of an ill-conditioned fit above the tolerance."""
     design = random_design(3, k=2, q=(1,), n=20, codes=[np.arange(20)])
