@@ -43,8 +43,6 @@ class Squares(Structure):
 class OneScale(Structure):
     """Ψ = θ_0² C(φ)."""
 
-    common_variance = True
-
     def correlation(self, angle: Array, d: int) -> tuple[Array, Array, Array]:
         """C and its first two derivatives in the angle, shape (d, d, ...)."""
         raise NotImplementedError
