@@ -357,9 +357,9 @@ def test_which_models_are_restarted():
         given = dict.fromkeys(using, np.eye(d))
         return may_restart(resolve_structures(list(names), given, levels, dims), dims)
 
-    for name in ("unstr", "diag", "hcs", "har1", "cor"):
+    for name in ("unstr", "diag", "hcs", "ar1", "har1", "cor"):
         assert may(name) and may("id", name)
-    for name in ("id", "cs", "ar1", "prop"):
+    for name in ("id", "cs", "prop"):
         assert not may(name) and not may("cs", name)
         assert may("id", "cs", name), "of three levels two may vanish together"
     assert not may("unstr", "unstr", d=1)
