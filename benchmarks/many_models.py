@@ -1,19 +1,26 @@
 """2,000 different models in one process: memory maps, memory and time along the way.
 
 No two models share outcomes, coefficients, structures, method, levels and number of rows. A process
-that keeps every program that it compiles holds more memory maps with each; Linux allows 65,530, and
-then ends the process from within LLVM, with no Python exception. So the loop runs in a process of
-its own, and its end is told: well, or in which model and how. Maps are read from ``/proc``, so this
-is for Linux. "Refused" counts models that the library declines in a sentence: there should be none.
+that keeps every program that it compiles holds more memory maps with each, three for each of its
+kernels; Linux allows 65,530, and then ends the process from within LLVM, with no Python exception.
+So the loop runs in a process of its own, and its end is told: well, or in which model and how. Maps
+are read from ``/proc``, so this is for Linux. "Refused" counts models that the library declines in
+a sentence: there should be none.
 
     python benchmarks/many_models.py [--models 2000] [--every 100] [--backend jax]
+    python benchmarks/many_models.py --reload [--unbounded]
 
 ``--backend`` goes to ``mixmeta(control={"backend": ...})``; without it the library decides.
+``--reload`` compiles the program of the first model once and loads it for every fit, each a program
+of its own to the library and to Linux: a thousand in minutes, where to compile them takes hours.
+"Released" counts the maps that have gone again: the sum of all falls from one model to the next.
+``--unbounded`` keeps all programs, as a process without our bounds would.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -29,6 +36,7 @@ import numpy as np
 import pandas as pd
 
 import mixmeta_jax as mx
+from mixmeta_jax.estimation import executors, programs
 
 SEED = 20261126
 LIKELIHOODS, MOMENTS = ("ml", "reml"), ("mm", "vc")
@@ -82,37 +90,80 @@ def arguments(model: dict[str, Any], number: int) -> dict[str, Any]:
     }
 
 
-def loop(models: int, backend: str | None) -> None:
+def loop(options: argparse.Namespace) -> None:
     """Fit the models, with a line of JSON before each of them and at the end."""
-    control = {} if backend is None else {"control": {"backend": backend}}
-    start, refused = time.perf_counter(), 0
-    for number, model in zip(range(models), different_models()):
-        print(json.dumps({**state(number, start, refused), "next": model}), flush=True)
+    control = {} if options.backend is None else {"control": {"backend": options.backend}}
+    kept = programs.PROGRAMS
+    if options.unbounded:
+        kept.most = programs.MOST_MAPS = sys.maxsize
+    models: Iterator[Any] = enumerate(different_models())
+    if options.reload:
+        kept = executors.PROGRAMS = Reloaded(kept.most)
+        control = {"control": {"backend": "jax"}}
+        models = itertools.repeat((0, next(different_models())))
+    start, refused, released, before = time.perf_counter(), 0, 0, maps()
+
+    def tell(done: int, model: dict[str, Any] | None) -> None:
+        nonlocal released, before
+        now = maps()
+        released, before = released + max(0, before - now), now
+        resident = int(Path("/proc/self/statm").read_text().split()[1])
+        state = {
+            "done": done,
+            "seconds": time.perf_counter() - start,
+            "processor": time.process_time(),
+            "programs": kept.compiled,
+            "kept": len(kept),
+            "maps": now,
+            "released": released,
+            "memory": resident * os.sysconf("SC_PAGE_SIZE") / 2**30,
+            "refused": refused,
+        }
+        print(json.dumps({**state, "next": model}), flush=True)
+
+    for done, (number, model) in zip(range(options.models), models, strict=False):
+        tell(done, model)
         try:
             mx.mixmeta(**arguments(model, number), **control)
         except mx.MixmetaError as error:
             refused += 1
             print(error, file=sys.stderr)
-    print(json.dumps({**state(models, start, refused), "next": None}), flush=True)
+    tell(options.models, None)
 
 
-def state(done: int, start: float, refused: int) -> dict[str, Any]:
-    resident = int(Path("/proc/self/statm").read_text().split()[1])
-    return {
-        "done": done,
-        "seconds": time.perf_counter() - start,
-        "maps": Path("/proc/self/maps").read_bytes().count(b"\n"),
-        "memory": resident * os.sysconf("SC_PAGE_SIZE") / 2**30,
-        "refused": refused,
-    }
+class Reloaded(programs.Programs):
+    """Every call a program of its own: compiled once, then loaded from what that gave."""
+
+    compiled_once: tuple[Any, ...] | None = None
+
+    def key(self, *call: Any) -> Any:
+        """Another one every time."""
+        return super().key(*call), self.compiled
+
+    def _made(self, *call: Any) -> Any:
+        from jax.experimental.serialize_executable import deserialize_and_load, serialize
+
+        if self.compiled_once is None:
+            self.compiled_once = serialize(super()._made(*call))
+        return deserialize_and_load(*self.compiled_once)
+
+
+def maps() -> int:
+    """Memory maps of this process."""
+    return Path("/proc/self/maps").read_bytes().count(b"\n")
+
+
+HEAD = (
+    "fits", "time", "processor each", "programs", "kept", "maps", "released", "memory", "refused",
+)  # fmt: skip
 
 
 def line(row: dict[str, Any]) -> str:
-    each = 1e3 * row["seconds"] / max(row["done"], 1)
-    return (
-        f"| {row['done']:,} | {row['seconds']:.1f} s | {each:.0f} ms | {row['maps']:,} | "
-        f"{row['memory']:.2f} GB | {row['refused']} |"
-    )
+    each = 1e3 * row["processor"] / max(row["done"], 1)
+    cells = [f"{row['done']:,}", f"{row['seconds']:.0f} s", f"{each:.0f} ms"]
+    cells += [f"{row[name]:,}" for name in ("programs", "kept", "maps", "released")]
+    cells += [f"{row['memory']:.2f} GB", str(row["refused"])]
+    return f"| {' | '.join(cells)} |"
 
 
 def end(code: int) -> str:
@@ -124,15 +175,16 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=2_000)
     parser.add_argument("--every", type=int, default=100, help="models between two lines")
     parser.add_argument("--backend", help="for control; left to the library by default")
+    parser.add_argument("--reload", action="store_true", help="one program, loaded every time")
+    parser.add_argument("--unbounded", action="store_true", help="keep every program")
     parser.add_argument("--loop", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.loop:
-        loop(options.models, options.backend)
+        loop(options)
         return
-    print("| models | time | each | memory maps | memory | refused |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    command = [sys.executable, __file__, "--loop", "--models", str(options.models)]
-    command += ["--backend", options.backend] if options.backend else []
+    print(f"| {' | '.join(HEAD)} |")
+    print(f"| {' | '.join(['---'] * len(HEAD))} |")
+    command = [sys.executable, __file__, "--loop", *sys.argv[1:]]
     row: dict[str, Any] = {}
     with tempfile.TemporaryFile("w+") as complaints:
         started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
@@ -144,14 +196,14 @@ def main() -> None:
         complaints.seek(0)
         last = complaints.read().splitlines()[-1:]
     if code == 0 and not row["refused"]:
-        print(f"\n{options.models:,} different models in one process ended well.")
+        print(f"\n{options.models:,} fits in one process ended well.")
         return
     if code == 0:
         print(f"\n{row['refused']:,} of {options.models:,} models were refused, the last with:")
         sys.exit(last[0])
     if row:
         print(line(row))
-        print(f"\nThe process died of {end(code)} in model {row['done'] + 1}: {row['next']}.")
+        print(f"\nThe process died of {end(code)} in fit {row['done'] + 1}: {row['next']}.")
     print(*last)
     sys.exit(1)
 

@@ -73,7 +73,7 @@ def test_a_correlation_beyond_one_by_rounding(part):
     if part < 1:
         mx.inputcov([[1.0, 1.0]], 1 + part * 1e-12)
     else:
-        with pytest.raises(mx.InputError, match="rho must lie between"):
+        with pytest.raises(mx.InputError, match="cor must lie between"):
             mx.inputcov([[1.0, 1.0]], 1 + part * 1e-12)
 
 

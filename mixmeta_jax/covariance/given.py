@@ -51,7 +51,7 @@ class _Given(Structure):
 class Proportional(_Given, Squares):
     """Ψ = τ² M with M given: θ is τ."""
 
-    common_variance = True
+    starts_suffice = True
     name = "prop"
     label = "Proportional to a given matrix"
 
@@ -113,7 +113,7 @@ class Correlation(_Given, Scaled):
 class Fixed(_Given):
     """Ψ given: nothing is estimated."""
 
-    common_variance = True
+    starts_suffice = True
     name = "fixed"
     label = "Fixed"
 

@@ -87,8 +87,6 @@ class Turned(Structure):
 class OneScale(Turned):
     """Ψ = θ_0² C(φ)."""
 
-    common_variance = True
-
     def sizes(self, variances: Any) -> Any:
         return mean_variance(variances)
 

@@ -47,15 +47,15 @@ class Structure:
         The structure in words, for printing; the name where it is not given.
     rugged
         Whether the likelihood often has several maxima away from the bounds too.
-    common_variance
-        Whether the random effects share one variance, up to given ratios, and are null together.
+    starts_suffice
+        Whether the starts of the structure have every choice of what may vanish at a bound.
     """
 
     name: ClassVar[str]
     label: ClassVar[str]
     min_dim: ClassVar[int] = 1
     rugged: ClassVar[bool] = False
-    common_variance: ClassVar[bool] = False
+    starts_suffice: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -65,11 +65,11 @@ class Structure:
             # Another map than that of the parent, whose derivatives are not its own.
             cls.slopes = Structure.slopes  # type: ignore[method-assign]
             cls.curvature = Structure.curvature  # type: ignore[method-assign]
+            cls.starts_suffice = vars(cls).get("starts_suffice", False)
         own_map = ("psi" in vars(cls), "natural" in vars(cls))
         own_correlation = ("correlation" in vars(cls), "in_correlation" in vars(cls))
         if (True, False) in (own_map, own_correlation) and "natural" not in vars(cls):
             cls.natural = Structure.natural  # type: ignore[method-assign]
-            cls.common_variance = vars(cls).get("common_variance", False)
         tree_of(cls, _flatten, lambda aux, leaves: _unflatten(cls, aux, leaves))
 
     def __repr__(self) -> str:

@@ -151,7 +151,7 @@ class Diagonal(Squares):
 class Identity(Squares):
     """Uncorrelated random effects of one variance: θ is the standard deviation."""
 
-    common_variance = True
+    starts_suffice = True
     name = "id"
     label = "Multiple of identity"
 
@@ -175,7 +175,7 @@ class CompoundSymmetry(Squares):
     valid matrix, and the correlation does not lose its meaning where the variance vanishes.
     """
 
-    common_variance = True
+    starts_suffice = True
     name = "cs"
     label = "Compound symmetry"
     min_dim = 2

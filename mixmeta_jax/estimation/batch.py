@@ -13,26 +13,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mixmeta_jax.control import Control
+from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.ascent import joined, nothing_known, taken
 from mixmeta_jax.estimation.chunks import Chunks
-from mixmeta_jax.estimation.estimator import fit_design
-from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, Pool, full_chunk, ready
-from mixmeta_jax.estimation.newton import JOINED, RUNNING, Problem
+from mixmeta_jax.estimation.estimator import SingleEstimate, fit_design, parameters, pivoted
+from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, Pool, ready
+from mixmeta_jax.estimation.newton import JOINED
 from mixmeta_jax.estimation.restarts import (
     n_restarts,
     restartable,
     restarts,
     worth_restarting,
 )
+from mixmeta_jax.estimation.rounds import Rounds
 from mixmeta_jax.estimation.search import ESCAPES, RESTART_ITER, clearly_above
 from mixmeta_jax.status import Status
 from mixmeta_jax.tolerances import AS_HIGH_ALONE, IMPRECISE
@@ -95,13 +96,13 @@ class _Run:
         self.data = Chunks(design, count, method, control, batch_size)
         self.design, self.method, self.control = design, method, control
         self.restricted = method == "reml"
+        self.rounds = Rounds(self.data, control, self.restricted)
         self.found = ManyEstimates.empty(design, wanted)
         # Paths of each data set that are still to be followed, beside its first.
         self.open = np.zeros(design.n_sets, int)
         self.restartable = restartable(design, control, self.restricted)
-        sizes = design.dims if self.restartable else ()
-        # Where each data set stands, which its restarts may join.
-        self.Psi = tuple(np.full((d, d, design.n_sets), np.nan) for d in sizes)
+        # Where each data set stands.
+        self.Psi = tuple(np.full((d, d, design.n_sets), np.nan) for d in design.dims)
 
     # Nothing to iterate
 
@@ -152,18 +153,26 @@ class _Run:
         """Every member: from its first start, then those that need more."""
         firsts = (self._begin(part) for part in self.data.chunks(members))
         troubled = self._pursue(firsts, self.control.max_iter, tick)
+        found = self.found
+        lost = np.unique(troubled).astype(int)
+        self._turn(lost[found.status[lost] == Status.MAX_ITER])
         if self.restartable:
-            left = np.setdiff1d(members, troubled)
-            Psi = [P[..., left] for P in self.Psi]
-            again = left[worth_restarting(self.design.structures, self.found.status[left], Psi)]
+            sound = members[self._sound(members)]
+            Psi = [P[..., sound] for P in self.Psi]
+            again = sound[worth_restarting(self.design.structures, found.status[sound], Psi)]
             self.open[again] += n_restarts(self.design.structures, self.design.dims)
             limit = min(self.control.max_iter, RESTART_ITER)
             troubled += self._pursue(self._restarts(again), limit, None)
-        for member in sorted(set(troubled)):
-            found = self.found
-            if found.status[member] > Status.BOUNDARY or found.gradient_norm[member] > IMPRECISE:
-                self._alone(member)
+            lost = np.unique(troubled).astype(int)
+        for member in lost[~self._sound(lost)].tolist():
+            self._alone(member)
             self.open[member] = 0
+        self.open[lost] = 0
+
+    def _sound(self, members: np.ndarray) -> np.ndarray:
+        """Which of the members have ended well."""
+        converged = self.found.status[members] <= Status.BOUNDARY
+        return converged & (self.found.gradient_norm[members] <= IMPRECISE)
 
     def _pursue(
         self,
@@ -182,7 +191,7 @@ class _Run:
             attempt = 0 if tick is not None else 1
             again.extend(self._conclude(ended, tick, troubled, attempt))
 
-        self._follow(makers, max_iter, first)
+        self.rounds.follow(makers, max_iter, first)
         for attempt in range(1, ESCAPES + 2):
             if not again:
                 break
@@ -193,7 +202,7 @@ class _Run:
             def later(ended: Job, attempt: int = attempt, again: list[Job] = again) -> None:
                 again.extend(self._conclude(ended, None, troubled, attempt))
 
-            self._follow((ready(piece) for piece in pieces), self.control.max_iter, later)
+            self.rounds.follow((ready(piece) for piece in pieces), self.control.max_iter, later)
         return troubled
 
     def _restarts(self, members: np.ndarray) -> Iterator[Callable[[], Job]]:
@@ -227,66 +236,6 @@ class _Run:
 
         return make
 
-    def _follow(
-        self, makers: Iterable[Callable[[], Job]], max_iter: int, sink: Callable[[Job], None]
-    ) -> None:
-        """Run jobs to their ends, compacting what is left between rounds."""
-        fresh = iter(makers)
-        left: list[Job] = []
-        flying: set[Future] = set()
-        few = self.data.size // 4
-        with Pool(self.data.workers) as pool:
-
-            def begin(maker: Callable[[], Job], few: int) -> None:
-                flying.add(pool.submit(self._round, maker, few, max_iter))
-
-            while True:
-                while len(flying) < 2 * self.data.workers:
-                    job = full_chunk(left, self.data.size)
-                    maker = next(fresh, None) if job is None else ready(job)
-                    if maker is None:
-                        break
-                    begin(maker, few)
-                if not flying:
-                    if not left:
-                        return
-                    rest = joined(left)
-                    left.clear()
-                    begin(ready(rest), 0)
-                done = wait(flying, return_when=FIRST_COMPLETED).done
-                flying -= done
-                for future in done:
-                    job = future.result()
-                    running = job.path.phase == RUNNING
-                    if running.any():
-                        left.append(replace(job, ends=None).taken(np.flatnonzero(running)))
-                    if not running.all():
-                        sink(job.taken(np.flatnonzero(~running)) if running.any() else job)
-
-    def _round(self, maker: Callable[[], Job], few: int, max_iter: int) -> Job:
-        """One climb, until few paths are running."""
-        job = maker()
-        b = len(job.members)
-        padded = job
-        if b < self.data.size and not self.data.at_once:
-            padded = job.taken(np.resize(np.arange(b), self.data.size))
-            # Paths that only fill the chunk have ended before they begin.
-            padded.path.phase[b:] = -1
-        problem = Problem(
-            padded.units,
-            padded.scales,
-            padded.known,
-            max_iter,
-            self.control.gradient_tol,
-            min(few, b // 2),
-        )
-        ends = self.data.executor(padded.members).ascend(
-            padded.path, problem, restricted=self.restricted, shift=False, without=True
-        )
-        if b < self.data.size and not self.data.at_once:
-            ends = taken(ends, np.arange(b))
-        return replace(job, path=ends.path, ends=ends)
-
     def _conclude(
         self,
         ended: Job,
@@ -315,7 +264,7 @@ class _Run:
         keep = np.flatnonzero(higher & best)
         kept = members[keep]
         self._store(kept, keep, value, ends.beta, ends.V, path.theta, ends.Psi, verdict.status)
-        for own, P in zip(self.Psi, ends.Psi, strict=False):
+        for own, P in zip(self.Psi, ends.Psi, strict=True):
             own[..., kept] = P[..., keep]
         self.found.gradient_norm[kept] = path.norm[keep]
         if tick is not None:
@@ -374,6 +323,42 @@ class _Run:
         fresh = self.data.departure(theta)
         return [Job(own.members, fresh, own.units, own.scales, None, known)]
 
+    def _turn(self, members: np.ndarray) -> None:
+        """Members whose steps ran out, on with Λ in another order, as single fits: see there."""
+        scales, *_ = self.data.starts(members) if len(members) else [()]
+        groups: dict[tuple, list[int]] = {}
+        for place, member in enumerate(members.tolist()):
+            sizes = [scale[:, place] for scale in scales]
+            orders = pivoted([P[:, :, member] for P in self.Psi], sizes)
+            groups.setdefault(orders, []).append(member)
+        for orders, own in groups.items():
+            structures = self.design.structures
+            turned = tuple(
+                s.ordered(np.array(order)) for s, order in zip(structures, orders, strict=True)
+            )
+            if any(a is not b for a, b in zip(turned, structures, strict=True)):
+                self._go_on(np.array(own), turned)
+
+    def _go_on(self, members: np.ndarray, turned: tuple[Structure, ...]) -> None:
+        """From where the members stand, with structures whose parameters are others."""
+        design = replace(self.design.taken(members), structures=turned)
+        run = _Run(design, len(members), self.method, self.control, None, LARGE)
+        Psi = [np.moveaxis(P[..., members], -1, 0) for P in self.Psi]
+        theta = np.stack([parameters(turned, own) for own in zip(*Psi, strict=True)], -1)
+
+        def begin(part: np.ndarray) -> Callable[[], Job]:
+            scales, _, units = run.data.starts(part)
+            path, known = run.data.departure(theta[:, part]), nothing_known(design.dims, len(part))
+            return ready(Job(part, path, units, scales, None, known))
+
+        whole = np.arange(len(members))
+        run._pursue(map(begin, run.data.chunks(whole)), self.control.max_iter, None)
+        for place, member in enumerate(members.tolist()):
+            own = [P[place] for P in run.found.Psi or ()]
+            one = parameters(self.design.structures, own) if np.isfinite(own[0]).all() else None
+            if one is not None:
+                self._adopt(member, run.found.estimate(place, one))
+
     def _alone(self, member: int) -> None:
         """One data set by the estimator of single fits, on from its end or from its own starts."""
         found, design = self.found, self.design.one(member)
@@ -381,19 +366,25 @@ class _Run:
         start = {name: P[member] for name, P in zip(names, found.Psi or (), strict=False)}
         sound = start and all(np.isfinite(P).all() for P in start.values())
         ways = [replace(self.control, start=start)] if sound else []
+        spent = 0
         try:
             for control in (*ways, self.control):
                 estimate = fit_design(design, self.method, control, names)
-                found.n_iter[member] += estimate.n_iter
+                spent += estimate.n_iter
                 if estimate.status <= Status.BOUNDARY:
                     break
         except InputError:
             return
+        self._adopt(member, replace(estimate, n_iter=spent))
+
+    def _adopt(self, member: int, estimate: SingleEstimate) -> None:
+        """The estimate of a data set, if it is as high as that which is there."""
+        found = self.found
+        found.n_iter[member] += estimate.n_iter
         # What a path that has not converged says of its height does not count.
         lost = found.status[member] > Status.BOUNDARY and estimate.status <= Status.BOUNDARY
-        as_high = estimate.loglik > found.loglik[member] - AS_HIGH_ALONE * (
-            1 + abs(estimate.loglik)
-        )
+        slack = AS_HIGH_ALONE * (1 + abs(estimate.loglik))
+        as_high = estimate.loglik > found.loglik[member] - slack
         if not (as_high or lost):
             return
         found.keep(member, estimate.beta, estimate.vcov, estimate.theta, estimate.Psi or ())
@@ -402,3 +393,5 @@ class _Run:
             estimate.gradient_norm,
         )
         found.status[member] = estimate.status
+        for own, P in zip(self.Psi, estimate.Psi or (), strict=True):
+            own[..., member] = P

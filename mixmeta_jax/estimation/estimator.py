@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax.control import Control
-from mixmeta_jax.covariance.structure import is_semidefinite, is_symmetric
+from mixmeta_jax.covariance.structure import Structure, is_semidefinite, is_symmetric
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.ascent import Ends, problem_of
@@ -206,11 +206,11 @@ class _Search:
         max_iter = self.control.max_iter
         turned = _reordered(self.design, Psi, [scale[:, 0] for scale in self.scales])
         if turned is not None:
-            theta = _parameters(turned, Psi)[None]
+            theta = parameters(turned.structures, Psi)[None]
             tensors = replace(self.run.tensors, structures=turned.structures)
             found = self.climbed(type(self.run)(tensors), theta, max_iter)
             # The parameters are reported in the user's order.
-            theta = _parameters(self.design, [P[:, :, 0] for P in found.Psi])[:, None]
+            theta = parameters(self.design.structures, [P[:, :, 0] for P in found.Psi])[:, None]
             return replace(found, theta=theta, n_iter=best.n_iter + found.n_iter)
         if first < max_iter:
             found = self.climbed(self.run, best.theta.T, max_iter)
@@ -227,11 +227,19 @@ def _reordered(
     valley in θ; one that ends with it does not. None where no structure has an order to change.
     """
     structures = tuple(
-        structure.ordered(_pivots(P / np.sqrt(np.outer(scale, scale))))
-        for structure, P, scale in zip(design.structures, Psi, scales, strict=True)
+        structure.ordered(np.array(order))
+        for structure, order in zip(design.structures, pivoted(Psi, scales), strict=True)
     )
     changed = any(a is not b for a, b in zip(structures, design.structures, strict=True))
     return replace(design, structures=structures) if changed else None
+
+
+def pivoted(Psi: Sequence[np.ndarray], scales: Sequence[np.ndarray]) -> tuple[tuple[int, ...], ...]:
+    """Per level, the order of its effects in which each has the most left of the rest."""
+    return tuple(
+        tuple(_pivots(P / np.sqrt(np.outer(scale, scale))).tolist())
+        for P, scale in zip(Psi, scales, strict=True)
+    )
 
 
 def _pivots(Psi: np.ndarray) -> np.ndarray:
@@ -247,9 +255,9 @@ def _pivots(Psi: np.ndarray) -> np.ndarray:
     return np.array(order)
 
 
-def _parameters(design: Design, Psi: Sequence[np.ndarray]) -> np.ndarray:
-    parts = [s.theta(P) for s, P in zip(design.structures, Psi, strict=True)]
-    return np.concatenate(parts)
+def parameters(structures: Sequence[Structure], Psi: Sequence[np.ndarray]) -> np.ndarray:
+    """θ of all levels at their Ψ, shape (n_θ,)."""
+    return np.concatenate([s.theta(P) for s, P in zip(structures, Psi, strict=True)])
 
 
 def given_start(design: Design, start: Any, level_names: Sequence[str]) -> np.ndarray:

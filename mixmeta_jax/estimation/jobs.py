@@ -11,6 +11,7 @@ import numpy as np
 
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.estimation.ascent import joined, taken
+from mixmeta_jax.estimation.estimator import SingleEstimate
 from mixmeta_jax.status import Status
 
 LARGE = ("se", "vcov", "theta", "Psi")
@@ -83,6 +84,20 @@ class ManyEstimates:
         if self.Psi is not None:
             for own, P in zip(self.Psi, Psi, strict=True):
                 own[members] = P
+
+    def estimate(self, member: int, theta: np.ndarray) -> SingleEstimate:
+        """That of one data set, of which all is kept, at parameters θ of its Ψ, (n_θ,)."""
+        assert self.vcov is not None and self.Psi is not None
+        return SingleEstimate(
+            self.beta[member],
+            self.vcov[member],
+            theta,
+            tuple(P[member] for P in self.Psi),
+            float(self.loglik[member]),
+            int(self.n_iter[member]),
+            float(self.gradient_norm[member]),
+            Status(int(self.status[member])),
+        )
 
     def withdraw(self, members: np.ndarray, status: Status = Status.INTERRUPTED) -> None:
         """Take back estimates that further work might have changed, or that say nothing."""

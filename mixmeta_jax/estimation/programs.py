@@ -80,12 +80,14 @@ class Programs:
         return jax.device_get(found)
 
     def _compile(self, function: Callable, args: tuple, static: dict[str, Any]) -> Any:
-        import jax
-
         self.compiled += 1
         if _maps() > MOST_MAPS:
             for _ in range((len(self._kept) + 1) // 2):
                 self._kept.popitem(last=False)
+        return self._made(function, args, static)
+
+    def _made(self, function: Callable, args: tuple, static: dict[str, Any]) -> Any:
+        import jax
 
         def packed(*args: Any) -> Any:
             return in_one_vector(functools.partial(function, **static)(*args))

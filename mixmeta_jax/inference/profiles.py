@@ -1,4 +1,4 @@
-"""ProfileFunction-likelihood intervals of natural parameters: all parameters and both ends together.
+"""Profile-likelihood intervals of natural parameters: all parameters and both ends together.
 
 The signed root r(η) = sign(η − η̂) √(2(ℓ̂ − ℓ_p(η))) is nearly linear in a standard deviation or a
 correlation; an end is where it is ±√χ²_1. Every round evaluates the profile ℓ_p of all ends that
@@ -30,7 +30,7 @@ from all starts, rather than followed from one fit to the next."""
 
 @dataclass(frozen=True)
 class Intervals:
-    """ProfileFunction intervals of n parameters, shape (n,) each.
+    """Profile intervals of n parameters, shape (n,) each.
 
     Attributes
     ----------

@@ -307,7 +307,7 @@ def bootstrap_inference(
     whole = isinstance(n, (int, np.integer)) and not isinstance(n, bool)
     if not whole or n < FEWEST_DRAWS:
         raise InputError(
-            f"n must be a whole number of at least {FEWEST_DRAWS}, not {n!r}: fewer draws cannot tell 5 "
+            f"n must be a whole number of at least {FEWEST_DRAWS}, not {n!r}: fewer tell no 5 "
             "percent."
         )
     if fit.method != "fixed":

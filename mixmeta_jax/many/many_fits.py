@@ -171,7 +171,7 @@ def fit_many(
     parameters also from the others, one whose likelihood would be higher without the variance of a
     level also from there, and the highest end is kept (`mixmeta` follows all starts of every small
     data set). Then those that `mixmeta` would restart are restarted: where variances of their own
-    may vanish one by one ("unstr", "diag", "hcs" and the like), mostly those at a bound. That
+    may vanish one by one ("unstr", "diag", "ar1", "hcs" and the like), mostly at a bound. That
     takes some twenty more paths of each of them; ``control={"n_starts": ...}`` leaves it out.
 
     Parameters

@@ -63,13 +63,39 @@ def test_restarts_at_a_bound_are_those_of_single_fits():
 
 
 def test_restarts_in_chunks_are_the_same(three_outcomes):
-    """Chunks that hold the restarts of several data sets, or a part of those of one."""
-    y, S = three_outcomes
+    """Chunks of thirteen paths hold a part of the restarts of a data set, or of two."""
+    y, S = three_outcomes[0][:20], three_outcomes[1]
     whole = mx.fit_many(y, S, bscov="hcs", control=NUMPY)
-    for size in (32, 7):
-        chunks = mx.fit_many(y, S, bscov="hcs", batch_size=size, control=NUMPY)
-        assert (chunks.status == whole.status).all()
-        assert np.allclose(chunks.loglik, whole.loglik, rtol=1e-11, atol=0)
+    chunks = mx.fit_many(y, S, bscov="hcs", batch_size=13, control=NUMPY)
+    assert (chunks.status == whole.status).all()
+    assert np.allclose(chunks.loglik, whole.loglik, rtol=1e-11, atol=0)
+
+
+def test_steps_that_run_out_go_on_with_the_factor_turned(monkeypatch):
+    """Next to a singular matrix that its factor, in its own order, follows along a valley.
+
+    Locations of ``benchmarks/mass_univariate.py`` ("imaging-2"), and two that converge at once.
+    """
+    alone = []
+    monkeypatch.setattr(batch._Run, "_alone", lambda run, member: alone.append(member))
+    rng = np.random.default_rng(1)
+    v = rng.uniform(0.02, 0.3, (1000, 20, 2))
+    tau2 = rng.uniform(0.0, 0.3, (1000, 1, 1))
+    y = 0.2 + rng.normal(size=v.shape) * np.sqrt(v + tau2)
+    y[rng.random(y.shape) < 0.2] = np.nan
+    chosen = [0, 278, 379, 485, 1]
+    fits = mx.fit_many(y[chosen], v[chosen], control=NUMPY)
+    assert not alone
+    monkeypatch.setattr(batch._Run, "_turn", lambda run, members: None)
+    own_order = mx.fit_many(y[chosen], v[chosen], control=NUMPY)
+    assert (own_order.status[1:4] == Status.MAX_ITER).all()
+    for b, member in enumerate(chosen):
+        fit = mx.mixmeta(y[member], v[member], control=NUMPY)
+        assert Status(int(fits.status[b])) is fit.status
+        size = 1 + abs(fit.loglik)
+        assert fits.loglik[b] == pytest.approx(fit.loglik, rel=0, abs=MAXIMUM * size)
+        assert np.allclose(fits.coef[b], fit.coef, rtol=SAME_COEF, atol=SAME_COEF)
+        assert np.allclose(fits.Psi[b], fit.Psi, rtol=0, atol=SAME_COEF)
 
 
 def two_levels():

@@ -290,6 +290,11 @@ def test_restarts_grow_with_the_parameters():
     assert counted(4, 2) == 52
 
 
+def test_restarts_of_levels_without_parameters():
+    structures = resolve_structures({"a": "hcs", "b": "fixed"}, np.eye(2), ["a", "b"], (3, 2))
+    assert restarts(structures, [np.ones((3, 1)), np.ones((2, 1))], 2).shape == (24, 4, 1)
+
+
 def test_a_restart_as_high_ends_a_fit_whose_gradient_has_not_vanished():
     """Rounding had kept the gradient of an ill-conditioned fit above the tolerance."""
     design = random_design(3, k=2, q=(1,), n=20, codes=[np.arange(20)])
@@ -352,9 +357,9 @@ def test_which_models_are_restarted():
         given = dict.fromkeys(using, np.eye(d))
         return may_restart(resolve_structures(list(names), given, levels, dims), dims)
 
-    for name in ("unstr", "diag", "hcs", "har1", "cor"):
+    for name in ("unstr", "diag", "hcs", "ar1", "har1", "cor"):
         assert may(name) and may("id", name)
-    for name in ("id", "cs", "ar1", "prop"):
+    for name in ("id", "cs", "prop"):
         assert not may(name) and not may("cs", name)
         assert may("id", "cs", name), "of three levels two may vanish together"
     assert not may("unstr", "unstr", d=1)
