@@ -39,7 +39,10 @@ def quadratic_form(
         Shape (n, k, k): X₀VX₀ᵀ for V, Z₀ΨZ₀ᵀ for Ψ.
     """
     c = rows.shape[1]
-    return np.einsum("na,aobr,nb->nor", rows, matrix.reshape(c, k, c, k), rows, optimize=True)
+    # Predictors near 1e200 have an infinite variance.
+    with np.errstate(over="ignore", invalid="ignore"):
+        M = matrix.reshape(c, k, c, k)
+        return np.einsum("na,aobr,nb->nor", rows, M, rows, optimize=True)
 
 
 @shaped

@@ -151,9 +151,13 @@ def _null_directions(
         moved.append(np.einsum("nd,det,nep->npt", z, slope, sums[own], optimize=True))
         inner.append(np.einsum("gdp,det,geq->pqt", sums, slope, sums, optimize=True))
     V, K = np.concatenate(moved, axis=2), np.concatenate(inner, axis=2)
-    whole = _products(rows, codes, slopes)
     V, K = V.reshape(-1, V.shape[2]), K.reshape(-1, K.shape[2])
-    left = whole - 2 * V.T @ V + K.T @ K
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = _products(rows, codes, slopes)
+        left = whole - 2 * V.T @ V + K.T @ K
+    if not np.isfinite(left).all():
+        # Predictors near 1e150: the likelihood, which overflows too, says so.
+        return np.zeros((0, left.shape[1]))
     size = np.sqrt(np.diagonal(whole))
     scale = 1 / np.where(size > 0, size, 1.0)
     values, axes = np.linalg.eigh(left * scale[:, None] * scale)
