@@ -146,13 +146,13 @@ def _null_directions(
     rows = [_crossed(z, unit, outcome, k) for z in Z]
     codes = [np.unique(own[unit], return_inverse=True)[1] for own in groups.T]
     moved, inner = [], []  # Σ_aH, shape (N, P, n_θ), and HᵀΣ_aH, shape (P, P, n_θ)
-    for z, own, slope in zip(rows, codes, slopes, strict=True):
-        sums = _by_group(z[:, :, None] * H[:, None], own)  # ZᵀH of each group
-        moved.append(np.einsum("nd,det,nep->npt", z, slope, sums[own], optimize=True))
-        inner.append(np.einsum("gdp,det,geq->pqt", sums, slope, sums, optimize=True))
-    V, K = np.concatenate(moved, axis=2), np.concatenate(inner, axis=2)
-    V, K = V.reshape(-1, V.shape[2]), K.reshape(-1, K.shape[2])
     with np.errstate(over="ignore", invalid="ignore"):
+        for z, own, slope in zip(rows, codes, slopes, strict=True):
+            sums = _by_group(z[:, :, None] * H[:, None], own)  # ZᵀH of each group
+            moved.append(np.einsum("nd,det,nep->npt", z, slope, sums[own], optimize=True))
+            inner.append(np.einsum("gdp,det,geq->pqt", sums, slope, sums, optimize=True))
+        V, K = np.concatenate(moved, axis=2), np.concatenate(inner, axis=2)
+        V, K = V.reshape(-1, V.shape[2]), K.reshape(-1, K.shape[2])
         whole = _products(rows, codes, slopes)
         left = whole - 2 * V.T @ V + K.T @ K
     if not np.isfinite(left).all():

@@ -139,3 +139,14 @@ def test_large_designs_are_asked_group_by_group():
     # The inner level is the outer one: the whole is asked.
     same = codes[:, [0, 0]]
     assert len(lacking(X, [X, X], same, np.ones((n, 1), bool), slopes)[0]) == 3
+
+
+@pytest.mark.parametrize("method", ["reml", "vc"])
+def test_predictors_that_overflow_end_without_a_warning(method):
+    data = pd.DataFrame({"y": [0.1, 0.9, -0.4, 0.3, 0.6, -0.2], "g": [1, 1, 2, 2, 3, 3]})
+    data["x"] = [1e300, 2, 3, 4, 5, 7]
+    try:
+        fit = mx.mixmeta("y", S=np.full(6, 0.1), data=data, random="~ x | g", method=method)
+    except InputError:
+        return
+    assert fit.status is mx.Status.NOT_FINITE
