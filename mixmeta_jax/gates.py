@@ -97,9 +97,8 @@ def number(
 def fraction(value: Any, what: str) -> float:
     """A number strictly between 0 and 1."""
     found = _real(value)
-    hint = ""
-    if found is not None and 1 < found < 100:
-        hint = f": write {found / 100:g} for {found:g} percent"
+    percent = found is not None and 1 < found < 100
+    hint = f": write {found / 100:g} for {found:g} percent" if percent else ""
     return number(value, what, above=0, below=1, hint=hint)
 
 
@@ -151,9 +150,7 @@ def choices(values: Any, what: str, words: Collection[str]) -> tuple[str, ...]:
 
 def text(value: Any, what: str, wanted: str = "text") -> str:
     """Text, such as a formula; ``wanted`` says of what kind, perhaps by an example."""
-    if not isinstance(value, str):
-        raise refused(what, wanted, value)
-    return str(value)
+    return str(instance(value, str, what, wanted))
 
 
 def function(value: Any, what: str) -> Callable:
@@ -250,10 +247,8 @@ def numbers(
         letters = ", ".join("..." if size is ... else str(size) for size in shape)
         letters += "," * (len(shape) == 1)
         raise InputError(f"{what} has the shape {found.shape}, but must have ({letters}).")
-    if not is_traced(found) and not (missing and infinite):
-        finite = np.isfinite(found)
-        if not finite.all():
-            _refuse_values(found, values, what, missing, infinite)
+    if not is_traced(found) and not (missing and infinite) and not np.isfinite(found).all():
+        _refuse_values(found, values, what, missing, infinite)
     return found
 
 
