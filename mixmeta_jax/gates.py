@@ -55,14 +55,14 @@ def close_matches(name: object, known: Iterable[object]) -> str:
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def whole(value: Any, what: str, least: int = 0, most: int | None = None) -> int:
+def whole(value: Any, what: str, least: int = 0, most: int | None = None, hint: str = "") -> int:
     """A whole number of at least ``least``; Python's, NumPy's or JAX's, but no truth value."""
     try:
         number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
     except Exception:  # what an object of the user's own raises
         number = None
     if number is None or number < least:
-        raise refused(what, f"a whole number of at least {least}", value)
+        raise refused(what, f"a whole number of at least {least}", value, hint)
     if most is not None and number > most:
         raise refused(what, f"a whole number of at most {most:,}", value)
     return number
@@ -97,8 +97,9 @@ def number(
 def fraction(value: Any, what: str) -> float:
     """A number strictly between 0 and 1."""
     found = _real(value)
-    percent = found is not None and 1 < found < 100
-    hint = f": write {found / 100:g} for {found:g} percent" if percent else ""
+    hint = ""
+    if found is not None and 1 < found < 100:
+        hint = f": write {found / 100:g} for {found:g} percent"
     return number(value, what, above=0, below=1, hint=hint)
 
 

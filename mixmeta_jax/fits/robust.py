@@ -90,7 +90,7 @@ class RobustFit:
 def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float | None) -> RobustFit:
     """The fit with cluster-robust errors; see `Fit.robust`."""
     gates.choice(kind, "type", TYPES)
-    gates.choice(test, "test", TESTS)
+    gates.choice(test, "test (with robust errors)", TESTS)
     if df is not None and test != "t":
         raise InputError(
             f"df={gates.described(df)} belongs to test='t', not to test='{test}': leave it out."

@@ -237,7 +237,7 @@ def profile_frame(
     if values is not None:
         grid = np.atleast_1d(gates.numbers(values, "values"))
         if grid.ndim > 1 or not len(grid) or len(chosen) != 1:
-            raise InputError("profile takes a row of values for one of the parameters: name it.")
+            raise InputError("profile takes a row of values for one parameter: name it.")
         own = parts.places[chosen[0]].parameter
         if (grid < own.lower).any() or (grid > own.upper).any():
             raise InputError(

@@ -306,12 +306,8 @@ def bootstrap_inference(
     level = check_conf_level(conf_level)
     gates.choice(kind, "kind", KINDS)
     gates.flag(progress, "progress")
-    n = check_draws(n, seed, first, fit.design.y.size, "n")
-    if n < FEWEST:
-        raise InputError(
-            f"n must be a whole number of at least {FEWEST}, not {n}: fewer draws cannot tell 5 "
-            "percent."
-        )
+    n = gates.whole(n, "n", FEWEST, hint=": fewer draws cannot tell 5 percent")
+    check_draws(n, seed, first, fit.design.y.size, "n")
     if fit.method != "fixed":
         check_likelihood(fit, "bootstrap_inference")
     if kind == "wild":

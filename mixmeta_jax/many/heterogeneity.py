@@ -139,7 +139,7 @@ def r2_frame(
 ) -> pd.DataFrame:
     """R² in percent: see `Fit.r2`."""
     level = check_conf_level(conf_level)
-    gates.choice(ci, "ci", ("bootstrap", None))
+    gates.choice(ci, "ci of r2", ("bootstrap", None))
     checked_fit(smaller, "smaller")
     check_draws(n, seed, 0, fit.design.y.size, "n")
     check_same_data(smaller, fit)

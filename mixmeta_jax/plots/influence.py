@@ -68,7 +68,7 @@ def baujat(
     Baujat B, Mahé C, Pignon JP, Hill C (2002). A graphical method for exploring heterogeneity in
     meta-analyses. Statistics in Medicine 21, 2641-2652.
     """
-    o = one_outcome(fit, outcome)
+    o, own_names = one_outcome(fit, outcome), row_names(fit, labels)
     frame, k = fit.frame, fit.frame.k
     heterogeneity = fit.fixed_fit.residuals[:, o] ** 2 / known_variances(fit)[:, o]
     without = leave_one_out(fit, progress=False)
@@ -78,7 +78,7 @@ def baujat(
     change = np.einsum("np,np->n", frame.X, fit.coef.to_numpy()[o::k] - beta)
     table = pd.DataFrame(
         {
-            "label": row_names(fit, labels),
+            "label": own_names,
             "heterogeneity": heterogeneity,
             "influence": change**2 / covariance,
         }

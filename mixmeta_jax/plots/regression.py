@@ -92,6 +92,7 @@ def bubble(
     change = transformed(transform)
     o = one_outcome(fit, outcome)
     predictor = _continuous(fit, predictor)
+    _refuse_taken(predictor, ("kind", "weight"))
     columns = user_columns(fit, _predictors(fit))
     held = _held(columns, predictor, at)
     x = columns[predictor].to_numpy(float)
@@ -177,6 +178,7 @@ def response(
     """
     change = transformed(transform)
     predictor = _continuous(fit, predictor)
+    _refuse_taken(predictor, ("outcome",))
     columns = user_columns(fit, _predictors(fit))
     held = _held(columns, predictor, at)
     x = columns[predictor].to_numpy(float)
@@ -242,6 +244,7 @@ def orchard(
     if not isinstance(by, str) or by not in names:
         given, there = gates.described(by), ", ".join(names) or "none"
         raise InputError(f"by: {given} is not a predictor of the model: {there}.")
+    _refuse_taken(by, ("kind", "weight"))
     columns = user_columns(fit, names)
     categories = list(pd.unique(columns[by]))
     held = _held(columns, by, at)
@@ -298,6 +301,15 @@ def _continuous(fit: PredictionMethods, predictor: str | None) -> str:
         what = "Name the predictor to draw" if predictor is None else given
         raise InputError(f"{what}: the continuous predictors of the model are {listed}.")
     return predictor
+
+
+def _refuse_taken(predictor: str, own: tuple[str, ...]) -> None:
+    """Raise where a predictor is called as a column of the frame that is drawn."""
+    if predictor in (*own, *STATISTICS):
+        raise InputError(
+            f"The predictor '{predictor}' is called as a column that the picture makes: rename it "
+            "in the data and the formula."
+        )
 
 
 def _held(columns: pd.DataFrame, drawn: str, at: Mapping[str, Any] | None) -> dict[str, Any]:
