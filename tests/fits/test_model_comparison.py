@@ -145,6 +145,8 @@ def test_terms_added(reml, ml):
     ("call", "message"),
     [
         (lambda fit: fit.drop_terms("yaer"), "cannot be dropped"),
+        (lambda fit: fit.drop_terms(df=3), "df=3 belongs to test='t': test='lr'"),
+        (lambda fit: fit.add_terms("year", adhoc=True), "adhoc=True belongs to test='knha'"),
         (lambda fit: fit.drop_terms(test="F"), "test must be one of 'lr', .*, not 'F'"),
         (lambda fit: fit.add_terms("ablat"), "already"),
         (lambda fit: fit.add_terms("yaer"), "no column 'yaer'"),
