@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
-import math
 import os
 import sys
 import warnings
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 # The package loads its names when they are used: help and wrong options cost no import of JAX.
 import mixmeta_jax as mx
 from mixmeta_jax.errors import MESSAGE_LENGTH, shown
+from mixmeta_jax.report.figures import figures, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -289,57 +288,6 @@ def _read_csv(path: Path) -> pd.DataFrame:
         ) from error
 
 
-def figures(fit: Any, summary: Any) -> dict[str, Any]:
-    """The figures of a fit as plain values; matrices are lists of rows, in the order of ``coef``.
-
-    Parameters
-    ----------
-    fit
-        A `Fit`.
-    summary
-        Its `SummaryResult`.
-    """
-    frame = fit.frame
-    Psi = {
-        name: {"names": frame.random_names(number), "matrix": matrix.tolist()}
-        for number, (name, matrix) in enumerate(zip(fit.level_names, fit.Psi_by_level, strict=True))
-    }
-    return {
-        "formula": fit.formula,
-        "random": fit.random,
-        "method": fit.method,
-        "bscov": fit.bscov,
-        "n": frame.n,
-        "dropped": _records(fit.dropped),
-        "df": {count: getattr(fit.df, count) for count in ("nall", "nobs", "fixed", "random")},
-        "coef": fit.coef.to_dict(),
-        "vcov": fit.vcov.to_numpy().tolist(),
-        "coefficients": summary.coefficients.to_dict("index"),
-        "conf_level": summary.conf_level,
-        "Psi": Psi,
-        "loglik": fit.loglik,
-        "aic": fit.aic,
-        "bic": fit.bic,
-        "aicc": fit.aicc,
-        "Q": summary.qtest.to_dict("index"),
-        "status": fit.status.name,
-        "converged": fit.converged,
-    }
-
-
-def _records(dropped: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows and reasons, labels as numbers or text."""
-    return [
-        {"row": row if isinstance(row, (int, float)) else str(row), "reason": reason}
-        for row, reason in dropped.itertuples(index=False)
-    ]
-
-
-def to_json(value: Any) -> str:
-    """Strict JSON: what is not a finite number becomes null."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-
-
 def keep_compiled_programs() -> None:
     """Switch the persistent compilation cache of JAX on, in the folder that is set or our own."""
     jax = sys.modules.get("jax")
@@ -391,16 +339,6 @@ def _cache_folder() -> Path:
 def _one_or_all(values: list | None) -> Any:
     """What was given once as itself, what was given several times as a list."""
     return values[0] if values is not None and len(values) == 1 else values
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    # numpy's numbers are floats, or have `item`.
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

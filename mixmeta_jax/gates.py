@@ -55,14 +55,14 @@ def close_matches(name: object, known: Iterable[object]) -> str:
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def whole(value: Any, what: str, least: int = 0, most: int | None = None) -> int:
+def whole(value: Any, what: str, least: int = 0, most: int | None = None, hint: str = "") -> int:
     """A whole number of at least ``least``; Python's, NumPy's or JAX's, but no truth value."""
     try:
         number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
     except Exception:  # what an object of the user's own raises
         number = None
     if number is None or number < least:
-        raise refused(what, f"a whole number of at least {least}", value)
+        raise refused(what, f"a whole number of at least {least}", value, hint)
     if most is not None and number > most:
         raise refused(what, f"a whole number of at most {most:,}", value)
     return number
@@ -151,9 +151,7 @@ def choices(values: Any, what: str, words: Collection[str]) -> tuple[str, ...]:
 
 def text(value: Any, what: str, wanted: str = "text") -> str:
     """Text, such as a formula; ``wanted`` says of what kind, perhaps by an example."""
-    if not isinstance(value, str):
-        raise refused(what, wanted, value)
-    return str(value)
+    return str(instance(value, str, what, wanted))
 
 
 def function(value: Any, what: str) -> Callable:
@@ -250,10 +248,8 @@ def numbers(
         letters = ", ".join("..." if size is ... else str(size) for size in shape)
         letters += "," * (len(shape) == 1)
         raise InputError(f"{what} has the shape {found.shape}, but must have ({letters}).")
-    if not is_traced(found) and not (missing and infinite):
-        finite = np.isfinite(found)
-        if not finite.all():
-            _refuse_values(found, values, what, missing, infinite)
+    if not is_traced(found) and not (missing and infinite) and not np.isfinite(found).all():
+        _refuse_values(found, values, what, missing, infinite)
     return found
 
 

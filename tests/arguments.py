@@ -23,7 +23,7 @@ NOT_CALLED = {
     "Estimate": "estimate makes it",
     "Structure": "a base class without parameters",
     "Status": "an enumeration",
-    "plots": "a module; what its pictures take is tested beside them",
+    "plots": "a module, whose functions are called as those of the package",
     "MixmetaError": "an exception",
     "InputError": "an exception",
     "PrecisionError": "an exception",
@@ -31,16 +31,20 @@ NOT_CALLED = {
 """Public names that users do not call, and why."""
 
 PROTOCOL = {
+    "angle_of",
     "at_bound",
     "check",
     "correlation",
     "curvature",
     "factor",
+    "in_correlation",
     "matrices",
     "min_groups",
     "n_parameters",
+    "natural",
     "ordered",
     "psi",
+    "sizes",
     "slopes",
     "starts",
     "starts_of_sets",
@@ -65,6 +69,7 @@ def data():
             "x": [1.0, 2.0, 3.0, 4.0, 5.0, 7.0],
             "group": [1, 1, 2, 2, 3, 3],
             "time": [0.0, 1.0, 0.0, 1.0, 0.0, 1.0],
+            "arm": ["a", "b", "a", "a", "b", "b"],
         }
     )
 
@@ -95,6 +100,35 @@ def estimated():
 
     with jax.enable_x64(True):
         return mx.estimate(design(), method="fixed")
+
+
+@functools.cache
+def factors():
+    return mx.mixmeta("y ~ x + arm", S="v", data=data(), control=ENGINE)
+
+
+@functools.cache
+def one_mean():
+    return mx.mixmeta("y", S="v", data=data(), control=ENGINE)
+
+
+@functools.cache
+def two_outcomes():
+    return mx.mixmeta("y + y2 ~ 1", S=["v", "v2"], rho=0.2, data=data(), control=ENGINE)
+
+
+@functools.cache
+def bootstrapped():
+    return larger().bootstrap_inference(n=19, progress=False)
+
+
+@functools.cache
+def axes(count=1):
+    """Axes without a window, drawn upon time and again: a new figure each time would be slow."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure().subplots(1, count, squeeze=False)[0].tolist()
+    return drawn[0] if count == 1 else drawn
 
 
 def outcomes():
@@ -161,6 +195,36 @@ def joint():
     return {"design": design(), "beta": np.zeros(1), "eta": np.zeros(1)}
 
 
+def tested():
+    return {"test": "t", "df": 4, "adhoc": False, "information": "expected"}
+
+
+def drawn():
+    return {"ci": "delta", "conf_level": 0.95, "n": 19, "seed": 0}
+
+
+def averaged():
+    return tested() | {
+        "at": {"x": 2.0},
+        "weights": "equal",
+        "conf_level": 0.95,
+        "simultaneous": None,
+        "transform": None,
+    }
+
+
+def hypotheses():
+    return {"terms_or_matrix": ["x"], "rhs": 0}
+
+
+def leveled():
+    return {"conf_level": 0.95}
+
+
+def picture(fit, **own):
+    return {"fit": fit, "ax": axes(), "return_data": False, **own}
+
+
 CALLS = {
     "AR1": dict,
     "CompoundSymmetry": dict,
@@ -196,6 +260,7 @@ CALLS = {
         "progress": False,
     },
     "cochran_q": lambda: {"design": design()},
+    "compare": lambda: {"fits": fixed(), "names": ["a", "b"]},
     "covariances": lambda: {"eta": np.zeros(1), "design": design()},
     "cs_blocks": repeated,
     "cumulative": lambda: {"fit": nested(), "order": None, "progress": False},
@@ -231,6 +296,7 @@ CALLS = {
         "batch_size": None,
         "progress": False,
         "control": ENGINE,
+        "hold": {"unit": {"var": 0.1}},
     },
     "greenland_longnecker": of_doses,
     "hamling": of_doses,
@@ -242,7 +308,14 @@ CALLS = {
     "log_density": lambda: joint() | {"priors": None},
     "log_likelihood": lambda: {"theta": np.ones(1), "design": design(), "method": "reml"},
     "long_contrasts": of_arms,
-    "lr_test": lambda: {"smaller": fixed(), "larger": larger()},
+    "lr_test": lambda: {
+        "smaller": fixed(),
+        "larger": larger(),
+        "n": 2,
+        "seed": 0,
+        "first": 0,
+        "progress": False,
+    },
     "make_design": lambda: {
         "y": data()["y"].to_numpy(),
         "X": None,
@@ -267,6 +340,7 @@ CALLS = {
         "subset": None,
         "na_action": "omit",
         "control": ENGINE,
+        "hold": {"group": {"var": 0.1}},
     },
     "mixmeta_sim": lambda: {
         "y": np.zeros(6),
@@ -310,6 +384,13 @@ CALLS = {
     "vech": lambda: {"matrices": np.eye(2)},
     "xpnd": lambda: {"rows": [1.0, 0.5, 2.0]},
     # Methods
+    "BootstrapInference.boundary": dict,
+    "BootstrapInference.contrasts": hypotheses,
+    "BootstrapInference.lr_test": lambda: {"smaller": fixed()},
+    "BootstrapInference.predict": lambda: {"newdata": data(), "level": None},
+    "BootstrapInference.varcomp": dict,
+    "BootstrapInference.wald_test": hypotheses,
+    "Fit.add_terms": lambda: tested() | {"terms": ["time"]},
     "Fit.augment": dict,
     "Fit.blup": lambda: {
         "level": None,
@@ -321,29 +402,148 @@ CALLS = {
         "se_method": "paper",
         "newdata": data(),
         "S": "v",
+        "by": "unit",
+        "transform": None,
+    },
+    "Fit.bootstrap_inference": lambda: {
+        "n": 19,
+        "seed": 0,
+        "kind": "wild",
+        "conf_level": 0.95,
+        "first": 0,
+        "progress": False,
+        "cluster": None,
     },
     "Fit.conf_int": lambda: {"alpha": 0.05},
-    "Fit.confint": lambda: {"conf_level": 0.95, "simultaneous": None, "test": "z"},
+    "Fit.confint": lambda: tested() | leveled() | {"simultaneous": None},
+    "Fit.contrasts": lambda: averaged() | {"of": "arm", "against": "a"},
+    "Fit.drop_terms": lambda: tested() | {"terms": ["x"]},
     "Fit.glance": dict,
-    "Fit.predict": lambda: {
-        "newdata": data(),
-        "se": True,
-        "ci": True,
-        "pi": True,
-        "vcov": False,
+    "Fit.h2": lambda: drawn() | {"form": "variance"},
+    "Fit.i2": lambda: drawn() | {"form": "variance"},
+    "Fit.influence": lambda: {"by": "unit", "method": "first_order", "progress": False},
+    "Fit.means": lambda: averaged() | {"factors": "arm"},
+    "Fit.predict": lambda: (
+        tested()
+        | {
+            "newdata": data(),
+            "se": True,
+            "ci": True,
+            "pi": True,
+            "vcov": False,
+            "conf_level": 0.95,
+            "level": None,
+            "reference": 0,
+            "prob": 0.0,
+            "transform": None,
+        }
+    ),
+    "Fit.profile": lambda: {
+        "parameters": "var",
+        "values": [0.0, 0.1],
+        "n": 3,
         "conf_level": 0.95,
-        "level": None,
-        "reference": 0,
     },
     "Fit.qtest": dict,
+    "Fit.r2": lambda: drawn() | {"smaller": one_mean(), "ci": None},
     "Fit.ranef": lambda: {"level": None, "se": True},
-    "Fit.report": lambda: {"conf_level": 0.95, "digits": 3},
+    "Fit.reference": tested,
+    "Fit.report": lambda: {"conf_level": 0.95, "digits": 3, "test": "t", "df": 4},
+    "Fit.resid": lambda: {"type": "raw", "progress": False},
+    "Fit.robust": lambda: {"cluster": None, "type": "CR2", "test": "t", "df": 4},
     "Fit.simulate": lambda: {"nsim": 2, "seed": 0, "first": 0},
-    "Fit.summary": lambda: {"conf_level": 0.95, "report": "sd", "test": "z"},
-    "Fit.tidy": lambda: {"conf_level": 0.95},
-    "Fit.update": lambda: {"method": "ml"},
-    "Fit.wald_test": lambda: {"terms_or_matrix": ["x"], "rhs": 0, "test": "z"},
+    "Fit.summary": lambda: tested() | leveled() | {"report": "sd"},
+    "Fit.tidy": lambda: tested() | leveled(),
+    "Fit.update": lambda: {"formula": "~ . + time", "method": "ml"},
+    "Fit.varcomp": lambda: drawn() | {"test": False},
+    "Fit.wald_test": lambda: tested() | hypotheses(),
     "ManyFits.to_frame": dict,
+    "RobustFit.confint": lambda: leveled() | {"simultaneous": None},
+    "RobustFit.summary": lambda: leveled() | {"report": "sd"},
+    "RobustFit.tidy": leveled,
+    "RobustFit.wald_test": hypotheses,
+    # Pictures
+    "plots.baujat": lambda: picture(one_mean(), outcome="y", labels=None),
+    "plots.bubble": lambda: picture(
+        factors(),
+        predictor="x",
+        outcome="y",
+        at={"arm": "a"},
+        transform=None,
+        ci=True,
+        pi=True,
+        conf_level=0.95,
+    ),
+    "plots.caterpillar": lambda: picture(
+        nested(), level="group", effects=["(Intercept)"], conf_level=0.95
+    ),
+    "plots.curves": lambda: {
+        "table": curved(),
+        "ax": axes(4),
+        "pooled": curved(0),
+        "xlabel": "dose",
+        "ylabel": "effect",
+        "return_data": False,
+    },
+    "plots.ellipse": lambda: picture(
+        two_outcomes(), outcomes=["y", "y2"], at=None, conf_level=0.95
+    ),
+    "plots.forest": lambda: picture(
+        factors(),
+        labels="group",
+        columns=["x"],
+        by="arm",
+        order="effect",
+        blup=True,
+        pi=True,
+        transform=None,
+        xlabel="effect",
+        conf_level=0.95,
+    ),
+    "plots.funnel": lambda: picture(
+        one_mean(),
+        outcome="y",
+        residuals=False,
+        contours=[0.9],
+        transform=None,
+        labels=None,
+        conf_level=0.95,
+    ),
+    "plots.gosh": lambda: picture(one_mean(), n=3, term="(Intercept)", seed=0, progress=False),
+    "plots.influence": lambda: picture(one_mean(), by="unit", method="first_order", ax=axes(5)),
+    "plots.network": lambda: {
+        "data": arms(),
+        "study": "study",
+        "treatment": "treatment",
+        "ax": axes(),
+        "return_data": False,
+    },
+    "plots.orchard": lambda: picture(
+        factors(), by="arm", outcome="y", at={"x": 1.0}, transform=None, conf_level=0.95
+    ),
+    "plots.profile": lambda: picture(one_mean(), parameter="var", conf_level=0.9),
+    "plots.qq": lambda: picture(one_mean(), outcome="y", conf_level=0.95),
+    "plots.radial": lambda: picture(one_mean(), outcome="y", conf_level=0.95),
+    "plots.refits": lambda: {
+        "table": left_out(),
+        "term": "x",
+        "ax": axes(),
+        "transform": None,
+        "conf_level": 0.95,
+        "return_data": False,
+    },
+    "plots.response": lambda: picture(
+        factors(),
+        predictor="x",
+        reference=1.0,
+        grid=[1.0, 2.0],
+        at={"arm": "a"},
+        transform=None,
+        pi=True,
+        xlabel="x",
+        conf_level=0.95,
+    ),
+    "plots.structure": lambda: picture(nested()),
 }
 """Legal arguments, by the function, or by the class and its method."""
 
@@ -358,8 +558,29 @@ def larger():
     return mx.mixmeta("y ~ x", S="v", data=data(), method="ml", control=ENGINE)
 
 
-OWNERS = {"Fit": fit, "ManyFits": fits}
+@functools.cache
+def curved(level=None):
+    return mx.curves(pooled(), [[0.0, 1.0], [1.0, 2.0]], at=[0, 1], level=level)
+
+
+@functools.cache
+def left_out():
+    return mx.leave_one_out(fit(), progress=False)
+
+
+@functools.cache
+def robust():
+    return fit().robust()
+
+
+OWNERS = {"Fit": fit, "ManyFits": fits, "BootstrapInference": bootstrapped, "RobustFit": robust}
 """What the methods of a class are called on."""
+
+OWN_FITS = {
+    "Fit.contrasts": factors,
+    "Fit.means": factors,
+}
+"""Fits that a method is called on in the place of the usual one, which it says nothing of."""
 
 FULL_PRECISION = {
     "blups",

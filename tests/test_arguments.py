@@ -5,6 +5,7 @@ result where the value is legal. What is public is found here, by inspection; le
 those of `tests/arguments.py`.
 """
 
+import functools
 import inspect
 import re
 import signal
@@ -21,9 +22,11 @@ from tests.arguments import (
     FULL_PRECISION,
     INNER,
     NOT_CALLED,
+    OWN_FITS,
     OWNERS,
     PROTOCOL,
     WRONG,
+    larger,
 )
 
 TRUTHS = ("True", "False", "NumPy's True")
@@ -36,7 +39,9 @@ SCALARS = {
     "alpha": ("half",),
     "digits": ("zero", "one", "no axes", "status"),
     **dict.fromkeys(("se", "ci", "pi", "vcov", "progress", "verbose", "vc_adjust"), TRUTHS),
+    **dict.fromkeys(("adhoc", "blup", "return_data"), TRUTHS),
     **dict.fromkeys(("method", "kind", "report", "test", "type", "se_method", "na_action"), ()),
+    **dict.fromkeys(("information", "form", "weights"), ()),
     "simultaneous": ("None",),
     **dict.fromkeys(("fit", "smaller", "larger"), ("fit",)),
     "design": ("design",),
@@ -49,6 +54,8 @@ LEGAL = {
     ("make_design", "y"): ("frame",),
     ("make_design", "X"): ("frame",),
     ("mixmeta", "formula"): ("frame",),
+    ("mixmeta", "random"): ("None",),
+    ("Fit.add_terms", "df"): ("None",),
     ("mixmeta_sim", "y"): ("frame",),
     ("curves", "fit"): ("fit",),
     ("pool", "estimates"): ("odd dict",),
@@ -59,8 +66,25 @@ SAID = {
     "formula": "(formula|outcome)",
     "newdata": "(newdata|new data)",
     "reference": "(reference|new data)",
+    "of": "(of|new data)",
+    "against": "(against|new data)",
+    "terms": "(terms?|formula)",
+    "parameter": "parameters?",
 }
 """What sentences call an argument beside its name."""
+
+
+OWN = {
+    ("Fit.h2", "ci"): ("None",),
+    ("Fit.i2", "ci"): ("None",),
+    ("Fit.r2", "ci"): ("None",),
+    ("Fit.varcomp", "ci"): ("None",),
+    ("Fit.varcomp", "test"): TRUTHS,
+    ("Fit.profile", "n"): LARGE,  # the values are given
+    ("Fit.simulate", "seed"): ("None", "zero", "one", "no axes", "status"),
+    ("lr_test", "n"): ("zero", "one", "no axes", "status"),
+}
+"""The kinds that are legal of one parameter, where others of its name are of another kind."""
 
 
 def is_column(function, parameter):
@@ -69,16 +93,19 @@ def is_column(function, parameter):
 
 
 def public_calls():
-    """Names of public functions and classes, and of public methods of classes, ``Class.method``."""
+    """Names of public functions, classes and pictures, and of methods, ``Class.method``."""
+    classes = {name: type(make()) for name, make in OWNERS.items()}
     for name in mx.__all__:
         value = getattr(mx, name)
         if name not in NOT_CALLED:
             yield name
-        if inspect.isclass(value) and not issubclass(value, (Exception, mx.Status)):
-            for method, _ in inspect.getmembers(value, callable):
-                hidden = method.startswith("_") or method in PROTOCOL or method in INNER
-                if not hidden and value is not mx.Design:
-                    yield f"{name}.{method}"
+        if inspect.isclass(value) and not issubclass(value, (Exception, mx.Status, mx.Design)):
+            classes[name] = value
+    for name, value in classes.items():
+        for method, _ in inspect.getmembers(value, callable):
+            if not (method.startswith("_") or method in PROTOCOL or method in INNER):
+                yield f"{name}.{method}"
+    yield from (f"plots.{name}" for name in mx.plots.__all__)
 
 
 LONGEST = 10.0
@@ -90,10 +117,9 @@ PUBLIC = list(public_calls())
 def called(name):
     """The function or bound method of a name."""
     first, *rest = name.split(".")
-    value = OWNERS[first]() if rest else getattr(mx, first)
-    for attribute in rest:
-        value = getattr(value, attribute)
-    return value
+    value = OWN_FITS.get(name, OWNERS.get(first))
+    start = getattr(mx, first) if value is None else value()
+    return functools.reduce(getattr, rest, start)
 
 
 def parameters(name):
@@ -101,6 +127,17 @@ def parameters(name):
     signature = inspect.signature(called(name)).parameters.values()
     own = [p.name for p in signature if p.kind is not p.VAR_KEYWORD]
     return list(dict.fromkeys([*own, *CALLS[name]()])) if name in CALLS else own
+
+
+def call(name, given):
+    """Call by keywords; of ``*fits`` the first is given, before one that is a fit."""
+    function = called(name)
+    several = [
+        p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_POSITIONAL
+    ]
+    first = [each for p in several for each in (given.pop(p.name), larger())]
+    with in_precision(name):
+        return function(*first, **given)
 
 
 def in_precision(name):
@@ -133,25 +170,25 @@ def test_the_legal_arguments_are_all_there_and_legal(name):
     function = called(name)
     given = CALLS[name]()
     for parameter in inspect.signature(function).parameters.values():
-        varied = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        varied = parameter.kind is parameter.VAR_KEYWORD
         assert varied or parameter.name in given, f"{parameter.name} is missing in CALLS"
-    with in_precision(name):
-        function(**given)
+    call(name, given)
 
 
 @pytest.mark.parametrize(
     ("name", "parameter"), [(name, each) for name in PUBLIC for each in parameters(name)]
 )
 def test_wrong_kinds_are_told_in_a_sentence(name, parameter):
-    function, faults = called(name), []
+    faults = []
     legal = None if is_column(name, parameter) else SCALARS.get(parameter)
+    legal = OWN.get((name, parameter), legal)
     for kind, make in WRONG.items():
         value = make()
         try:
-            with within(LONGEST), warnings.catch_warnings(), in_precision(name):
+            with within(LONGEST), warnings.catch_warnings():
                 # The library's own warnings are sentences; those of others are faults.
                 warnings.simplefilter("ignore", UserWarning)
-                function(**CALLS[name]() | {parameter: value})
+                call(name, CALLS[name]() | {parameter: value})
         except mx.InputError as error:
             said = str(error)
             named = re.search(rf"\b{SAID.get(parameter, re.escape(parameter))}\b", said)

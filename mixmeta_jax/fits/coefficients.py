@@ -60,22 +60,24 @@ def reference_of(
     return Reference("z", vcov)
 
 
-def check_test(test: Any, df: Any = None, adhoc: bool = False, information: str = "") -> None:
+def check_test(
+    test: Any,
+    df: Any = None,
+    adhoc: bool = False,
+    information: str = "expected",
+    tests: Sequence[str] = TESTS,
+) -> None:
     """Raise `InputError` for an unknown test, or an argument that belongs to another one."""
-    if test not in TESTS:
-        listed = ", ".join(f"'{name}'" for name in TESTS)
-        raise InputError(f"test={test!r} is not available: choose one of {listed}.")
+    gates.choice(test, "test", tests)
+    gates.flag(adhoc, "adhoc")
+    gates.choice(information, "information", ("expected", "observed"))
     if df is not None and test != "t":
         raise InputError(
-            f"df={df!r} belongs to test='t': test='{test}' has degrees of freedom of its own; "
-            "leave df out."
+            f"df={gates.described(df)} belongs to test='t': test='{test}' has degrees of freedom "
+            "of its own; leave df out."
         )
     if adhoc and test != "knha":
         raise InputError(f"adhoc=True belongs to test='knha', not to test='{test}': leave it out.")
-    if information not in ("", "expected", "observed"):
-        raise InputError(
-            f"information={information!r} is not known: choose 'expected' or 'observed'."
-        )
     if information == "observed" and test not in ("satterthwaite", "kenward-roger"):
         raise InputError(
             "information='observed' belongs to test='satterthwaite' or 'kenward-roger', not to "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.errors import InputError
+from mixmeta_jax import gates
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.residuals import cholesky_residuals
 from mixmeta_jax.many.influence import deleted_residuals, influence
@@ -48,9 +48,8 @@ class DiagnosticMethods(FittedModel):
         >>> fit.resid("standardised").round(3).head(3).tolist()
         [0.236, -0.489, -0.529]
         """
-        if type not in RESIDUALS:
-            listed = ", ".join(f"'{name}'" for name in RESIDUALS)
-            raise InputError(f"type={type!r} is not known: choose one of {listed}.")
+        gates.choice(type, "type", RESIDUALS)
+        gates.flag(progress, "progress")
         raw = self.frame.y - self.fitted_array
         if type == "pearson":
             return self._per_unit(raw / np.sqrt(self.marginal_variances))

@@ -18,6 +18,7 @@ from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fits import term_tests
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_hold, method_of
+from mixmeta_jax.fits.coefficients import TESTS, check_test
 from mixmeta_jax.fits.diagnostic_methods import DiagnosticMethods
 from mixmeta_jax.fits.familiar_names import FamiliarNames
 from mixmeta_jax.fits.kept import frozen, kept_arguments
@@ -34,6 +35,9 @@ from mixmeta_jax.report.words import coefficient_words, paragraph
 from mixmeta_jax.table.frame import build_frame
 from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.rules import count_faults, model_faults, raise_first
+
+TERM_TESTS = ("lr", "wald", *TESTS)
+"""Tests of single terms."""
 
 
 class Fit(FamiliarNames, PredictionMethods, MeanMethods, DiagnosticMethods, VarianceMethods):
@@ -158,6 +162,7 @@ was fitted by restricted maximum likelihood (REML)'
         InputError
             For a term that cannot be dropped, an unknown test, or a fit without a formula.
         """
+        check_test(test, df, adhoc, information, TERM_TESTS)
         name = "z" if test == "wald" else test
         reference = None if test == "lr" else self.reference(name, df, adhoc, information)
         return term_tests.drop_terms(self, self.update, terms, reference)
@@ -189,6 +194,7 @@ was fitted by restricted maximum likelihood (REML)'
             For a term that is there, or cannot be read; where it has missing values in units of the
             fit.
         """
+        check_test(test, df, adhoc, information, TERM_TESTS)
         if test == "lr":
             return term_tests.add_terms(self, self.update, terms, None)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.predicted_rows import new_rows, one_row, outcome_rows
@@ -47,19 +48,26 @@ class Combinations:
 
 
 def factor_means(
-    model: FittedModel, factors: Any, at: Mapping[str, Any] | None, weights: str
+    model: FittedModel,
+    factors: Any,
+    at: Mapping[str, Any] | None,
+    weights: str,
+    what: str = "factors",
 ) -> Combinations:
     """The predictors of the marginal means of the levels of factors; see `Fit.means`."""
-    names = [factors] if isinstance(factors, str) else list(factors)
+    names = [factors] if isinstance(factors, str) else gates.listed(factors, what)
     known = _categories(model)
-    for name in names:
-        if name not in known:
+    for name in names or [None]:
+        if not isinstance(name, str) or name not in known:
             listed = ", ".join(map(repr, known)) or "none"
-            raise InputError(f"{name!r} is not a factor of the fixed part, which has {listed}.")
-    if weights not in WEIGHTS:
-        raise InputError(f"weights={weights!r} is not known: choose 'equal' or 'observed'.")
+            raise InputError(
+                f"{what} names {gates.described(name)}, which is not a factor of the fixed part, "
+                f"which has {listed}."
+            )
+    gates.choice(weights, "weights", WEIGHTS)
     rows = _raw_rows(model)
-    fixed = _checked_at(dict(at or {}), rows, known, names)
+    given = {} if at is None else dict(gates.mapping(at, "at", "a mapping of predictors"))
+    fixed = _checked_at(given, rows, known, names)
     cells = list(itertools.product(*(known[name] for name in names)))
     if weights == "equal":
         others = {c: levels for c, levels in known.items() if c not in names and c not in fixed}
@@ -108,36 +116,34 @@ def _checked_at(
     for column, value in at.items():
         if column not in rows.columns:
             raise InputError(
-                f"at names '{column}', which is not a predictor: choose among "
+                f"at names {gates.described(column)}, which is not a predictor: choose among "
                 f"{', '.join(map(repr, rows.columns))}."
             )
         if column in names:
             raise InputError(f"at names '{column}', whose levels the means are of: leave it out.")
-        number = isinstance(value, (int, float, np.number)) and np.isfinite(value)
-        if column not in known and not number:
-            raise InputError(f"at: '{column}' must have a finite number, not {value!r}.")
-        if column in known and value not in known[column]:
-            listed = ", ".join(map(repr, known[column]))
-            raise InputError(f"at: '{column}' has no level {value!r}; it has {listed}.")
+        if column in known:
+            gates.label(value, f"at: '{column}'", known[column])
+        else:
+            gates.number(value, f"at: '{column}'")
     return at
 
 
-def row_combinations(model: FittedModel, rows: Any) -> Combinations:
-    """Rows of new data as combinations of the coefficients.
+def row_combinations(model: FittedModel, rows: Any, what: str) -> Combinations:
+    """Rows of new data, called ``what`` in sentences, as combinations of the coefficients.
 
     Raises
     ------
     InputError
         Where a row has no value of a predictor.
     """
-    table = rows if isinstance(rows, pd.DataFrame) else None
-    if table is None:
-        single = isinstance(rows, (Mapping, pd.Series))
-        table = one_row(rows) if single else as_pandas(rows, "rows")
+    single = isinstance(rows, (Mapping, pd.Series))
+    table = one_row(rows, what) if single else as_pandas(rows, what)
     found = new_rows(model, table, 0)
     gaps = np.isnan(found.X).any(1)
     if gaps.any():
-        raise InputError(f"The row {found.index[int(np.argmax(gaps))]!r} lacks a predictor.")
+        raise InputError(
+            f"The row {found.index[int(np.argmax(gaps))]!r} of {what} lacks a predictor."
+        )
     return Combinations(found.X, found.offset, found.index)
 
 
@@ -145,7 +151,7 @@ def contrasted(model: FittedModel, own: Combinations, against: Any) -> Combinati
     """All pairs, the later less the earlier; or all less one, by its label or predictors."""
     h = len(own.X)
     if isinstance(against, (Mapping, pd.Series, pd.DataFrame)):
-        other = row_combinations(model, one_row(against))
+        other = row_combinations(model, one_row(against, "against"), "against")
         label = [*other.index.tolist()] if isinstance(against, pd.DataFrame) else ["reference"]
         index = _pairs_index(own.index.tolist(), label * h)
         return Combinations(own.X - other.X, own.shift - other.shift, index)
@@ -158,13 +164,16 @@ def contrasted(model: FittedModel, own: Combinations, against: Any) -> Combinati
             )
         pairs = [(b, a) for a, b in itertools.combinations(range(h), 2)]
     else:
-        places = [i for i, label in enumerate(labels) if label == against]
+        try:
+            places = [i for i, label in enumerate(labels) if label == against]
+        except Exception:  # what cannot be compared
+            places = []
         if len(places) != 1:
             problem = "is not" if not places else "is more than once"
             listed = ", ".join(map(repr, labels[:20]))
             raise InputError(
-                f"against={against!r} {problem} among {listed}: give one of them, or a mapping of "
-                "predictors."
+                f"against={gates.described(against)} {problem} among {listed}: give one "
+                "of them, or a mapping of predictors."
             )
         pairs = [(i, places[0]) for i in range(h) if i != places[0]]
     left, right = (list(side) for side in zip(*pairs, strict=True))
@@ -180,6 +189,13 @@ def _pairs_index(left: list[Any], right: list[Any]) -> pd.Index:
     return pd.MultiIndex.from_tuples(pairs, names=["of", "against"])
 
 
+def check_table(conf_level: float, simultaneous: str | None, transform: str | None) -> None:
+    """Raise `InputError` for what `combination_frame` cannot take, before anything is averaged."""
+    check_conf_level(conf_level)
+    gates.choice(simultaneous, "simultaneous", ADJUSTMENTS)
+    apply_transform(transform, np.zeros(0))
+
+
 def combination_frame(
     model: FittedModel,
     own: Combinations,
@@ -191,9 +207,6 @@ def combination_frame(
 ) -> pd.DataFrame:
     """Estimates, errors, intervals and (of contrasts) tests of combinations, by outcome."""
     level = check_conf_level(conf_level)
-    if simultaneous not in ADJUSTMENTS:
-        listed = ", ".join(map(repr, ADJUSTMENTS))
-        raise InputError(f"simultaneous={simultaneous!r} is not known: choose one of {listed}.")
 
     def change(values: np.ndarray) -> np.ndarray:
         return apply_transform(transform, values)

@@ -70,8 +70,9 @@ class MeanMethods(FittedModel):
         >>> fit.means("alloc", test="knha").round(3)["mean"].tolist()
         [-0.724, -0.904, -0.578]
         """
-        own = marginal_means.factor_means(self, factors, at, weights)
+        marginal_means.check_table(conf_level, simultaneous, transform)
         reference = reference_of(self, test, df, adhoc, information)
+        own = marginal_means.factor_means(self, factors, at, weights)
         return marginal_means.combination_frame(
             self, own, reference, conf_level, simultaneous, transform, "mean"
         )
@@ -132,15 +133,16 @@ class MeanMethods(FittedModel):
         >>> fit.contrasts(north, {"alloc": "random", "ablat": 10}).round(3).estimate.item()
         -0.883
         """
+        marginal_means.check_table(conf_level, simultaneous, transform)
+        reference = reference_of(self, test, df, adhoc, information)
         named = isinstance(of, str) or (
             isinstance(of, (list, tuple)) and all(isinstance(name, str) for name in of)
         )
         if named:
-            own = marginal_means.factor_means(self, of, at, weights)
+            own = marginal_means.factor_means(self, of, at, weights, "of")
         else:
-            own = marginal_means.row_combinations(self, of)
+            own = marginal_means.row_combinations(self, of, "of")
         pairs = marginal_means.contrasted(self, own, against)
-        reference = reference_of(self, test, df, adhoc, information)
         return marginal_means.combination_frame(
             self, pairs, reference, conf_level, simultaneous, transform, "estimate"
         )

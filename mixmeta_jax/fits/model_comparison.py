@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax import gates
+from mixmeta_jax.errors import InputError, shown
+from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.likelihood_ratio import check_comparable, lr_test
 from mixmeta_jax.report.results import LikelihoodRatioTest
 
@@ -85,6 +86,8 @@ def compare(*fits: FittedModel, names: Sequence[str] | None = None) -> Compariso
     """
     if len(fits) < 2:
         raise InputError(f"compare takes two fits or more, not {len(fits)}.")
+    for i, fit in enumerate(fits):
+        checked_fit(fit, f"number {i + 1} of the fits")
     labels = _labels(fits, names)
     for i, fit in enumerate(fits[1:], 1):
         check_comparable(fits[0], fit, (labels[0], labels[i]))
@@ -120,13 +123,10 @@ def compare(*fits: FittedModel, names: Sequence[str] | None = None) -> Compariso
 
 def _labels(fits: Sequence[FittedModel], names: Sequence[str] | None) -> list[str]:
     if names is not None:
-        given = [str(name) for name in names]
+        given = [shown(name) for name in gates.listed(names, "names")]
         if len(given) != len(fits) or len(set(given)) != len(given):
             raise InputError(f"names must be {len(fits)} different ones, one for each fit.")
         return given
-    for i, fit in enumerate(fits):
-        if not isinstance(fit, FittedModel):
-            raise InputError(f"compare takes fits, but number {i + 1} is {fit!r}.")
     formulas = [fit.formula for fit in fits]
     if len(set(formulas)) == len(formulas):
         return formulas

@@ -100,12 +100,12 @@ def _places(index: pd.Index, label: Any) -> np.ndarray:
     return np.zeros(0, int) if found is None else np.atleast_1d(np.arange(len(index))[found])
 
 
-def one_row(reference: Any) -> pd.DataFrame:
-    """A reference given by its predictors, as a frame of one row."""
+def one_row(reference: Any, what: str = "reference") -> pd.DataFrame:
+    """A reference, or what else it is called, given by its predictors, as a frame of one row."""
     if isinstance(reference, pd.DataFrame):
         if len(reference) != 1:
-            raise InputError(f"reference has {len(reference)} rows: give the one to contrast with.")
+            raise InputError(f"{what} has {len(reference)} rows: give the one to contrast with.")
         return reference
     if isinstance(reference, pd.Series):
         reference = reference.to_dict()
-    return as_pandas({name: [value] for name, value in reference.items()}, "reference")
+    return as_pandas({name: [value] for name, value in reference.items()}, what)

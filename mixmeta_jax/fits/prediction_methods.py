@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import predictions
 from mixmeta_jax.fits.coefficients import reference_of
@@ -218,7 +219,7 @@ class PredictionMethods(FittedModel):
             For numbers that are none, a ``first`` without a seed, or more data than the memory has.
         """
         if seed is None:
-            if first:
+            if gates.whole(first, "first"):
                 raise InputError("first numbers the data sets of a seed: give seed too.")
             seed = fresh_seed()
         mean = self.fitted_array - self.frame.offset

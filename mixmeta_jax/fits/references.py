@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mixmeta_jax import gates
 from mixmeta_jax.covariance.natural import Bound, Natural
 from mixmeta_jax.design.design import parameters_by_level
 from mixmeta_jax.errors import InputError
@@ -63,13 +64,11 @@ def residual_df(fit: FittedModel) -> float:
 
 def positive_df(df: Any) -> float:
     """A number of degrees of freedom, checked."""
-    counted = isinstance(df, (int, float, np.number)) and not isinstance(df, bool)
-    if not counted or not df > 0:
-        raise InputError(
-            f"df={df!r} is not known: choose 'residual' (observed outcomes less coefficients), "
-            "'contain' (by the groups that a predictor is constant in) or a positive number."
-        )
-    return float(df)
+    hint = (
+        ", nor 'residual' (observed outcomes less coefficients) or 'contain' (by the groups that a "
+        "predictor is constant in)"
+    )
+    return gates.number(df, "df", above=0, hint=hint)
 
 
 def contained(fit: FittedModel) -> np.ndarray:

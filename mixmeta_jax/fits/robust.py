@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.fits import coefficients
@@ -88,15 +89,12 @@ class RobustFit:
 
 def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float | None) -> RobustFit:
     """The fit with cluster-robust errors; see `Fit.robust`."""
-    if kind not in TYPES:
-        raise InputError(f"type={kind!r} is not known: choose one of {', '.join(TYPES)}.")
-    if test not in ROBUST_TESTS:
-        raise InputError(
-            f"test={test!r} is not available with robust errors: choose 'satterthwaite' (joint "
-            "tests HTZ), 't' or 'z'."
-        )
+    gates.choice(kind, "type", TYPES)
+    gates.choice(test, "test (with robust errors)", ROBUST_TESTS)
     if df is not None and test != "t":
-        raise InputError(f"df={df!r} belongs to test='t', not to test='{test}': leave it out.")
+        raise InputError(
+            f"df={gates.described(df)} belongs to test='t', not to test='{test}': leave it out."
+        )
     refuse_without_estimates(fit)
     codes, labels, name = clusters_of(fit, cluster)
     J, P = len(labels), len(fit.estimate.beta)
@@ -166,7 +164,10 @@ def clusters_of(fit: FittedModel, cluster: Any) -> tuple[np.ndarray, list[Any], 
     else:
         name = cluster if isinstance(cluster, str) else "cluster"
         given = _of_units(fit, cluster)
-        codes, found = pd.factorize(given)
+        try:
+            codes, found = pd.factorize(given)
+        except (TypeError, ValueError) as error:  # what cannot be hashed, or compared
+            raise gates.refused("cluster", "made of numbers or text", cluster) from error
         labels = list(found)
         if (codes < 0).any():
             row = row_label(frame.index, int(np.argmin(codes)))
@@ -217,7 +218,8 @@ def _of_units(fit: FittedModel, cluster: Any) -> Any:
         values = table[cluster]
     else:
         refuse_reordered(cluster, table.index, "cluster")
-        values = pd.Series(list(cluster), dtype=object)
+        wanted = "a level, a column of the data, or a value for each of its rows"
+        values = pd.Series(gates.listed(cluster, "cluster", wanted), dtype=object)
     if len(values) != len(table):
         raise InputError(
             f"cluster has {len(values)} values, but the data have {len(table)} rows: give one for "

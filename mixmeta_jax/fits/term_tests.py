@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.errors import InputError
+from mixmeta_jax import gates
+from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.likelihood_ratio import lr_test
 from mixmeta_jax.formulas.formula import as_formulaic, parse
@@ -59,7 +60,7 @@ def drop_terms(
     for term in chosen:
         if term not in possible:
             raise InputError(
-                f"The term '{term}' cannot be dropped by itself: choose among "
+                f"The term '{shown(term)}' cannot be dropped by itself: choose among "
                 f"{', '.join(possible) or 'none'}; an interaction goes before what it is made of."
             )
     if reference is not None:
@@ -117,17 +118,18 @@ def _formula(fit: FittedModel, what: str) -> str:
 
 
 def _listed(terms: Any) -> list[str]:
-    listed = [terms] if isinstance(terms, str) else list(terms)
-    if not listed or not all(isinstance(term, str) for term in listed):
-        raise InputError(f"terms must be names of terms, as ['x', 'log(z)'], not {terms!r}.")
-    return listed
+    wanted = "names of terms, as ['x', 'log(z)']"
+    listed = [terms] if isinstance(terms, str) else gates.listed(terms, "terms", wanted)
+    if not listed:
+        raise gates.refused("terms", wanted, terms)
+    return [gates.text(term, "an entry of terms", "the name of a term") for term in listed]
 
 
 def _term(text: str) -> str:
     """A term as it is written out."""
     found = [term for term in parse(f"0 + {as_formulaic(text)}") if term.degree > 0]
     if len(found) != 1:
-        raise InputError(f"'{text}' is not one term: give the terms one by one.")
+        raise InputError(f"'{shown(text)}' is not one term: give the terms one by one.")
     return written_term(found[0])
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.fits import variances
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.simulation import check_draws
 from mixmeta_jax.many import bootstrap_inference as bootstraps
 from mixmeta_jax.many import heterogeneity
 from mixmeta_jax.many.bootstrap_inference import BootstrapInference
@@ -69,6 +71,8 @@ class VarianceMethods(FittedModel):
         parameter
         var(Intercept)     0.338  0.126  1.033
         """
+        gates.flag(test, "test")
+        check_draws(n, seed, 0, self.design.y.size, "n")
         frame = variances.interval_frame(self, ci, conf_level)
         if ci == "bootstrap":
             found = self.bootstrap_inference(n, seed, conf_level=conf_level).varcomp()

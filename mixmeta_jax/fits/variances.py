@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.control import as_control
 from mixmeta_jax.covariance.held_names import find_parameter
 from mixmeta_jax.covariance.holding import has_mixture, hold
 from mixmeta_jax.covariance.parameters import known
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.references import natural_of, variances_of
@@ -80,9 +81,7 @@ def names_of(model: FittedModel, places: Sequence[Place]) -> list[str]:
 def interval_frame(model: FittedModel, ci: str | None, conf_level: float) -> pd.DataFrame:
     """``level, estimate, se, lower, upper, note``; see `Fit.varcomp`. Not for the bootstrap."""
     level = check_conf_level(conf_level)
-    if ci not in WAYS:
-        listed = ", ".join(repr(way) for way in WAYS)
-        raise InputError(f"ci={ci!r} is not known: choose one of {listed}.")
+    gates.choice(ci, "ci", WAYS)
     check_variances(model, "varcomp")
     if ci in ("profile", "delta", "bootstrap"):
         check_likelihood(model, f"varcomp(ci='{ci}')")
@@ -228,24 +227,23 @@ def profile_frame(
 ) -> pd.DataFrame:
     """``level, parameter, value, loglik, deviance``; see `Fit.profile`."""
     level = check_conf_level(conf_level)
+    gates.whole(n, "n", 2)
     check_variances(model, "profile")
     check_likelihood(model, "profile")
     parts = components_of(model)
     chosen = _chosen(model, parts, parameters)
     if values is not None:
-        grid = np.atleast_1d(np.asarray(values, float))
-        if len(chosen) != 1:
-            raise InputError("profile takes values for one parameter: name it.")
+        grid = np.atleast_1d(gates.numbers(values, "values"))
+        if grid.ndim > 1 or not len(grid) or len(chosen) != 1:
+            raise InputError("profile takes a row of values for one parameter: name it.")
         own = parts.places[chosen[0]].parameter
-        if not np.isfinite(grid).all() or (grid < own.lower).any() or (grid > own.upper).any():
+        if (grid < own.lower).any() or (grid > own.upper).any():
             raise InputError(
                 f"values of {names_of(model, [parts.places[chosen[0]]])[0]} must lie between "
                 f"{own.lower:g} and {own.upper:g}."
             )
         grids = [grid]
     else:
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 2:
-            raise InputError(f"n must be a whole number of at least 2, not {n!r}.")
         found = intervals(model, parts, level)
         grids = [_grid(parts, found, i, int(n)) for i in chosen]
     which = np.repeat(chosen, [len(grid) for grid in grids])
@@ -294,24 +292,31 @@ def _chosen(model: FittedModel, parts: Components, parameters: Any) -> list[int]
     if parameters is None:
         return [i for i, value in enumerate(parts.estimates) if np.isfinite(value)]
     names = names_of(model, parts.places)
-    given = [parameters] if isinstance(parameters, (str, tuple)) else list(parameters)
+    one = isinstance(parameters, (str, tuple))
+    given = [parameters] if one else gates.listed(parameters, "parameters")
+    if not given:
+        raise InputError(f"parameters names none: choose among {', '.join(names)}.")
     chosen = []
     for name in given:
-        level, own = name if isinstance(name, tuple) else (None, name)
+        level, own = name if isinstance(name, tuple) and len(name) == 2 else (None, name)
+        if not isinstance(own, str):
+            raise gates.refused("an entry of parameters", "its name, or (level, name)", name)
         found = [
             i
             for i, place in enumerate(parts.places)
             if level in (None, model.level_names[place.level])
             and find_parameter(
                 variances.origin_of(model.design.structures[place.level]),
-                str(own),
+                own,
                 model.frame.random_names(place.level),
             )
             == place.parameter
         ]
         if not found:
             there = ", ".join(names) or "none"
-            raise InputError(f"{name!r} is not a parameter of the fit: there are {there}.")
+            raise InputError(
+                f"{shown(repr(name))} is not among the parameters of the fit: there are {there}."
+            )
         if len(found) > 1:
             levels = ", ".join(repr(model.level_names[parts.places[i].level]) for i in found)
             raise InputError(

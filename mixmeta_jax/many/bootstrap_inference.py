@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.covariance.parameters import value_of
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import coefficients, predicted_rows
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.robust import clusters_of
+from mixmeta_jax.fits.simulation import check_draws
 from mixmeta_jax.fits.variances import (
     check_likelihood,
     components_of,
@@ -302,23 +304,19 @@ def bootstrap_inference(
 ) -> BootstrapInference:
     """See `Fit.bootstrap_inference`."""
     level = check_conf_level(conf_level)
-    if kind not in BOOTSTRAPS:
-        raise InputError(f"kind must be 'parametric' or 'wild', not {kind!r}.")
-    whole = isinstance(n, (int, np.integer)) and not isinstance(n, bool)
-    if not whole or n < FEWEST_DRAWS:
-        raise InputError(
-            f"n must be a whole number of at least {FEWEST_DRAWS}, not {n!r}: fewer tell no 5 "
-            "percent."
-        )
+    gates.choice(kind, "kind", BOOTSTRAPS)
+    gates.flag(progress, "progress")
+    n = gates.whole(n, "n", FEWEST_DRAWS, hint=": fewer draws cannot tell 5 percent")
+    check_draws(n, seed, first, fit.design.y.size, "n")
     if fit.method != "fixed":
         check_likelihood(fit, "bootstrap_inference")
     if kind == "wild":
         groups = clusters_of(fit, cluster)[0]
-        return BootstrapInference(fit, kind, int(n), seed, first, level, None, groups)
+        return BootstrapInference(fit, kind, n, seed, first, level, None, groups)
     if cluster is not None:
         raise InputError("cluster is of the wild bootstrap: give kind='wild', or leave it out.")
-    draws = bootstrap(fit, int(n), seed, "parametric", first, progress)
-    return BootstrapInference(fit, kind, int(n), seed, first, level, draws)
+    draws = bootstrap(fit, n, seed, "parametric", first, progress)
+    return BootstrapInference(fit, kind, n, seed, first, level, draws)
 
 
 def _valid(frame: pd.DataFrame) -> list[np.ndarray]:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import chdtrc
 
+from mixmeta_jax import gates
 from mixmeta_jax.fits import likelihood_ratio
 from mixmeta_jax.fits.fitted_model import FittedModel
-from mixmeta_jax.fits.simulation import simulate_fitted
+from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
 from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import converged, refit
 from mixmeta_jax.report.results import BootstrappedRatio, LikelihoodRatioTest
@@ -51,8 +52,11 @@ def lr_test(
     InputError
         Where the two log-likelihoods cannot be compared, with the reason.
     """
+    gates.flag(progress, "progress")
+    drawn = gates.whole(n, "n") > 0
     test = likelihood_ratio.lr_test(smaller, larger)
-    if not n:
+    check_draws(n if drawn else 1, seed, first, smaller.design.y.size, "n")
+    if not drawn:
         return test
     return replace(test, bootstrap=bootstrapped(smaller, larger, test, n, seed, first, progress))
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.likelihood_ratio import check_same_data, same_groups, spans
 from mixmeta_jax.fits.references import natural_of, variances_of
-from mixmeta_jax.fits.simulation import simulate_fitted
+from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
 from mixmeta_jax.inference import heterogeneity_shares as shares
 from mixmeta_jax.inference.variances import along, delta_interval
 from mixmeta_jax.inference.wald import check_conf_level
@@ -27,7 +28,7 @@ def i2_frame(
 ) -> pd.DataFrame:
     """I² in percent: see `Fit.i2`."""
     level = check_conf_level(conf_level)
-    _check(fit, form, ci)
+    _check(fit, form, ci, n, seed)
     values, index = (_variance_form if form == "variance" else _ratio_form)(fit, ci, level, n, seed)
     return pd.DataFrame({name: 100 * own for name, own in values.items()}, index=index)
 
@@ -45,11 +46,10 @@ def h2_frame(
     return found
 
 
-def _check(fit: FittedModel, form: str, ci: str | None) -> None:
-    if form not in FORMS:
-        raise InputError(f"form must be 'variance' or 'ratio', not {form!r}.")
-    if ci not in SHARE_INTERVALS:
-        raise InputError(f"ci must be 'delta', 'bootstrap' or None, not {ci!r}.")
+def _check(fit: FittedModel, form: str, ci: str | None, n: int, seed: int) -> None:
+    gates.choice(form, "form", FORMS)
+    gates.choice(ci, "ci", SHARE_INTERVALS)
+    check_draws(n, seed, 0, fit.design.y.size, "n")
     if fit.n_levels == 0:
         raise InputError(
             "I² compares random effects with errors: method='fixed' has no random effects."
@@ -139,10 +139,9 @@ def r2_frame(
 ) -> pd.DataFrame:
     """R² in percent: see `Fit.r2`."""
     level = check_conf_level(conf_level)
-    if ci not in ("bootstrap", None):
-        raise InputError(f"ci of r2 must be 'bootstrap' or None, not {ci!r}.")
-    if not isinstance(smaller, FittedModel):
-        raise InputError(f"r2 compares with a smaller fit, not with {smaller!r}.")
+    gates.choice(ci, "ci of r2", ("bootstrap", None))
+    checked_fit(smaller, "smaller")
+    check_draws(n, seed, 0, fit.design.y.size, "n")
     check_same_data(smaller, fit)
     if fit.n_levels == 0 or not spans(fit.design.X, smaller.design.X):
         raise InputError(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.executors import executed
@@ -29,8 +30,8 @@ ORDER_NUMBERS = 2_000_000
 
 def influence(fit: FittedModel, by: str, method: str, progress: bool = True) -> pd.DataFrame:
     """One row per case; see `Fit.influence`."""
-    if method not in INFLUENCE_METHODS:
-        raise InputError(f"method={method!r} is not known: choose 'exact' or 'first_order'.")
+    gates.choice(method, "method", INFLUENCE_METHODS)
+    gates.flag(progress, "progress")
     codes, labels = parts(fit, by)
     made = _exact if method == "exact" else _first_order
     return made(fit, codes, part_index(labels, by), progress)

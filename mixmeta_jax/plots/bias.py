@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
@@ -21,6 +22,7 @@ from mixmeta_jax.plots.canvas import (
     marginal_variances,
     new_axes,
     one_outcome,
+    picture,
     ratio_axis,
     row_names,
     shortened,
@@ -31,6 +33,7 @@ from mixmeta_jax.plots.canvas import (
 SHADES = ("white", "#E6E6E6", "#C4C4C4", "#A2A2A2", "#808080")
 
 
+@picture
 def funnel(
     fit: PredictionMethods,
     *,
@@ -82,7 +85,7 @@ def funnel(
     half = normal_quantile(check_conf_level(conf_level))
     o = one_outcome(fit, outcome)
     constant = fit.frame.x_names == ["(Intercept)"]
-    around = not constant if residuals is None else residuals
+    around = not constant if residuals is None else gates.flag(residuals, "residuals")
     if not around and not constant:
         raise InputError("The model has predictors, so no one effect is expected: residuals=True.")
     expected = fit.fitted_array[:, o]
@@ -126,7 +129,8 @@ def funnel(
 
 def _shade(ax: Any, contours: Sequence[float], top: float, effect: pd.Series, change: Any) -> None:
     """Regions of significance against 0, the strongest the lightest."""
-    levels = sorted(check_conf_level(level) for level in contours)
+    listed = gates.listed(contours, "contours", "a list of levels")
+    levels = sorted(gates.fraction(level, "an entry of contours") for level in listed)
     if not levels or len(levels) >= len(SHADES):
         raise InputError(f"contours takes from 1 to {len(SHADES) - 1} levels, not {len(levels)}.")
     widest = max(float(np.abs(effect).max()) * 1.08, normal_quantile(levels[-1]) * top)
@@ -146,6 +150,7 @@ def _shade(ax: Any, contours: Sequence[float], top: float, effect: pd.Series, ch
     ax.legend(frameon=False, fontsize="small", loc="lower left")
 
 
+@picture
 def radial(
     fit: PredictionMethods,
     *,
@@ -197,6 +202,7 @@ def radial(
     return (axis, table) if return_data else axis
 
 
+@picture
 def qq(
     fit: PredictionMethods,
     *,

@@ -7,15 +7,18 @@ matplotlib is changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.start import error_variances
-from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.inference.prediction import between_variance
 
 if TYPE_CHECKING:
@@ -31,6 +34,44 @@ READABLE = 4.5
 """Size of text in points below which names of rows are left out."""
 
 SCALES = {None: lambda x: x, "exp": np.exp}
+
+
+def _optional_text(value: Any, what: str) -> None:
+    if value is not None:
+        gates.text(value, what)
+
+
+def _axes_or_none(ax: Any, what: str) -> None:
+    if ax is not None:
+        given_axes(ax, what)
+
+
+GATES: dict[str, Callable[[Any, str], Any]] = {
+    "fit": checked_fit,
+    **dict.fromkeys(("return_data", "blup", "ci", "pi", "progress"), gates.flag),
+    **dict.fromkeys(("xlabel", "ylabel"), _optional_text),
+    "transform": lambda value, what: gates.choice(value, what, SCALES),
+    "conf_level": gates.fraction,
+    "reference": gates.number,
+    "ax": _axes_or_none,
+}
+"""What arguments may be that have one meaning in all pictures."""
+
+Draw = TypeVar("Draw", bound=Callable[..., Any])
+
+
+def picture(draw: Draw) -> Draw:
+    """A picture whose arguments are looked at before anything is computed."""
+    signature = inspect.signature(draw)
+
+    @functools.wraps(draw)
+    def checked(*args: Any, **options: Any) -> Any:
+        for name, value in signature.bind(*args, **options).arguments.items():
+            if name in GATES:
+                GATES[name](value, name)
+        return draw(*args, **options)
+
+    return cast(Draw, checked)
 
 
 def require_matplotlib() -> None:
@@ -60,21 +101,31 @@ def new_axes(ax: Any, width: float, height: float, count: int = 1) -> list[Axes]
     InputError
         Where matplotlib is not installed, or the axes are too few or something else.
     """
-    require_matplotlib()
-    from matplotlib.axes import Axes as AxesType
-    from matplotlib.figure import Figure
-
     if ax is None:
         return list(_new_figure(width, height, count))
-    given = [ax] if isinstance(ax, AxesType) else list(np.ravel(np.asarray(ax, dtype=object)))
-    if len(given) != count or not all(isinstance(one, AxesType) for one in given):
+    given = given_axes(ax)
+    if len(given) != count:
         wanted = "one matplotlib Axes" if count == 1 else f"a sequence of {count} matplotlib Axes"
-        kind = "a Figure" if isinstance(ax, Figure) else repr(ax)
-        raise InputError(f"ax must be {wanted}, not {kind}.")
+        raise gates.refused("ax", wanted, ax)
+    return given
+
+
+def given_axes(ax: Any, what: str = "ax") -> list[Axes]:
+    """The user's axes as a list, whatever their number."""
+    require_matplotlib()
+    from matplotlib.axes import Axes as AxesType
+
+    try:
+        given = [ax] if isinstance(ax, AxesType) else list(np.ravel(np.asarray(ax, dtype=object)))
+    except Exception:  # what an object of the user's own raises
+        given = [None]
+    if not all(isinstance(one, AxesType) for one in given):
+        raise gates.refused(what, "one matplotlib Axes or a sequence of them", ax)
     return given
 
 
 def _new_figure(width: float, height: float, count: int) -> np.ndarray:
+    require_matplotlib()
     from matplotlib import pyplot
 
     _, axes = pyplot.subplots(
@@ -133,9 +184,7 @@ def tidied(ax: Axes, grid: str | None = None) -> None:
 
 def transformed(transform: str | None) -> Any:
     """The function of a transform's name."""
-    if transform not in SCALES:
-        raise InputError(f"transform={transform!r} is not known: choose None or 'exp'.")
-    return SCALES[transform]
+    return SCALES[gates.choice(transform, "transform", SCALES)]
 
 
 def ratio_axis(axis: Any) -> None:
@@ -166,15 +215,17 @@ def ratio_ticks(low: float, high: float) -> list[float]:
     return list(ticks[::step])
 
 
-def user_columns(fit: FittedModel, names: Sequence[str]) -> pd.DataFrame:
-    """Columns of the data at the fitted rows, in their order.
+def user_columns(
+    fit: FittedModel, names: Sequence[str], where: str = "the picture"
+) -> pd.DataFrame:
+    """Columns of the data at the fitted rows, in their order; ``where`` is what names them.
 
     Raises
     ------
     InputError
         For a column that is not there, or a fit that was given no data.
     """
-    return fit.columns_at_units(names, "the picture")
+    return fit.columns_at_units(names, where)
 
 
 def row_names(fit: FittedModel, labels: Any) -> list[str]:
@@ -182,11 +233,11 @@ def row_names(fit: FittedModel, labels: Any) -> list[str]:
     if labels is None:
         return [str(label) for label in fit.frame.index.tolist()]
     if isinstance(labels, str):
-        return [str(label) for label in user_columns(fit, [labels])[labels].tolist()]
-    names = [str(label) for label in labels]
+        return [str(label) for label in user_columns(fit, [labels], "labels")[labels].tolist()]
+    names = gates.listed(labels, "labels", "a column of the data, or a name for each row")
     if len(names) != fit.frame.n:
         raise InputError(f"labels has {len(names)} names for {fit.frame.n} fitted rows.")
-    return names
+    return [str(label) for label in names]
 
 
 def fitting_size(ax: Axes, rows: float) -> float:
@@ -208,9 +259,7 @@ def one_outcome(fit: FittedModel, outcome: str | None) -> int:
         if len(names) == 1:
             return 0
         raise InputError(f"Name the outcome to draw: outcome= one of {', '.join(names)}.")
-    if outcome not in names:
-        raise InputError(f"outcome={outcome!r} is not one of {', '.join(names)}.")
-    return names.index(outcome)
+    return names.index(gates.choice(outcome, "outcome", names))
 
 
 def marker_areas(weights: np.ndarray, largest: float = 160.0) -> np.ndarray:

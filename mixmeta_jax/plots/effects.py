@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import chdtri
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits.predicted_rows import one_row
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.inference.prediction import between_variance
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
@@ -21,6 +23,7 @@ from mixmeta_jax.plots.canvas import (
     SOFT,
     fitting_size,
     new_axes,
+    picture,
     shortened,
     tidied,
 )
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@picture
 def caterpillar(
     fit: PredictionMethods,
     level: int | str | None = None,
@@ -71,10 +75,9 @@ def caterpillar(
     number = fit.level_number(level)
     values = fit.ranef(level, se=True)
     names = fit.frame.random_names(number - 1)
-    chosen = list(names if effects is None else effects)
-    for name in chosen:
-        if name not in names:
-            raise InputError(f"There is no effect {name!r} at this level: {', '.join(names)}.")
+    chosen = list(names if effects is None else gates.choices(effects, "effects", names))
+    if not chosen:
+        raise InputError(f"effects names none: choose among {', '.join(names)}.")
     groups = [_group_name(label) for label in values.index.tolist()]
     tables = []
     for name in chosen:
@@ -116,6 +119,7 @@ def _group_name(label: Any) -> str:
     return " / ".join(map(str, label)) if isinstance(label, tuple) else str(label)
 
 
+@picture
 def ellipse(
     fit: PredictionMethods,
     outcomes: Sequence[str] | None = None,
@@ -159,8 +163,8 @@ def ellipse(
     names = fit.frame.outcome_names
     if len(names) < 2:
         raise InputError("An ellipse needs two outcomes, and the model has one.")
-    chosen = list(names if outcomes is None else outcomes)
-    if len(chosen) != 2 or not set(chosen) <= set(names) or chosen[0] == chosen[1]:
+    chosen = list(names if outcomes is None else gates.choices(outcomes, "outcomes", names))
+    if len(set(chosen)) != 2 or len(chosen) != 2:
         raise InputError(f"Name two outcomes to draw among {', '.join(names)}, not {chosen}.")
     where = [names.index(name) for name in chosen]
     pick = np.ix_(where, where)
@@ -197,8 +201,8 @@ def _expected_pair(fit: PredictionMethods, at: Any) -> tuple[np.ndarray, np.ndar
             "The model has predictors: give at=, a row of the data or a mapping of predictors."
         )
     n, k = fit.frame.n, fit.frame.k
-    if isinstance(at, dict):
-        frame, V = fit.predict(pd.DataFrame([at]), vcov=True)
+    if isinstance(at, Mapping):
+        frame, V = fit.predict(one_row(at, "at"), vcov=True)
         # What a new group adds is what widens the interval of each outcome, on the diagonal; its
         # covariances are those of the first row with the same random-effects predictors.
         row = 0
@@ -207,10 +211,11 @@ def _expected_pair(fit: PredictionMethods, at: Any) -> tuple[np.ndarray, np.ndar
         frame, row = frame.loc[fit.frame.kept] if len(frame) != n else frame, 0
         V = V[fit.frame.kept] if len(V) != n else V
         if at is not None:
-            places = np.flatnonzero(np.asarray([label == at for label in fit.frame.index.tolist()]))
-            if len(places) != 1:
-                raise InputError(f"at={at!r} is not one row of the index of the data.")
-            row = int(places[0])
+            labels = fit.frame.index.tolist()
+            label = gates.label(at, "at", labels)
+            if labels.count(label) != 1:
+                raise InputError(f"at={at!r} is the label of several rows: give a mapping.")
+            row = labels.index(label)
     Z = [level.Z[[row]] for level in fit.frame.levels[: fit.n_levels]]
     between = between_variance(Z, fit.Psi_by_level, 1, k)[0]
     return frame.iloc[row].to_numpy(float), V[row], between
@@ -224,6 +229,7 @@ def _outline(centre: np.ndarray, covariance: np.ndarray, radius: float) -> np.nd
     return centre + radius * np.stack([np.cos(angle), np.sin(angle)], 1) @ root.T
 
 
+@picture
 def structure(fit: PredictionMethods, *, ax: Any = None, return_data: bool = False) -> Any:
     """The design of one's own data: which groups, levels, outcomes and blocks of errors there are.
 

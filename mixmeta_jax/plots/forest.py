@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixmeta_jax.errors import InputError
+from mixmeta_jax import gates
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.plots.canvas import (
@@ -22,6 +22,7 @@ from mixmeta_jax.plots.canvas import (
     marginal_variances,
     marker_areas,
     new_axes,
+    picture,
     ratio_axis,
     row_names,
     shortened,
@@ -39,6 +40,7 @@ CHARACTER = 0.62
 SHOWN = ["estimate", "lower", "upper", "pi_lower", "pi_upper", "blup", "blup_lower", "blup_upper"]
 
 
+@picture
 def forest(
     fit: PredictionMethods,
     *,
@@ -102,9 +104,10 @@ def forest(
     """
     change = transformed(transform)
     conf_level = check_conf_level(conf_level)
+    names = gates.listed(columns, "columns", "a list of names of columns")
     table = forest_data(fit, labels, by, order, blup, pi, conf_level)
     table[SHOWN] = change(table[SHOWN])
-    extra = user_columns(fit, list(columns)) if len(columns) else None
+    extra = user_columns(fit, names, "columns") if names else None
     rows = int((table["outcome"] == table["outcome"].iloc[0]).sum())
     outcomes = fit.frame.outcome_names
     axes = new_axes(ax, 7.2, 1.2 + 0.27 * rows, len(outcomes))
@@ -126,8 +129,7 @@ def forest_data(
     conf_level: float,
 ) -> pd.DataFrame:
     """The rows of a forest plot from top to bottom, outcome by outcome; see `forest`."""
-    if order not in (None, "effect", "precision"):
-        raise InputError(f"order={order!r} is not known: choose None, 'effect' or 'precision'.")
+    gates.choice(order, "order", (None, "effect", "precision"))
     names, half = row_names(fit, labels), normal_quantile(conf_level)
     y, se = fit.frame.y, np.sqrt(known_variances(fit))
     precision = 1 / marginal_variances(fit)
@@ -190,7 +192,7 @@ def _blups(fit: PredictionMethods, conf_level: float) -> np.ndarray:
 
 
 def _groups(fit: PredictionMethods, by: str) -> list[tuple[Any, np.ndarray]]:
-    codes, names = pd.factorize(user_columns(fit, [by])[by])
+    codes, names = pd.factorize(user_columns(fit, [by], "by")[by])
     return [(name, np.flatnonzero(codes == code)) for code, name in enumerate(names.tolist())]
 
 

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.diagnostic_methods import DiagnosticMethods
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
+from mixmeta_jax.fits.simulation import check_draws
 from mixmeta_jax.many.refits import refit
 from mixmeta_jax.many.studies import leave_one_out
 from mixmeta_jax.plots.canvas import (
@@ -21,12 +23,14 @@ from mixmeta_jax.plots.canvas import (
     known_variances,
     new_axes,
     one_outcome,
+    picture,
     row_names,
     shortened,
     tidied,
 )
 
 
+@picture
 def baujat(
     fit: PredictionMethods,
     *,
@@ -64,7 +68,7 @@ def baujat(
     Baujat B, Mahé C, Pignon JP, Hill C (2002). A graphical method for exploring heterogeneity in
     meta-analyses. Statistics in Medicine 21, 2641-2652.
     """
-    o = one_outcome(fit, outcome)
+    o, own_names = one_outcome(fit, outcome), row_names(fit, labels)
     frame, k = fit.frame, fit.frame.k
     heterogeneity = fit.fixed_fit.residuals[:, o] ** 2 / known_variances(fit)[:, o]
     without = leave_one_out(fit, progress=False)
@@ -74,7 +78,7 @@ def baujat(
     change = np.einsum("np,np->n", frame.X, fit.coef.to_numpy()[o::k] - beta)
     table = pd.DataFrame(
         {
-            "label": row_names(fit, labels),
+            "label": own_names,
             "heterogeneity": heterogeneity,
             "influence": change**2 / covariance,
         }
@@ -99,6 +103,7 @@ def baujat(
     return (axis, table) if return_data else axis
 
 
+@picture
 def influence(
     fit: DiagnosticMethods,
     by: str = "unit",
@@ -161,6 +166,7 @@ def influence(
     return (axes, table) if return_data else axes
 
 
+@picture
 def gosh(
     fit: PredictionMethods,
     n: int = 1000,
@@ -206,12 +212,8 @@ def gosh(
     """
     names = list(fit.coef.index)
     one_outcome(fit, None)
-    if term is None:
-        term = names[0]
-    if term not in names:
-        raise InputError(f"term={term!r} is not one of {', '.join(names)}.")
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise InputError(f"n is the number of subsets, a whole number of at least 1, not {n!r}.")
+    term = names[0] if term is None else gates.choice(term, "term", names)
+    n = check_draws(n, seed, 0, fit.design.y.size, "n")
     outer = fit.design.groups[:, 0] if fit.design.groups.shape[1] else np.arange(fit.frame.n)
     groups = int(outer.max()) + 1
     smallest = fit.frame.p + 1

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.plots.canvas import (
@@ -17,6 +18,7 @@ from mixmeta_jax.plots.canvas import (
     READABLE,
     fitting_size,
     new_axes,
+    picture,
     ratio_axis,
     shortened,
     tidied,
@@ -26,6 +28,7 @@ from mixmeta_jax.table.columns import existing_columns
 from mixmeta_jax.table.rows import as_pandas
 
 
+@picture
 def network(
     data: Any, study: str, treatment: str, *, ax: Any = None, return_data: bool = False
 ) -> Any:
@@ -54,7 +57,8 @@ def network(
         For a column that is not there, or data in which no study has two treatments.
     """
     data = as_pandas(data)
-    existing_columns([study, treatment], data, "the network")
+    existing_columns([study], data, "study")
+    existing_columns([treatment], data, "treatment")
     counts: dict[tuple[Any, Any], int] = {}
     arms = data[[study, treatment]].dropna().drop_duplicates()
     names = sorted(arms[treatment].unique().tolist(), key=str)
@@ -106,6 +110,7 @@ def network(
     return (axis, table) if return_data else axis
 
 
+@picture
 def refits(
     table: pd.DataFrame,
     term: str | None = None,
@@ -148,9 +153,7 @@ def refits(
     if not isinstance(table, pd.DataFrame) or "status" not in table:
         raise InputError("table must be what cumulative or leave_one_out returned.")
     terms = [name for name in table.columns if f"se[{name}]" in table.columns]
-    term = terms[0] if term is None else term
-    if term not in terms:
-        raise InputError(f"term={term!r} is not one of {', '.join(terms)}.")
+    term = terms[0] if term is None else gates.choice(term, "term", terms)
     estimate, reach = table[term], half * table[f"se[{term}]"]
     found = pd.DataFrame(
         {

@@ -11,9 +11,19 @@ from scipy.special import chdtri
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.variance_methods import VarianceMethods
 from mixmeta_jax.inference.wald import check_conf_level
-from mixmeta_jax.plots.canvas import COLOURS, FAINT, INK, SOFT, grid_of_axes, shortened, tidied
+from mixmeta_jax.plots.canvas import (
+    COLOURS,
+    FAINT,
+    INK,
+    SOFT,
+    grid_of_axes,
+    picture,
+    shortened,
+    tidied,
+)
 
 
+@picture
 def profile(
     fit: VarianceMethods,
     parameter: str | None = None,
@@ -70,6 +80,7 @@ def profile(
     return (found, table) if return_data else found
 
 
+@picture
 def curves(
     table: pd.DataFrame,
     *,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.plots.canvas import (
@@ -20,6 +21,7 @@ from mixmeta_jax.plots.canvas import (
     marker_areas,
     new_axes,
     one_outcome,
+    picture,
     ratio_axis,
     shortened,
     tidied,
@@ -37,6 +39,7 @@ CURVE_POINTS = 101
 """Points of a curve."""
 
 
+@picture
 def bubble(
     fit: PredictionMethods,
     predictor: str | None = None,
@@ -89,6 +92,7 @@ def bubble(
     change = transformed(transform)
     o = one_outcome(fit, outcome)
     predictor = _continuous(fit, predictor)
+    _refuse_taken(predictor, ("kind", "weight"))
     columns = user_columns(fit, _predictors(fit))
     held = _held(columns, predictor, at)
     x = columns[predictor].to_numpy(float)
@@ -119,6 +123,7 @@ def bubble(
     return (axis, table) if return_data else axis
 
 
+@picture
 def response(
     fit: PredictionMethods,
     predictor: str,
@@ -173,12 +178,17 @@ def response(
     """
     change = transformed(transform)
     predictor = _continuous(fit, predictor)
+    _refuse_taken(predictor, ("outcome",))
     columns = user_columns(fit, _predictors(fit))
     held = _held(columns, predictor, at)
     x = columns[predictor].to_numpy(float)
     values = (
-        np.linspace(x.min(), x.max(), CURVE_POINTS) if grid is None else np.asarray(grid, float)
+        np.linspace(x.min(), x.max(), CURVE_POINTS)
+        if grid is None
+        else gates.numbers(grid, "grid", ("n",))
     )
+    if not len(values):
+        raise InputError("grid has no values: give those of the predictor to draw the curve at.")
     against = {**held, predictor: float(reference)}
     outcomes = fit.frame.outcome_names
     axes = new_axes(ax, 5.4, 4.0, len(outcomes))
@@ -196,6 +206,7 @@ def response(
     return (found, pd.concat(tables, ignore_index=True)) if return_data else found
 
 
+@picture
 def orchard(
     fit: PredictionMethods,
     by: str,
@@ -232,8 +243,10 @@ def orchard(
     change = transformed(transform)
     o = one_outcome(fit, outcome)
     names = _predictors(fit)
-    if by not in names:
-        raise InputError(f"{by!r} is not a predictor of the model: {', '.join(names) or 'none'}.")
+    if not isinstance(by, str) or by not in names:
+        given, there = gates.described(by), ", ".join(names) or "none"
+        raise InputError(f"by: {given} is not a predictor of the model: {there}.")
+    _refuse_taken(by, ("kind", "weight"))
     columns = user_columns(fit, names)
     categories = list(pd.unique(columns[by]))
     held = _held(columns, by, at)
@@ -284,19 +297,31 @@ def _continuous(fit: PredictionMethods, predictor: str | None) -> str:
     numbers = [name for name in names if is_numeric(user_columns(fit, [name])[name])]
     if predictor is None and len(numbers) == 1:
         return numbers[0]
-    if predictor not in numbers:
+    if not isinstance(predictor, str) or predictor not in numbers:
         listed = ", ".join(numbers) or "none"
-        what = "Name the predictor to draw" if predictor is None else f"{predictor!r} is not drawn"
+        given = f"predictor: {gates.described(predictor)} is not drawn"
+        what = "Name the predictor to draw" if predictor is None else given
         raise InputError(f"{what}: the continuous predictors of the model are {listed}.")
     return predictor
 
 
+def _refuse_taken(predictor: str, own: tuple[str, ...]) -> None:
+    """Raise where a predictor is called as a column of the frame that is drawn."""
+    if predictor in (*own, *STATISTICS):
+        raise InputError(
+            f"The predictor '{predictor}' is called as a column that the picture makes: rename it "
+            "in the data and the formula."
+        )
+
+
 def _held(columns: pd.DataFrame, drawn: str, at: Mapping[str, Any] | None) -> dict[str, Any]:
     """Values of the predictors that are not drawn."""
-    given = dict(at or {})
+    given = {} if at is None else gates.mapping(at, "at", "a mapping of predictors")
     for name in given:
         if name not in columns.columns or name == drawn:
-            raise InputError(f"at names {name!r}, which is not another predictor of the model.")
+            raise InputError(
+                f"at names {gates.described(name)}, which is not another predictor of the model."
+            )
     held = {}
     for name in columns.columns:
         if name == drawn:

@@ -76,7 +76,7 @@ def test_fits_by_reml_differ_in_their_random_part_only(reml):
         (lambda fit, bcg: fit.update(S=bcg.logorvar * 2), "different error covariances"),
         (lambda fit, bcg: fit.update(method="ml"), "refit both by one method"),
         (lambda fit, bcg: fit.update(method="dl"), "has no likelihood"),
-        (lambda fit, bcg: "logor ~ 1", "number 2 is 'logor"),
+        (lambda fit, bcg: "logor ~ 1", "number 2 of the fits must be a fit, .*, not 'logor"),
     ],
 )
 def test_fits_that_cannot_be_compared(reml, bcg, other, message):
@@ -145,7 +145,9 @@ def test_terms_added(reml, ml):
     ("call", "message"),
     [
         (lambda fit: fit.drop_terms("yaer"), "cannot be dropped"),
-        (lambda fit: fit.drop_terms(test="F"), "test='F'"),
+        (lambda fit: fit.drop_terms(df=3), "df=3 belongs to test='t': test='lr'"),
+        (lambda fit: fit.add_terms("year", adhoc=True), "adhoc=True belongs to test='knha'"),
+        (lambda fit: fit.drop_terms(test="F"), "test must be one of 'lr', .*, not 'F'"),
         (lambda fit: fit.add_terms("ablat"), "already"),
         (lambda fit: fit.add_terms("yaer"), "no column 'yaer'"),
         (lambda fit: fit.add_terms("year + trial"), "not one term"),

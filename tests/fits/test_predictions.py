@@ -117,11 +117,11 @@ def test_joint_covariance_of_contrasts(fit):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prob": "high"}, "prob must be a cutoff"),
-        ({"prob": np.inf}, "prob must be a cutoff"),
+        ({"prob": "high"}, "prob, a cutoff .*, must be a finite number"),
+        ({"prob": np.inf}, "prob, a cutoff .*, must be a finite number"),
         ({"transform": "log"}, "'exp'"),
         ({"vcov": "all"}, "'joint'"),
-        ({"test": "F"}, "test='F'"),
+        ({"test": "F"}, "test must be one of .*, not 'F'"),
         ({"df": 3}, "belongs to test='t'"),
         ({"ci": True, "conf_level": 1.0}, "conf_level"),
     ],

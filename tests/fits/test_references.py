@@ -297,11 +297,14 @@ def test_rows_of_zeros_have_no_error():
     [
         ({"test": "f"}, "'z', 't', 'knha', 'satterthwaite', 'kenward-roger'"),
         ({"test": "z", "df": 3}, "df=3 belongs to test='t'"),
-        ({"test": "t", "df": "between"}, "df='between' is not known"),
-        ({"test": "t", "df": 0}, "df=0 is not known"),
-        ({"test": "t", "df": True}, "df=True is not known"),
+        ({"test": "t", "df": "between"}, "number above 0, not 'between', nor 'residual'"),
+        ({"test": "t", "df": 0}, "df must be a finite number above 0, not 0"),
+        ({"test": "t", "df": True}, "df must be a finite number above 0, not True"),
         ({"test": "t", "adhoc": True}, "adhoc=True belongs to test='knha'"),
-        ({"test": "satterthwaite", "information": "average"}, "information='average'"),
+        (
+            {"test": "satterthwaite", "information": "average"},
+            "information must be .*'average'",
+        ),
         ({"test": "t", "information": "observed"}, "information='observed' belongs to"),
     ],
 )

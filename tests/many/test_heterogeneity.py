@@ -162,7 +162,7 @@ def test_refused(bcg):
         (lambda: bcg.update(method="fixed").i2(), "no random effects"),
         (lambda: bcg.update(method="dl").i2(), "needs a likelihood"),
         (lambda: bcg.r2(bcg, ci="delta"), "ci of r2"),
-        (lambda: bcg.r2("smaller"), "compares with a smaller fit"),
+        (lambda: bcg.r2("smaller"), "smaller must be a fit"),
         (lambda: bcg.update(formula="logor ~ 1").r2(bcg), "must be among those"),
         (
             lambda: bcg.r2(bcg.update(formula="logor ~ 1", subset=np.arange(13) < 10)),

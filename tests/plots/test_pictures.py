@@ -32,6 +32,12 @@ def bcg(formula="logor"):
     return mx.mixmeta(formula, S="logorvar", data=mx.load_dataset("bcg"))
 
 
+def called(column, name):
+    """The fit on a predictor under another name."""
+    data = mx.load_dataset("bcg").rename(columns={column: name})
+    return mx.mixmeta(f"logor ~ {name}", S="logorvar", data=data)
+
+
 def berkey(formula="PD + AL ~ 1"):
     S = ["var_PD", "cov_PD_AL", "var_AL"]
     return mx.mixmeta(formula, S=S, data=mx.load_dataset("berkey98"))
@@ -311,20 +317,29 @@ def test_ticks_of_ratios_are_round_and_few(low, high, some):
         (lambda: bcg("logor ~ alloc").plot.bubble("alloc"), "'alloc' is not drawn"),
         (lambda: bcg("logor ~ ablat").plot.bubble("ablat", at={"x": 1}), "at names 'x'"),
         (lambda: bcg().plot.orchard("alloc"), "'alloc' is not a predictor"),
+        (lambda: called("alloc", "kind").plot.orchard("kind"), "'kind' is called as a column"),
+        (lambda: called("ablat", "weight").plot.bubble(), "'weight' is called as a column"),
+        (lambda: called("ablat", "fit").plot.response("fit", reference=0), "'fit' is called as"),
         (lambda: bcg().plot.ellipse(), "needs two outcomes"),
         (lambda: berkey().plot.ellipse(["PD", "PD"]), "Name two outcomes"),
         (lambda: berkey("PD + AL ~ pubyear").plot.ellipse(), "give at="),
         (lambda: berkey().plot.funnel(), "Name the outcome to draw"),
-        (lambda: berkey().plot.funnel(outcome="x"), "outcome='x' is not one of PD, AL"),
+        (lambda: berkey().plot.funnel(outcome="x"), "outcome must be one of 'PD', 'AL', not 'x'"),
         (lambda: bcg("logor ~ ablat").plot.funnel(residuals=False), "residuals=True"),
         (lambda: bcg().plot.funnel(contours=(95,)), "between 0 and 1"),
         (lambda: bcg("logor ~ ablat").plot.radial(), "without predictors"),
         (lambda: bcg().plot.forest(labels="x"), "There is no column 'x'"),
         (lambda: bcg().plot.forest(labels=["a"]), "1 names for 13"),
-        (lambda: bcg().plot.forest(order="size"), "order='size'"),
-        (lambda: bcg().plot.forest(transform="log"), "transform='log'"),
+        (
+            lambda: bcg().plot.forest(order="size"),
+            "order must be one of .*, not 'size'",
+        ),
+        (
+            lambda: bcg().plot.forest(transform="log"),
+            "transform must be one of None, 'exp'",
+        ),
         (lambda: school().plot.caterpillar("city"), "level must be a level .* not 'city'"),
-        (lambda: school().plot.caterpillar(effects=["x"]), "no effect 'x'"),
+        (lambda: school().plot.caterpillar(effects=["x"]), "effects must be one of .*, not 'x'"),
         (lambda: bcg().plot.gosh(0), "at least 1"),
         (lambda: mx.plots.network(ARMS[:1], "study", "arm"), "a row per arm"),
         (lambda: mx.plots.network(ARMS, "study", "x"), "There is no column 'x'"),
