@@ -227,6 +227,10 @@ NO_ROBUST_VARIANCE = 1e-12
 """Robust variance of a combination, over that of the model, in units of the largest such ratio, up
 to which it is none: residuals that are null, or fewer clusters than combinations."""
 
+NO_RESIDUALS = 1e-24
+"""Mean squared residual, in units of the marginal variance, up to which it is rounding: effects
+that agree to 1e-12 of their standard errors."""
+
 TIED = 1e-12
 """Relative: a statistic of permuted data that is as extreme as the observed one up to the rounding
 of another order of rows."""

@@ -27,7 +27,7 @@ from mixmeta_jax.report import tidying
 from mixmeta_jax.report.results import WaldTest
 from mixmeta_jax.report.summary import SummaryResult, summarise
 from mixmeta_jax.report.tables import square_frame
-from mixmeta_jax.table.columns import existing_columns, refuse_reordered, row_label
+from mixmeta_jax.table.columns import refuse_reordered, row_label
 from mixmeta_jax.table.rows import as_pandas, chosen_rows
 
 TESTS = ("satterthwaite", "t", "z")
@@ -222,20 +222,15 @@ def _of_units(fit: FittedModel, cluster: Any) -> Any:
             if level.name == cluster:
                 labels = pd.Series(level.labels, dtype=object)
                 return labels.iloc[level.codes].to_numpy()
-        if data is None:
-            raise InputError(f"There are no data with a column '{cluster}': give values per row.")
+        return fit.columns_at_units([cluster], "cluster")[cluster].to_numpy()
     subset = fit.arguments["subset"]
     if data is not None:
         table = as_pandas(data)
     else:
         n = len(frame.kept) if subset is None else len(np.asarray(subset))
         table = pd.DataFrame(index=range(n))
-    if isinstance(cluster, str):
-        existing_columns([cluster], table, "cluster")
-        values = table[cluster]
-    else:
-        refuse_reordered(cluster, table.index, "cluster")
-        values = pd.Series(list(cluster), dtype=object)
+    refuse_reordered(cluster, table.index, "cluster")
+    values = pd.Series(list(cluster), dtype=object)
     if len(values) != len(table):
         raise InputError(
             f"cluster has {len(values)} values, but the data have {len(table)} rows: give one for "

@@ -33,7 +33,7 @@ from mixmeta_jax.design.design import Design
 from mixmeta_jax.inference.outer_groups import OuterGroups, Piece
 from mixmeta_jax.inference.reference import Reference, StudentT
 from mixmeta_jax.inference.variance_information import gls_root, orthonormal
-from mixmeta_jax.tolerances import NO_ROBUST_VARIANCE
+from mixmeta_jax.tolerances import NO_RESIDUALS, NO_ROBUST_VARIANCE
 
 TYPES = ("CR0", "CR1", "CR1S", "CR1p", "CR2", "CR3")
 """Corrections of the residuals."""
@@ -211,7 +211,8 @@ class RobustNormal(Reference):
         U = np.linalg.qr((L @ self.found.T[0]).T)[0]
         meat = self.found.meat[0]
         least = np.linalg.eigvalsh(U.T @ meat @ U)[0]
-        return bool(least <= NO_ROBUST_VARIANCE * np.linalg.eigvalsh(meat)[-1])
+        largest = np.linalg.eigvalsh(meat)[-1]
+        return bool(largest <= NO_RESIDUALS or least <= NO_ROBUST_VARIANCE * largest)
 
     def why_not(self, L: np.ndarray) -> str:
         if not self.singular(L):

@@ -215,3 +215,29 @@ def test_subsets_and_missing_rows_are_left_out_of_the_means(bcg):
         fit.contrasts("alloc")
     )
     assert isinstance(fit.contrasts("alloc"), pd.DataFrame)
+
+
+@pytest.mark.parametrize("dtype", [bool, "boolean"])
+def test_truth_values_are_a_factor(bcg, dtype):
+    data = bcg.assign(
+        late=(bcg.year > 1960).astype(dtype), word=np.where(bcg.year > 1960, "b", "a")
+    )
+    found, named = (
+        mx.mixmeta(f"logor ~ {factor} + ablat + alloc", "logorvar", data, control=NUMPY)
+        for factor in ("late", "word")
+    )
+    for weights in ("equal", "observed"):
+        means = found.means("late", test="knha", weights=weights)
+        assert means.index.tolist() == [False, True]
+        expected = named.means("word", test="knha", weights=weights)
+        np.testing.assert_allclose(means, expected, rtol=1e-7)
+        # As another factor its levels count alike.
+        np.testing.assert_allclose(
+            found.means("alloc", weights=weights), named.means("alloc", weights=weights), rtol=1e-7
+        )
+    pair = found.contrasts("late", against=False)
+    assert pair.index.tolist() == [(True, False)]
+    np.testing.assert_allclose(pair.estimate, found.coef.filter(like="late"), rtol=1e-7)
+    np.testing.assert_allclose(
+        found.means("alloc", at={"late": True}), named.means("alloc", at={"word": "b"}), rtol=1e-7
+    )

@@ -259,3 +259,18 @@ def test_no_robust_variance_has_a_case_on_each_side(part):
     data = pd.DataFrame({"y": y, "a": [1.0, 1, 0, 0], "b": [0.0, 0, 1, 1], "v": 1.0})
     fit = mx.mixmeta("y ~ 0 + a + b", "v", data, method="fixed", control=NUMPY)
     assert fit.robust().tidy().se.isna().tolist() == [False, part < 1]
+
+
+@pytest.mark.parametrize("part", [0.5, 2.0])
+def test_no_residuals_has_a_case_on_each_side(part):
+    # Four effects: r² = part·1e-24 of their variances, CR0 and H² of these.
+    y = np.sqrt(part * 1e-24) * np.array([1.0, -1.0, 1.0, -1.0])
+    fit = mx.mixmeta(y, np.ones(4), method="fixed", control=NUMPY)
+    assert fit.robust(type="CR0").tidy().se.isna().item() == (part < 1)
+    fit = mx.mixmeta(y * np.sqrt(3 / 4), np.ones(4), method="fixed", control=NUMPY)
+    if part < 1:
+        with pytest.raises(mx.InputError, match="fitted exactly"):
+            fit.confint(test="knha")
+    else:
+        assert fit.tidy(test="knha").se.item() == pytest.approx(np.sqrt(part * 1e-24 / 4))
+    assert fit.tidy(test="knha", adhoc=True).se.item() == pytest.approx(0.5)
