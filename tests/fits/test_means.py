@@ -138,7 +138,7 @@ def test_simultaneous_intervals_and_tests_agree(fit, simultaneous, test):
             # The quantile of max-t is found to 1e-6.
             assert min(abs(again.lower), abs(again.upper)) < 1e-5 * row.se
     single = fit.contrasts("alloc", test=test).pvalue
-    assert (table.pvalue >= single).all()
+    assert (table.pvalue >= single).all() and (table.pvalue <= 1).all()
 
 
 def test_the_largest_of_independent_ones():

@@ -137,3 +137,36 @@ def test_known_and_same_zero_have_a_case_on_each_side(part):
     scale, df = small_sample.scaled_f(2, 2 * A2, A2)
     np.testing.assert_allclose([scale, df], [1, 2], rtol=1e-4)
     assert (scale == 1) or part > 1
+
+
+@pytest.mark.parametrize(
+    ("bscov", "hold", "same"),
+    [
+        ("unstr", {"cov": 0.0}, {"bscov": "diag"}),
+        ("unstr", {"cor": 0.0}, {"bscov": "diag"}),
+        ("unstr", {"cor": 0.5}, {"bscov": "cor", "Psi_fix": [[1, 0.5], [0.5, 1]]}),
+        ("hcs", {"cor": 0.5}, {"bscov": "cor", "Psi_fix": [[1, 0.5], [0.5, 1]]}),
+        ("cs", {"cor": 0.5}, {"bscov": "prop", "Psi_fix": [[1, 0.5], [0.5, 1]]}),
+        ("ar1", {"cor": 0.0}, {"bscov": "id"}),
+    ],
+)
+def test_what_is_held_is_known(bscov, hold, same):
+    """Kenward and Roger's covariance depends on the parameters: it is that of the natural ones."""
+    rng = np.random.default_rng(2)
+    g = np.repeat(np.arange(12), 5)
+    x, b = rng.normal(size=60), rng.normal(size=(12, 2))
+    y = b[g, 0] + 0.5 * b[g, 1] * x + 0.6 * rng.normal(size=60)
+    data = pd.DataFrame({"g": g, "x": x, "y": y, "v": rng.uniform(0.05, 0.3, 60)})
+    names = {"cov": "cov(Intercept, x)"} if bscov == "unstr" else {}
+    hold = {"g": {names.get(name, name): value for name, value in hold.items()}}
+    fit, other = (
+        mx.mixmeta("y ~ x", "v", data, random="~ x | g", control=NUMPY, **arguments)
+        for arguments in ({"bscov": bscov, "hold": hold}, same)
+    )
+    for kind in ("expected", "observed"):
+        own, its = (each.reference("kenward-roger", information=kind) for each in (fit, other))
+        np.testing.assert_allclose(own.vcov, its.vcov, rtol=1e-6)
+        np.testing.assert_allclose(own.df(np.eye(2)), its.df(np.eye(2)), rtol=1e-6)
+        np.testing.assert_allclose(
+            own.scale_and_df(np.eye(2)), its.scale_and_df(np.eye(2)), rtol=1e-6
+        )
