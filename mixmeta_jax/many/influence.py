@@ -33,7 +33,14 @@ def influence(fit: FittedModel, by: str, method: str, progress: bool = True) -> 
         raise InputError(f"method={method!r} is not known: choose 'exact' or 'first_order'.")
     codes, labels = parts(fit, by)
     made = _exact if method == "exact" else _first_order
-    return made(fit, codes, part_index(labels, by), progress)
+    return made(fit, codes, part_index(labels, by, _label_names(fit, by, labels)), progress)
+
+
+def _label_names(fit: FittedModel, by: str, labels: list[Any]) -> list[Any] | None:
+    """What the entries of labels that are tuples are called: index levels, or nested levels."""
+    levels = [level.name for level in fit.frame.levels]
+    own = fit.frame.index.names if by == "unit" else levels[: levels.index(by) + 1]
+    return list(own) if all(len(np.atleast_1d(label)) == len(own) for label in labels) else None
 
 
 def _exact(fit: FittedModel, codes: np.ndarray, index: pd.Index, progress: bool) -> pd.DataFrame:
