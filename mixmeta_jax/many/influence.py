@@ -10,6 +10,7 @@ import pandas as pd
 
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.executors import executed
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS
 from mixmeta_jax.fits.fitted_model import FittedModel
@@ -59,6 +60,7 @@ def _exact(fit: FittedModel, codes: np.ndarray, index: pd.Index, progress: bool)
     return frame
 
 
+@one_thread()
 def _first_order(
     fit: FittedModel, codes: np.ndarray, index: pd.Index, progress: bool
 ) -> pd.DataFrame:
