@@ -216,6 +216,21 @@ INCOMPLETE = 1e-8
 LOGLIK_SLACK = 1e-6
 """By how much the log-likelihood of the wider of two fits may fall short through rounding."""
 
+KNOWN = 1e-12
+"""Squared coefficient of variation of an estimated variance up to which it counts as known: what
+rounding leaves of a null derivative lies below, and a t of 2e12 df is normal to 1e-12."""
+
+SAME_ZERO = 1e-10
+"""Two numbers, differences of numbers of about one, up to which their quotient is rounding."""
+
+NO_ROBUST_VARIANCE = 1e-12
+"""Robust variance of a combination, over that of the model, in units of the largest such ratio, up
+to which it is none: residuals that are null, or fewer clusters than combinations."""
+
+NO_RESIDUALS = 1e-24
+"""Mean squared residual, in units of the marginal variance, up to which it is rounding: effects
+that agree to 1e-12 of their standard errors."""
+
 TIED = 1e-12
 """Relative: a statistic of permuted data that is as extreme as the observed one up to the rounding
 of another order of rows."""

@@ -17,13 +17,13 @@ held structure are those of its base, by the chain rule.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace
-from mixmeta_jax.covariance.natural import Natural
+from mixmeta_jax.covariance.natural import Natural, elements
 from mixmeta_jax.covariance.parameters import Parameter
 from mixmeta_jax.covariance.structure import Structure
 
@@ -252,7 +252,16 @@ class Held(Structure):
 
     def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
         if self.curves or self.origin.name in ("unstr", "cs"):
-            return super().natural(theta, Psi, scale)
+            # θ is of factors or eigenvalues: what is held leaves Ψ linear in the elements that are
+            # left, but for a correlation between effects with variances of their own.
+            own = super().natural(theta, Psi, scale)
+            pairs = [parameter.at for parameter in self.held if parameter.kind == "cor"]
+            if not any(pairs):
+                return replace(own, second=None)
+            if not own.free.all():
+                return own
+            others = [parameter.at for parameter in self.held if parameter.kind != "cor"]
+            return elements(Psi, pairs, others)
         # Each natural parameter of these has its place in θ.
         own = self.origin.natural(self.whole(theta), Psi, scale)
         free = own.free & ~np.isin(np.arange(len(own.free)), self.fixed_at)[:, None]

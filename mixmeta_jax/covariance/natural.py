@@ -10,6 +10,7 @@ Parameters at a bound are *held*: their derivatives are null.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +93,33 @@ def unstructured(Psi: np.ndarray, scale: np.ndarray) -> Natural:
         Bound("null space", int(size), lost == size) for size in np.unique(lost[lost > 0])
     )
     return Natural(slopes * free, None, free, bounds)
+
+
+def elements(
+    Psi: np.ndarray, correlations: Sequence[tuple[int, ...]], held: Sequence[tuple[int, ...]]
+) -> Natural:
+    """The elements of Ψ but those that are held, (i,) or (i, j), and held correlations (i, j).
+
+    The covariance of a held correlation r follows from its variances, r√(v_i v_j). All variances
+    are positive.
+    """
+    d, _, B = Psi.shape
+    gone = {frozenset(at) for at in (*correlations, *held)}
+    kept = [(i, j) for i in range(d) for j in range(i + 1) if frozenset((i, j)) not in gone]
+    place = {i: a for a, (i, j) in enumerate(kept) if i == j}
+    n = len(kept)
+    slopes, second = np.zeros((d, d, n, B)), np.zeros((d, d, n, n, B))
+    for a, (i, j) in enumerate(kept):
+        slopes[i, j, a] = slopes[j, i, a] = 1.0
+    for pair in correlations:
+        i, j = pair
+        half = {x: 0.5 / Psi[x, x] for x in pair if x in place}
+        for x, own in half.items():
+            slopes[i, j, place[x]] = slopes[j, i, place[x]] = Psi[i, j] * own
+            for z, other in half.items():
+                bend = (-1.0 if x == z else 1.0) * Psi[i, j] * own * other
+                second[i, j, place[x], place[z]] = second[j, i, place[x], place[z]] = bend
+    return Natural(slopes, second, np.ones((n, B), bool), ())
 
 
 def scaled(

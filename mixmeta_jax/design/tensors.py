@@ -137,12 +137,12 @@ class Tensors:
         return jax.lax.psum(sums, self.mesh.axis_names)
 
     @shaped
-    def Psi(self, theta: Float[Array, theta * B]) -> tuple[Float[Array, "_ _ *#B"], ...]:
-        """Ψ of each level, outermost first, shape (d, d, B), at θ of shape (n_θ, B), or without B."""
+    def Psi(self, theta: Float[Array, "theta ..."]) -> tuple[Float[Array, "_ _ ..."], ...]:
+        """Ψ of each level, outermost first, (d, d, B), at θ of shape (n_θ, B), or without B."""
         return tuple(s.matrices(t, d) for s, t, d in self._by_level(theta))
 
     @shaped
-    def slopes(self, theta: Float[Array, theta * B]) -> tuple[Float[Array, "_ _ _ *#B"], ...]:
+    def slopes(self, theta: Float[Array, "theta ..."]) -> tuple[Float[Array, "_ _ _ ..."], ...]:
         """∂Ψ/∂θ of each level in its own parameters, shape (d, d, n_θ of the level, B)."""
         return tuple(s.slopes(t, d) for s, t, d in self._by_level(theta))
 

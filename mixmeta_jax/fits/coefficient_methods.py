@@ -67,8 +67,8 @@ class CoefficientMethods(FittedModel):
             scaled F.
         df
             Of "t": "residual" (observed outcomes less coefficients, the default), "contain" (per
-            coefficient, the groups of the finest level within which its predictor is constant, less
-            the coefficients constant at that level) or a number.
+            coefficient, the groups of the outermost level within which its predictor is constant,
+            less the predictors constant there; R metafor 3.8 subtracts all) or a number.
         adhoc
             Of "knha": whether the factor of the covariance is at least 1.
         information
@@ -170,7 +170,9 @@ class CoefficientMethods(FittedModel):
         Returns
         -------
         RobustFit
-            With ``vcov``, and ``summary``, ``confint``, ``wald_test``, ``tidy`` as of the fit.
+            With ``vcov``, and ``summary``, ``confint``, ``wald_test``, ``tidy`` as of the fit. NaN,
+            with a note, for a coefficient whose clusters have no residuals, and for joint tests of
+            more hypotheses than there are clusters with residuals.
 
         Raises
         ------

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype
 
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
@@ -19,7 +20,7 @@ from mixmeta_jax.fits.predictions import apply_transform
 from mixmeta_jax.inference.reference import Reference, f_tail, independent_rows
 from mixmeta_jax.inference.wald import check_conf_level, largest_tail
 from mixmeta_jax.report import tables
-from mixmeta_jax.table.rows import as_pandas, chosen_rows
+from mixmeta_jax.table.rows import as_pandas
 
 WEIGHTS = ("equal", "observed")
 MOST_CELLS = 100_000
@@ -55,8 +56,9 @@ def factor_means(
     what: str = "factors",
 ) -> Combinations:
     """The predictors of the marginal means of the levels of factors; see `Fit.means`."""
+    rows = _raw_rows(model)
     names = [factors] if isinstance(factors, str) else gates.listed(factors, what)
-    known = _categories(model)
+    known = _categories(model, rows)
     for name in names or [None]:
         if not isinstance(name, str) or name not in known:
             listed = ", ".join(map(repr, known)) or "none"
@@ -65,7 +67,6 @@ def factor_means(
                 f"which has {listed}."
             )
     gates.choice(weights, "weights", WEIGHTS)
-    rows = _raw_rows(model)
     given = {} if at is None else dict(gates.mapping(at, "at", "a mapping of predictors"))
     fixed = _checked_at(given, rows, known, names)
     cells = list(itertools.product(*(known[name] for name in names)))
@@ -94,20 +95,20 @@ def factor_means(
     return Combinations(np.array(X), np.zeros((len(X), model.frame.k)), index)
 
 
-def _categories(model: FittedModel) -> dict[str, list]:
+def _categories(model: FittedModel, rows: pd.DataFrame) -> dict[str, list]:
+    """The levels of the columns that are factors: categories, and truth values."""
+    both = {name: [False, True] for name in rows.columns if is_bool_dtype(rows[name].dtype)}
+    return both | model.frame.fixed.categories
+
+
+def _raw_rows(model: FittedModel) -> pd.DataFrame:
+    """The columns of the data that the fixed part reads, of the fitted rows."""
     if model.frame.formula is None:
         raise InputError(
             "Marginal means are of factors in the formula, and the fit has none: its outcomes came "
             "as an array."
         )
-    return model.frame.fixed.categories
-
-
-def _raw_rows(model: FittedModel) -> pd.DataFrame:
-    """The columns of the data that the fixed part reads, of the fitted rows."""
-    table = as_pandas(model.arguments["data"])
-    rows = table[chosen_rows(model.arguments["subset"], table)]
-    return rows.loc[model.frame.kept, list(model.frame.fixed.columns)]
+    return model.columns_at_units(list(model.frame.fixed.columns), "formula")
 
 
 def _checked_at(

@@ -33,7 +33,8 @@ class MeanMethods(FittedModel):
         Parameters
         ----------
         factors
-            Name of a column that the fixed part takes for categories, or several for their cells.
+            Name of a column that the fixed part takes for categories, or one of truth values, or
+            several of these for their cells.
         at
             Values of other predictors: numbers, or levels of factors.
         weights

@@ -24,6 +24,7 @@ from mixmeta_jax.inference.variance_information import (
     kenward_roger_covariance,
     variance_information,
 )
+from mixmeta_jax.tolerances import NO_RESIDUALS
 
 
 def refuse_without_estimates(fit: FittedModel) -> None:
@@ -123,6 +124,11 @@ def knapp_hartung(fit: FittedModel, adhoc: bool) -> StudentT:
     df = residual_df(fit)
     Psi = [P[None] for P in fit.Psi_by_level]
     H2 = float(weighted_squares(fit.design, Psi)[0]) / df
+    if H2 <= NO_RESIDUALS and not adhoc:
+        raise InputError(
+            "The outcomes are fitted exactly, so that the factor of test='knha' is zero, and all "
+            "errors with it: use adhoc=True, or test='t'."
+        )
     factor = max(1.0, H2) if adhoc else H2
     title = "Knapp and Hartung" if fit.frame.k == 1 else "Jackson and Riley"
     words = f"t distribution, {title}, factor {factor:.4g}"

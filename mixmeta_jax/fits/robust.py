@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,21 @@ from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.fits import coefficients
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.references import positive_df, refuse_without_estimates
-from mixmeta_jax.inference.cluster_robust import FEW, TYPES, Robust, cluster_sums
+from mixmeta_jax.inference.cluster_robust import (
+    FEW,
+    TYPES,
+    Robust,
+    RobustNormal,
+    RobustT,
+    cluster_sums,
+)
 from mixmeta_jax.inference.outer_groups import outer_groups
-from mixmeta_jax.inference.reference import Reference, StudentT
+from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.report import tidying
 from mixmeta_jax.report.results import WaldTest
 from mixmeta_jax.report.summary import SummaryResult, summarise
 from mixmeta_jax.report.tables import square_frame
-from mixmeta_jax.table.columns import existing_columns, refuse_reordered, row_label
+from mixmeta_jax.table.columns import refuse_reordered, row_label
 from mixmeta_jax.table.rows import as_pandas, chosen_rows
 
 ROBUST_TESTS = ("satterthwaite", "t", "z")
@@ -114,35 +121,46 @@ def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float |
     vcov = found.vcov[0]
     vcov = 0.5 * (vcov + vcov.T)
     words = f"cluster-robust ({kind}, {J} clusters of {name})"
+    names = fit.frame.coef_names()
+    reference: RobustNormal
     if test == "z":
-        return RobustFit(fit, _Normal("z", vcov, (), words), kind, name, J)
-    if test == "t":
+        reference = RobustNormal("z", vcov, (), found, words)
+    elif test == "t":
         values = np.full(P, float(J - 1) if df is None else positive_df(df))
-        student = StudentT("t", vcov, (), values, f"{words}, t distribution")
-        return RobustFit(fit, student, kind, name, J)
-    robust = Robust(test, vcov, (), found, f"{words}, t with Satterthwaite's df, joint tests HTZ")
-    few = [
-        f"{term} ({own:.2f})"
-        for term, own in zip(fit.frame.coef_names(), robust.df(np.eye(P)), strict=True)
-        if own < FEW
-    ]
-    if few:
-        few = few if len(few) <= LISTED else [*few[:LISTED], f"and {len(few) - LISTED} more"]
-        note = (
-            f"Fewer than {FEW:g} degrees of freedom, where p-values and intervals are not to be "
-            f"relied on: {', '.join(few)}."
-        )
-        robust = Robust(test, vcov, (note,), found, robust.title)
-    return RobustFit(fit, robust, kind, name, J, robust.notes)
+        title = f"{words}, t distribution"
+        reference = RobustT("t", vcov, (), values, title, found)
+    else:
+        title = f"{words}, t with Satterthwaite's df, joint tests HTZ"
+        reference = Robust(test, vcov, (), found, title)
+    notes = _notes(reference, names)
+    return RobustFit(fit, replace(reference, notes=notes), kind, name, J, notes)
 
 
-@dataclass(frozen=True)
-class _Normal(Reference):
-    title: str = ""
+def _notes(reference: RobustNormal, names: list[str]) -> tuple[str, ...]:
+    """Which coefficients have no robust error, and which too few degrees of freedom."""
+    L = np.eye(len(names))
+    lost = np.isnan(reference.se(L))
+    notes = []
+    if lost.any():
+        which = _listed([term for term, gone in zip(names, lost, strict=True) if gone])
+        notes.append(f"Without residuals in their clusters, so without a robust error: {which}.")
+    if isinstance(reference, Robust):
+        few = [
+            f"{term} ({own:.2f})"
+            for term, own, gone in zip(names, reference.df(L), lost, strict=True)
+            if own < FEW and not gone
+        ]
+        if few:
+            notes.append(
+                f"Fewer than {FEW:g} degrees of freedom, where p-values and intervals are not to "
+                f"be relied on: {_listed(few)}."
+            )
+    return tuple(notes)
 
-    @property
-    def words(self) -> str:
-        return self.title
+
+def _listed(words: list[str]) -> str:
+    more = [] if len(words) <= LISTED else [f"and {len(words) - LISTED} more"]
+    return ", ".join(words[:LISTED] + more)
 
 
 def clusters_of(fit: FittedModel, cluster: Any) -> tuple[np.ndarray, list[Any], str]:
@@ -205,21 +223,16 @@ def _of_units(fit: FittedModel, cluster: Any) -> Any:
             if level.name == cluster:
                 labels = pd.Series(level.labels, dtype=object)
                 return labels.iloc[level.codes].to_numpy()
-        if data is None:
-            raise InputError(f"There are no data with a column '{cluster}': give values per row.")
+        return fit.columns_at_units([cluster], "cluster")[cluster].to_numpy()
     subset = fit.arguments["subset"]
     if data is not None:
         table = as_pandas(data)
     else:
         n = len(frame.kept) if subset is None else len(np.asarray(subset))
         table = pd.DataFrame(index=range(n))
-    if isinstance(cluster, str):
-        existing_columns([cluster], table, "cluster")
-        values = table[cluster]
-    else:
-        refuse_reordered(cluster, table.index, "cluster")
-        wanted = "a level, a column of the data, or a value for each of its rows"
-        values = pd.Series(gates.listed(cluster, "cluster", wanted), dtype=object)
+    refuse_reordered(cluster, table.index, "cluster")
+    wanted = "a level, a column of the data, or a value for each of its rows"
+    values = pd.Series(gates.listed(cluster, "cluster", wanted), dtype=object)
     if len(values) != len(table):
         raise InputError(
             f"cluster has {len(values)} values, but the data have {len(table)} rows: give one for "

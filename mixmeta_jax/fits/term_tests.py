@@ -14,7 +14,13 @@ from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.likelihood_ratio import lr_test
 from mixmeta_jax.formulas.formula import as_formulaic, parse
-from mixmeta_jax.formulas.updates import droppable_terms, without_term, written_term
+from mixmeta_jax.formulas.updates import (
+    droppable_terms,
+    factors_of,
+    has_predictors,
+    without_term,
+    written_term,
+)
 from mixmeta_jax.inference.reference import Reference
 
 NONE = "<none>"
@@ -55,21 +61,36 @@ def drop_terms(
 ) -> TermTests:
     """Each term left out; see `Fit.drop_terms`."""
     formula = _formula(fit, "drop_terms")
-    possible = droppable_terms(formula)
-    chosen = possible if terms is None else [_term(term) for term in _listed(terms)]
-    for term in chosen:
-        if term not in possible:
+    possible = {factors_of(term): term for term in droppable_terms(formula)}
+    chosen = list(possible.values()) if terms is None else []
+    for term in [] if terms is None else _listed(terms):
+        same = possible.get(factors_of(_term(term)))
+        if same is None:
             raise InputError(
                 f"The term '{shown(term)}' cannot be dropped by itself: choose among "
-                f"{', '.join(possible) or 'none'}; an interaction goes before what it is made of."
+                f"{', '.join(possible.values()) or 'none'}; an interaction goes before what it is "
+                "made of."
             )
+        chosen.append(same)
     if reference is not None:
         rows = {term: _wald(fit, term, reference) for term in chosen}
         return _tests(rows, f"Wald tests of single terms ({reference.words})")
     whole = _by_likelihood(fit, update)
     rows = {NONE: _row(whole, None)}
     for term in chosen:
-        smaller = update(without_term(formula, term), method=whole.method)
+        smaller_formula = without_term(formula, term)
+        if not has_predictors(smaller_formula):
+            raise InputError(
+                f"Without the term '{term}' no predictor is left, and no model to compare with: "
+                "use a Wald test, as test='wald'."
+            )
+        smaller = update(smaller_formula, method=whole.method)
+        if smaller.frame.n != fit.frame.n:
+            raise InputError(
+                f"Without the term '{term}' the fit has {smaller.frame.n} units instead of "
+                f"{fit.frame.n}, for missing values: fit to the rows that are complete, by subset, "
+                "or use test='wald'."
+            )
         rows[term] = _row(smaller, lr_test(smaller, whole))
     return _tests(rows, f"Likelihood-ratio tests of single terms{_said(fit, whole)}")
 

@@ -128,3 +128,13 @@ def droppable_terms(formula: str) -> list[str]:
         for term, own in zip(terms, sets, strict=True)
         if not any(own < other for other in sets)
     ]
+
+
+def factors_of(term: str) -> frozenset[str]:
+    """The factors of one term: a:b is b:a."""
+    return frozenset(str(factor.expr) for part in parse(f"0 + {term}") for factor in part.factors)
+
+
+def has_predictors(formula: str) -> bool:
+    """Whether the right-hand side has a term, the intercept among them."""
+    return bool(list(parse(split_formula(formula).predictors)))

@@ -31,9 +31,9 @@ import numpy as np
 
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.inference.outer_groups import OuterGroups, Piece
-from mixmeta_jax.inference.reference import Reference
+from mixmeta_jax.inference.reference import Reference, StudentT
 from mixmeta_jax.inference.variance_information import gls_root, orthonormal
-from mixmeta_jax.tolerances import LEFT_OVER
+from mixmeta_jax.tolerances import LEFT_OVER, NO_RESIDUALS, NO_ROBUST_VARIANCE
 
 TYPES = ("CR0", "CR1", "CR1S", "CR1p", "CR2", "CR3")
 """Corrections of the residuals."""
@@ -178,8 +178,10 @@ def wishart_df(L: np.ndarray, found: Clusters) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Robust(Reference):
-    """t with Satterthwaite's degrees of freedom of a robust variance, joint tests HTZ.
+class RobustNormal(Reference):
+    """The normal distribution with robust errors; the parent of the others.
+
+    A combination whose clusters have no residuals has no robust error: NaN.
 
     Attributes
     ----------
@@ -193,12 +195,42 @@ class Robust(Reference):
     title: str = ""
 
     @property
-    def statistic(self) -> str:
-        return "t"
-
-    @property
     def words(self) -> str:
         return self.title
+
+    def se(self, L: np.ndarray) -> np.ndarray:
+        none = [bool(row.any()) and self.singular(row[None]) for row in L]
+        return np.where(none, np.nan, super().se(L))
+
+    def singular(self, L: np.ndarray) -> bool:
+        # Orthonormal combinations of coefficients for which V is the identity.
+        U = np.linalg.qr((L @ self.found.T[0]).T)[0]
+        meat = self.found.meat[0]
+        least = np.linalg.eigvalsh(U.T @ meat @ U)[0]
+        largest = np.linalg.eigvalsh(meat)[-1]
+        return bool(largest <= NO_RESIDUALS or least <= NO_ROBUST_VARIANCE * largest)
+
+    def why_not(self, L: np.ndarray) -> str:
+        if not self.singular(L):
+            return super().why_not(L)
+        return (
+            "The robust covariance of these hypotheses is singular: it rests on too few clusters "
+            "with residuals for a joint test of them."
+        )
+
+
+@dataclass(frozen=True)
+class RobustT(RobustNormal, StudentT):
+    """t and F with given degrees of freedom and robust errors."""
+
+
+@dataclass(frozen=True)
+class Robust(RobustNormal):
+    """t with Satterthwaite's degrees of freedom of a robust variance, joint tests HTZ."""
+
+    @property
+    def statistic(self) -> str:
+        return "t"
 
     def df(self, L: np.ndarray) -> np.ndarray:
         return combination_df(L, self.found)[0]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixmeta_jax.design.design import Design
+from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.inference.outer_groups import OuterGroups, Piece
 
 
@@ -100,6 +101,7 @@ class JointEffects:
         return total
 
 
+@one_thread()
 def joint_effects(
     design: Design, Psi: Sequence[np.ndarray], beta: np.ndarray, targets: Targets
 ) -> JointEffects:

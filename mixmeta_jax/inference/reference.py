@@ -137,14 +137,18 @@ class Reference:
         """
         check_independent(L)
         difference, h = L @ beta - rhs, len(L)
-        wald = float(difference @ np.linalg.solve(L @ self.vcov @ L.T, difference))
         scale, df = self.scale_and_df(L)
-        if not df > 0:
+        if not df > 0 or self.singular(L):
             return JointTest(np.nan, h, np.nan, np.nan, self.why_not(L))
+        wald = float(difference @ np.linalg.solve(L @ self.vcov @ L.T, difference))
         if np.isinf(df):
             return JointTest(scale * wald, h, df, float(chdtrc(h, scale * wald)), "")
         F = scale * wald / h
         return JointTest(F, h, df, f_tail(F, h, df), self.caution(df))
+
+    def singular(self, L: np.ndarray) -> bool:
+        """Whether the covariance has a null direction among the combinations in L."""
+        return False
 
     def caution(self, df: float) -> str:
         """What to be careful with at these degrees of freedom; else empty."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from mixmeta_jax.design.design import Design
+from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.inference.effects import weighted_predictors
 from mixmeta_jax.inference.outer_groups import OuterGroups
 from mixmeta_jax.inference.prediction import between_variance, quadratic_form
@@ -51,6 +52,7 @@ def standardised(
     return residuals / np.sqrt(left)
 
 
+@one_thread()
 def cholesky_residuals(design: Design, Psi: Sequence[np.ndarray], beta: np.ndarray) -> np.ndarray:
     """L⁻¹r with Σ = LLᵀ over the observed outcomes, shape (n, k), NaN where one is missing.
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.inference.variance_information import VarianceInformation
+from mixmeta_jax.tolerances import KNOWN, SAME_ZERO
 
 MEAN_EXISTS = 2.0
 """Degrees of freedom above which a squared t has a mean."""
@@ -29,7 +30,8 @@ def combination_df(L: np.ndarray, found: VarianceInformation) -> np.ndarray:
     variance = (along * along).sum(-1)
     gradient = np.einsum("bhp,bnpq,bhq->bhn", along, found.slopes, along, optimize=True)
     spread = np.einsum("bhn,bnm,bhm->bh", gradient, found.inverse, gradient)
-    still = spread <= 0
+    # Where the gradient is null all that is left of it is rounding.
+    still = spread <= KNOWN * variance**2
     return np.where(still, np.inf, 2 * variance**2 / np.where(still, 1.0, spread))
 
 
@@ -107,18 +109,22 @@ class KenwardRoger(Satterthwaite):
 def scaled_f(q: int, A1: float, A2: float) -> tuple[float, float]:
     """λ and the denominator degrees of freedom of Kenward and Roger's F on q hypotheses.
 
-    NaN where they are not positive.
+    NaN where they are not positive. With E and D the mean of F and what its variance is divided by,
+    both are taken without a quotient of two zeros: for one variance to which V is proportional, the
+    F of linear regression with 4 df has no variance and that with 2 no mean, but both are exact.
     """
-    if A2 <= 0:
+    if A2 <= KNOWN:
         return 1.0, np.inf
     B = (A1 + 6 * A2) / (2 * q)
     g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
     c = 3 * q + 2 * (1 - g)
-    mean = 1 / (1 - A2 / q)
-    variance = 2 / q * (1 + g / c * B) / ((1 - (q - g) / c * B) ** 2 * (1 - (q + 2 - g) / c * B))
-    ratio = variance / (2 * mean**2)
-    df = 4 + (q + 2) / (q * ratio - 1)
-    scale = df / (mean * (df - 2))
+    E, D = 1 - A2 / q, 1 - (q - g) / c * B
+    exact = max(abs(E), abs(D)) < SAME_ZERO
+    own, least = (1.0, 1.0) if exact else (E * E, D * D)
+    below = (1 - (q + 2 - g) / c * B) * least
+    above = own * (1 + g / c * B) - below
+    df = np.inf if above == 0 else 4 + (q + 2) * below / above
+    scale = 1.0 if exact or np.isinf(df) or df == 2 else E * df / (df - 2)
     if not (df > 0 and scale > 0):
         return np.nan, np.nan
     return scale, df

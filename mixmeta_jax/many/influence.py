@@ -11,6 +11,7 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.executors import executed
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS
 from mixmeta_jax.fits.fitted_model import FittedModel
@@ -34,7 +35,14 @@ def influence(fit: FittedModel, by: str, method: str, progress: bool = True) -> 
     gates.flag(progress, "progress")
     codes, labels = parts(fit, by)
     made = _exact if method == "exact" else _first_order
-    return made(fit, codes, part_index(labels, by), progress)
+    return made(fit, codes, part_index(labels, by, _label_names(fit, by, labels)), progress)
+
+
+def _label_names(fit: FittedModel, by: str, labels: list[Any]) -> list[Any] | None:
+    """What the entries of labels that are tuples are called: index levels, or nested levels."""
+    levels = [level.name for level in fit.frame.levels]
+    own = fit.frame.index.names if by == "unit" else levels[: levels.index(by) + 1]
+    return list(own) if all(len(np.atleast_1d(label)) == len(own) for label in labels) else None
 
 
 def _exact(fit: FittedModel, codes: np.ndarray, index: pd.Index, progress: bool) -> pd.DataFrame:
@@ -53,6 +61,7 @@ def _exact(fit: FittedModel, codes: np.ndarray, index: pd.Index, progress: bool)
     return frame
 
 
+@one_thread()
 def _first_order(
     fit: FittedModel, codes: np.ndarray, index: pd.Index, progress: bool
 ) -> pd.DataFrame:

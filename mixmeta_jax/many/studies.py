@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -216,10 +217,10 @@ def left_out(codes: np.ndarray, n_parts: int) -> np.ndarray:
     return np.arange(n_parts)[:, None] == codes[None]
 
 
-def part_index(labels: list[Any], name: str) -> pd.Index:
-    """The labels of units or groups as an index."""
+def part_index(labels: list[Any], name: str, names: Sequence[str] | None = None) -> pd.Index:
+    """The labels of units or groups as an index; ``names`` those of labels that are tuples."""
     if any(isinstance(label, tuple) for label in labels):
-        return pd.MultiIndex.from_tuples(labels)
+        return pd.MultiIndex.from_tuples(labels, names=names)
     return pd.Index(labels, name=name)
 
 

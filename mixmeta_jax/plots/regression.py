@@ -182,11 +182,9 @@ def response(
     columns = user_columns(fit, _predictors(fit))
     held = _held(columns, predictor, at)
     x = columns[predictor].to_numpy(float)
-    values = (
-        np.linspace(x.min(), x.max(), CURVE_POINTS)
-        if grid is None
-        else gates.numbers(grid, "grid", ("n",))
-    )
+    values = np.linspace(x.min(), x.max(), CURVE_POINTS)
+    if grid is not None:
+        values = gates.numbers(grid, "grid", ("n",))
     if not len(values):
         raise InputError("grid has no values: give those of the predictor to draw the curve at.")
     against = {**held, predictor: float(reference)}

@@ -58,9 +58,12 @@ def joint_frame(matrix: np.ndarray, outcomes: Sequence[str], index: pd.Index) ->
     """
     if len(outcomes) == 1:
         return pd.DataFrame(matrix, index=index, columns=index)
-    names = [*index.names, "outcome"]
-    rows = [label if isinstance(label, tuple) else (label,) for label in index]
-    both = pd.MultiIndex.from_tuples([(*row, o) for row in rows for o in outcomes], names=names)
+    k = len(outcomes)
+    # A label may be a tuple without there being several index levels.
+    rows = [index.get_level_values(level).repeat(k) for level in range(index.nlevels)]
+    both = pd.MultiIndex.from_arrays(
+        [*rows, list(outcomes) * len(index)], names=[*index.names, "outcome"]
+    )
     return pd.DataFrame(matrix, index=both, columns=both)
 
 

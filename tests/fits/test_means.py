@@ -108,6 +108,10 @@ def test_contrasts_of_rows_are_predictions_against_a_reference(fit, bcg):
     row = dict(bcg.iloc[0])
     single = fit.contrasts(dict(bcg.iloc[4]), row, test="knha")
     np.testing.assert_allclose(single, found.loc[[("b", "a")]], rtol=EXACT)
+    shifted = fit.update(data=bcg.assign(o=np.arange(13.0)), offset="o")
+    found = shifted.contrasts(new.assign(o=[1.0, 5.0, 2.0]), against="a")
+    expected = shifted.predict(new.assign(o=[1.0, 5.0, 2.0]), reference="a").loc[["b", "c"], "fit"]
+    np.testing.assert_allclose(found.estimate, expected, rtol=EXACT)
     pairs = fit.contrasts(new)
     assert list(pairs.index) == [("b", "a"), ("c", "a"), ("c", "b")]
 
@@ -139,6 +143,7 @@ def test_simultaneous_intervals_and_tests_agree(fit, simultaneous, test):
             assert min(abs(again.lower), abs(again.upper)) < 1e-5 * row.se
     single = fit.contrasts("alloc", test=test).pvalue
     assert (table.pvalue >= single).all()
+    assert (table.pvalue <= 1).all() and (3 * single > 1).any()
 
 
 def test_the_largest_of_independent_ones():
@@ -218,3 +223,29 @@ def test_subsets_and_missing_rows_are_left_out_of_the_means(bcg):
         fit.contrasts("alloc")
     )
     assert isinstance(fit.contrasts("alloc"), pd.DataFrame)
+
+
+@pytest.mark.parametrize("dtype", [bool, "boolean"])
+def test_truth_values_are_a_factor(bcg, dtype):
+    data = bcg.assign(
+        late=(bcg.year > 1960).astype(dtype), word=np.where(bcg.year > 1960, "b", "a")
+    )
+    found, named = (
+        mx.mixmeta(f"logor ~ {factor} + ablat + alloc", "logorvar", data, control=NUMPY)
+        for factor in ("late", "word")
+    )
+    for weights in ("equal", "observed"):
+        means = found.means("late", test="knha", weights=weights)
+        assert means.index.tolist() == [False, True]
+        expected = named.means("word", test="knha", weights=weights)
+        np.testing.assert_allclose(means, expected, rtol=1e-7)
+        # As another factor its levels count alike.
+        np.testing.assert_allclose(
+            found.means("alloc", weights=weights), named.means("alloc", weights=weights), rtol=1e-7
+        )
+    pair = found.contrasts("late", against=False)
+    assert pair.index.tolist() == [(True, False)]
+    np.testing.assert_allclose(pair.estimate, found.coef.filter(like="late"), rtol=1e-7)
+    np.testing.assert_allclose(
+        found.means("alloc", at={"late": True}), named.means("alloc", at={"word": "b"}), rtol=1e-7
+    )

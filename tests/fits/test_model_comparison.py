@@ -124,6 +124,7 @@ def test_terms_of_several_outcomes_and_of_interactions():
     assert table.loc["x", "pvalue"] == pytest.approx(joint.pvalue, rel=EXACT)
     crossed = fit.update("~ x * w", method="ml")
     assert list(crossed.drop_terms().table.index) == ["<none>", "x:w"]
+    assert crossed.drop_terms("w:x").table.equals(crossed.drop_terms().table)
     with pytest.raises(InputError, match="an interaction goes before"):
         crossed.drop_terms("x")
 
@@ -154,6 +155,8 @@ def test_terms_added(reml, ml):
         (lambda fit: fit.add_terms([]), "names of terms"),
         (lambda fit: fit.add_terms("logor"), "own predictors"),
         (lambda fit: fit.add_terms("gap"), "12 units instead of 13"),
+        (lambda fit: fit.update("~ . + gap").drop_terms("gap"), "13 units instead of 12"),
+        (lambda fit: fit.update("~ 0 + ablat").drop_terms(), "no predictor is left"),
         (lambda fit: fit.update("~ . + yaer"), "no column 'yaer'"),
     ],
 )

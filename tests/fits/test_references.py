@@ -90,6 +90,11 @@ def test_containment_of_each_coefficient():
         "(Intercept)": 9 - 1,
         "x": slope.frame.n - 2,
     }
+    # Of an outcome that fewer groups report, those are counted.
+    berkey = mx.load_dataset("berkey98")
+    berkey.loc[0, "AL"] = np.nan
+    two = mx.mixmeta("PD + AL", ["var_PD", "cov_PD_AL", "var_AL"], berkey, control=NUMPY)
+    assert two.confint(test="t", df="contain")["df"].to_dict() == {"PD": 4, "AL": 3}
     # A combination has the smallest of those it is made of.
     assert fit.wald_test([[0, 1, 1]], test="t", df="contain").df_residual == 5
     assert fit.wald_test("x", test="t", df="contain").df_residual == n - 3
@@ -269,6 +274,14 @@ def test_largest_of_independent_estimates_with_a_common_scale(r):
         return (2 * stats.norm.cdf(c * np.sqrt(stats.chi2.ppf(u, nu) / nu)) - 1) ** r
 
     assert integrate.quad(inside, 0, 1)[0] == pytest.approx(0.95, abs=QUANTILE)
+
+
+def test_the_largest_of_several_has_the_fewest_degrees_of_freedom():
+    reference = StudentT("t", np.eye(2), (), np.array([3.0, 30.0]))
+    same = StudentT("t", np.eye(2), (), np.array([3.0, 3.0]))
+    assert reference.critical(0.95, np.eye(2), "max-t")[0] == pytest.approx(
+        same.critical(0.95, np.eye(2), "max-t")[0]
+    )
 
 
 def test_simultaneous_intervals_are_ordered():

@@ -234,3 +234,47 @@ def test_cr1p_needs_more_clusters_than_coefficients():
     with pytest.raises(mx.InputError, match="2 clusters less the 2 coefficients"):
         fit.robust(np.arange(13) % 2, type="CR1p")
     assert fit.robust(np.arange(13) % 3, type="CR1p").n_clusters == 3
+
+
+@pytest.mark.parametrize("test", ["satterthwaite", "t", "z"])
+@pytest.mark.parametrize("kind", ["CR0", "CR2"])
+def test_more_hypotheses_than_clusters_have_no_joint_test(test, kind):
+    data = mx.load_dataset("bcg").assign(thirds=np.arange(13) % 3)
+    fit = mx.mixmeta("logor ~ ablat + alloc", "logorvar", data, control=NUMPY)
+    joint = fit.robust("thirds", type=kind, test=test).wald_test(np.eye(4))
+    assert np.isnan([joint.statistic, joint.pvalue]).all() and "too few clusters" in joint.note
+
+
+@pytest.mark.parametrize("test", ["satterthwaite", "t", "z"])
+def test_a_coefficient_without_residuals_has_no_error(test):
+    """Two studies allocate alternately: an intercept and a slope of their own fit them exactly."""
+    fit = mx.mixmeta("logor ~ alloc*ablat", "logorvar", mx.load_dataset("bcg"), control=NUMPY)
+    found = fit.robust(test=test)
+    table = found.tidy().set_index("term")
+    lost = ["(Intercept)", "ablat"]
+    assert table.loc[lost, ["se", "pvalue", "lower", "upper"]].isna().all(axis=None)
+    assert table.drop(lost)[["se", "pvalue", "lower", "upper"]].notna().all(axis=None)
+    assert "without a robust error: (Intercept), ablat." in found.notes[0] in str(found)
+
+
+@pytest.mark.parametrize("part", [0.5, 2.0])
+def test_no_robust_variance_has_a_case_on_each_side(part):
+    y = np.array([1.0, -1.0, *np.sqrt(part * 1e-12) * np.array([1.0, -1.0])])
+    data = pd.DataFrame({"y": y, "a": [1.0, 1, 0, 0], "b": [0.0, 0, 1, 1], "v": 1.0})
+    fit = mx.mixmeta("y ~ 0 + a + b", "v", data, method="fixed", control=NUMPY)
+    assert fit.robust().tidy().se.isna().tolist() == [False, part < 1]
+
+
+@pytest.mark.parametrize("part", [0.5, 2.0])
+def test_no_residuals_has_a_case_on_each_side(part):
+    # Four effects: r² = part·1e-24 of their variances, CR0 and H² of these.
+    y = np.sqrt(part * 1e-24) * np.array([1.0, -1.0, 1.0, -1.0])
+    fit = mx.mixmeta(y, np.ones(4), method="fixed", control=NUMPY)
+    assert fit.robust(type="CR0").tidy().se.isna().item() == (part < 1)
+    fit = mx.mixmeta(y * np.sqrt(3 / 4), np.ones(4), method="fixed", control=NUMPY)
+    if part < 1:
+        with pytest.raises(mx.InputError, match="fitted exactly"):
+            fit.confint(test="knha")
+    else:
+        assert fit.tidy(test="knha").se.item() == pytest.approx(np.sqrt(part * 1e-24 / 4))
+    assert fit.tidy(test="knha", adhoc=True).se.item() == pytest.approx(0.5)

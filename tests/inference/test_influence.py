@@ -241,7 +241,7 @@ def test_what_cannot_be_left_out_is_nan():
 @pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [
-        ({}, {"by": "district"}, "'unit' or a level"),
+        ({}, {"by": "district"}, "by must be one of 'unit'"),
         ({}, {"method": "second_order"}, "'exact' or 'first_order'"),
         ({"method": "dl"}, {"method": "first_order"}, "has no likelihood"),
         ({"control": {"max_iter": 1}}, {"method": "first_order"}, "not reached"),
@@ -289,3 +289,13 @@ def test_cases_in_parts_are_those_of_one(monkeypatch):
     monkeypatch.setattr(outer_groups, "PIECE", 1)
     again = fit.influence(method="first_order")
     pd.testing.assert_frame_equal(again, whole, rtol=EXACT, atol=1e-12)
+
+
+def test_cases_are_labelled_as_in_the_data():
+    school = mx.load_dataset("school").set_index(["district", "study"], drop=False)
+    school.index.names = ["place", "number"]
+    fit = mx.mixmeta("effect", "var", school, random="~ 1 | district/study", control=NUMPY)
+    for by, names in (("unit", ["place", "number"]), ("study", ["district", "study"])):
+        found = fit.influence(by, method="first_order")
+        assert list(found.index.names) == names and found.index[0] == (11, 1)
+    assert fit.influence("district", method="first_order").index.names == ["district"]

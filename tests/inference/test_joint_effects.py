@@ -7,7 +7,7 @@ import pytest
 import mixmeta_jax as mx
 from mixmeta_jax.errors import InputError
 from tests.dense_model import gls, levels_covariance, stacked
-from tests.models import MODELS, fitted
+from tests.models import MODELS, NUMPY, fitted
 
 EXACT = 1e-8
 
@@ -112,7 +112,16 @@ def test_what_has_no_groups():
     fit, _ = fitted("univariate")
     with pytest.raises(InputError, match="counted from 1"):
         fit.blup(level=0, by="group")
-    with pytest.raises(InputError, match="'unit' or 'group'"):
+    with pytest.raises(InputError, match="'unit', 'group'"):
         fit.blup(by="unit level")
     with pytest.raises(InputError, match="'joint'"):
         fit.blup(vcov="all")
+
+
+def test_units_of_several_index_levels_as_groups():
+    berkey = mx.load_dataset("berkey98").set_index(["trial", "pubyear"])
+    fit = mx.mixmeta("PD + AL", ["var_PD", "cov_PD_AL", "var_AL"], berkey, control=NUMPY)
+    table, joint = fit.blup(by="group", vcov="joint")
+    assert joint.shape == (10, 10) and joint.index[1] == (("Pihlstrom", 1983), "AL")
+    assert fit.blup(vcov="joint")[1].index[1] == ("Pihlstrom", 1983, "AL")
+    assert list(table.index) == list(berkey.index)
