@@ -329,7 +329,7 @@ def _hand_down(
 @shaped
 def _by_effect(
     z: Array, same: Array | None, e: Float[Array, "s N #B"], P: Float[Array, "s s N #B"]
-) -> tuple[Float[Array, "d d B"], Float[Array, "d d B"]]:
+) -> tuple[Float[Array, "d d #B"], Float[Array, "d d #B"]]:
     """Σ_j Z_jᵀe eᵀZ_j and Σ_j Z_jᵀ P Z_j over the groups of an inside level, (d, d, B)."""
     q, n_b = z.shape[:2]
     k = len(e) // n_b

@@ -118,7 +118,8 @@ class BootstrapInference:
             se = np.sqrt(np.einsum("ra,ab,rb->r", L, self.fit.estimate.vcov, L))
             spread = np.sqrt(np.einsum("ra,nab,rb->nr", L, vcov, L))
             drawn = np.abs((coef - beta) @ L.T) / spread
-        statistic = (estimate - v) / se
+        with np.errstate(all="ignore"):  # residuals of zero have robust errors of zero
+            statistic = (estimate - v) / se
         pvalue, error, quantile = self._tails(drawn, np.abs(statistic))
         half = quantile * se
         return pd.DataFrame(
@@ -196,8 +197,11 @@ class BootstrapInference:
         pairs = zip(parts.places, names_of(self.fit, parts.places), strict=True)
         keys = [(self.fit.level_names[place.level], name) for place, name in pairs]
         index = pd.RangeIndex(self.first, self.first + self.n, name="draw")
-        names = pd.MultiIndex.from_tuples(keys, names=["level", "parameter"])
-        return pd.DataFrame(np.array(columns).T, index=index, columns=names)
+        names = pd.MultiIndex.from_arrays(
+            [[key[i] for key in keys] for i in range(2)], names=["level", "parameter"]
+        )
+        made = np.array(columns, float).reshape(len(columns), self.n)
+        return pd.DataFrame(made.T, index=index, columns=names)
 
     def predict(self, newdata: Any = None, level: int | str | None = None) -> pd.DataFrame:
         """``fit, pi_lower, pi_upper``: prediction intervals of the outcomes of new groups.

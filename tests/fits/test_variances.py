@@ -226,6 +226,14 @@ def test_profile_frame(bcg, berkey):
     assert grid["deviance"].max() == pytest.approx(stats.chi2.ppf(0.99, 1), rel=1e-7)
 
 
+def test_where_all_is_held_the_frames_are_empty(bcg):
+    fit = bcg.update(hold={"unit": {"var(Intercept)": 0.3}})
+    assert fit.profile().empty and fit.varcomp().empty
+    assert fit.varcomp("bootstrap", n=19).empty
+    draws = fit.bootstrap_inference(n=19)
+    assert draws.components.shape == (19, 0) and draws.varcomp().empty
+
+
 def test_what_is_held_is_not_profiled(berkey):
     held = berkey.update(hold={"unit": {"AL": 0.03}})
     assert held.varcomp().index.tolist() == ["var(PD)", "cor(PD, AL)"]
