@@ -15,6 +15,7 @@ from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.robust import clusters_of
 from mixmeta_jax.fits.variances import (
     check_likelihood,
+    check_variances,
     components_of,
     names_of,
 )
@@ -161,6 +162,7 @@ class BootstrapInference:
         A correlation counts in the draws in which it has a value.
         """
         self._only_parametric("varcomp")
+        check_variances(self.fit, "varcomp")
         parts = components_of(self.fit)
         drawn = self.components
         tail = (1 - self.conf_level) / 2
@@ -186,6 +188,7 @@ class BootstrapInference:
     def components(self) -> pd.DataFrame:
         """Variances and correlations of every draw, one row each; NaN where it has none."""
         self._only_parametric("components")
+        check_variances(self.fit, "components")
         parts, draws = components_of(self.fit), self.draws
         assert draws is not None
         Psi = levels_of(draws)
@@ -257,6 +260,7 @@ class BootstrapInference:
     def boundary(self) -> pd.DataFrame:
         """Tests of each variance at zero: ``level, statistic, pvalue, mc_error``, by bootstrap."""
         self._only_parametric("boundary")
+        check_variances(self.fit, "boundary")
         return boundary_frame(self.fit, self.n, self.seed, self.first, always=True)
 
     def _estimates(self) -> tuple[np.ndarray, np.ndarray]:

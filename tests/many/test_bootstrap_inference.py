@@ -292,3 +292,11 @@ def test_without_residuals_a_wild_statistic_has_no_value():
     fit = mx.mixmeta("logor", S="logorvar", data=data, method="ml")
     row = fit.bootstrap_inference(n=19, kind="wild").coefficients.iloc[0]
     assert row["se"] == 0 and np.isnan(row["statistic"])
+
+
+def test_fixed_effects_have_draws_but_no_variances(bcg):
+    found = bcg.update(method="fixed").bootstrap_inference(n=19)
+    assert np.isfinite(found.predict().to_numpy()).all()
+    for of_variances in (found.varcomp, found.boundary, lambda: found.components):
+        with pytest.raises(mx.InputError, match="method='fixed' has none"):
+            of_variances()
