@@ -358,3 +358,18 @@ def test_a_structure_of_ones_own_has_no_names(bcg):
 def test_frames_survive_pickling(berkey):
     again = pickle.loads(pickle.dumps(berkey))
     pd.testing.assert_frame_equal(again.varcomp("delta"), berkey.varcomp("delta"))
+
+
+@pytest.mark.parametrize("unit", [1e-90, 1e90])
+def test_variances_of_outcomes_of_any_size(unit):
+    data = mx.load_dataset("berkey98")
+    y, S = (
+        data[["PD", "AL"]].to_numpy(),
+        mx.xpnd(data[["var_PD", "cov_PD_AL", "var_AL"]].to_numpy()),
+    )
+    plain, sized = (mx.mixmeta(u * y, S=u * (u * S)) for u in (1.0, unit))
+    own, found = plain.varcomp(), sized.varcomp()
+    for name in ("estimate", "se", "lower", "upper"):
+        values = found[name].to_numpy() / np.array([unit, unit, 1]) / np.array([unit, unit, 1])
+        np.testing.assert_allclose(values, own[name], rtol=1e-8)
+    np.testing.assert_allclose(sized.i2(), plain.i2(), rtol=1e-8)
