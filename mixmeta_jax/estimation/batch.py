@@ -35,11 +35,7 @@ from mixmeta_jax.estimation.restarts import (
 )
 from mixmeta_jax.estimation.search import ESCAPES, RESTART_ITER, clearly_above
 from mixmeta_jax.status import Status
-from mixmeta_jax.tolerances import IMPRECISE
-
-AS_HIGH = 1e-6
-"""By how much less, relative to 1 + its size, a log-likelihood counts as high as one whose path did
-not end."""
+from mixmeta_jax.tolerances import AS_HIGH_ALONE, IMPRECISE
 
 
 def fit_batch(
@@ -311,7 +307,7 @@ class _Run:
         # Or as high, and an end where there was none: as `_alone` judges.
         ended_now = (verdict.status <= Status.BOUNDARY) & ~verdict.rising
         lost_before = self.found.status[members] > Status.BOUNDARY
-        higher |= ended_now & lost_before & (value > before - AS_HIGH * (1 + np.abs(before)))
+        higher |= ended_now & lost_before & (value > before - AS_HIGH_ALONE * (1 + np.abs(before)))
         order = np.lexsort((value, members))
         last = np.append(members[order][1:] != members[order][:-1], True)
         best = np.zeros(len(members), bool)
@@ -395,7 +391,9 @@ class _Run:
             return
         # What a path that has not converged says of its height does not count.
         lost = found.status[member] > Status.BOUNDARY and estimate.status <= Status.BOUNDARY
-        as_high = estimate.loglik > found.loglik[member] - AS_HIGH * (1 + abs(estimate.loglik))
+        as_high = estimate.loglik > found.loglik[member] - AS_HIGH_ALONE * (
+            1 + abs(estimate.loglik)
+        )
         if not (as_high or lost):
             return
         found.keep(member, estimate.beta, estimate.vcov, estimate.theta, estimate.Psi or ())
