@@ -138,9 +138,10 @@ def value_of(structure: Structure, parameter: Parameter, Psi: np.ndarray) -> Any
         return np.mean([Psi[..., i, j] for i, j in among], axis=0)
     total, count = np.zeros(Psi.shape[:-2]), np.zeros(Psi.shape[:-2])
     for i, j in among:
-        product = variances[..., i] * variances[..., j]
-        there = product > 0
-        value = Psi[..., i, j] / np.sqrt(np.where(there, product, 1.0))
+        # Roots first: products of outcomes near 1e90 overflow, and near 1e-90 they vanish.
+        there = (variances[..., i] > 0) & (variances[..., j] > 0)
+        size = np.sqrt(variances[..., i]) * np.sqrt(variances[..., j])
+        value = Psi[..., i, j] / np.where(there, size, 1.0)
         total, count = total + np.where(there, value, 0.0), count + there
     with np.errstate(invalid="ignore"):
         mean = np.clip(total / count, parameter.lower, parameter.upper)
@@ -160,13 +161,13 @@ def gradient_of(structure: Structure, parameter: Parameter, Psi: np.ndarray) -> 
         return np.eye(d) / d
     among = [parameter.at] if parameter.at else representatives(structure, d)
     # All of them have the same correlation along the structure: one that has a value is enough.
-    i, j = next(((i, j) for i, j in among if Psi[i, i] * Psi[j, j] > 0), (0, 0))
+    i, j = next(((i, j) for i, j in among if Psi[i, i] > 0 and Psi[j, j] > 0), (0, 0))
     if i == j:
         return np.full((d, d), np.nan)
     if parameter.kind == "cov":
         E[i, j] = E[j, i] = 0.5
         return E
-    size = np.sqrt(Psi[i, i] * Psi[j, j])
+    size = np.sqrt(Psi[i, i]) * np.sqrt(Psi[j, j])
     r = Psi[i, j] / size
     E[i, j] = E[j, i] = 0.5 / size
     E[i, i], E[j, j] = -0.5 * r / Psi[i, i], -0.5 * r / Psi[j, j]

@@ -116,16 +116,17 @@ def standard_errors(model: FittedModel, parts: Components) -> np.ndarray:
         return np.full(len(parts.places), np.nan)
     cov = covariance_of(model, parts)
     with np.errstate(invalid="ignore"):
-        se = np.sqrt(np.diag(cov))
+        se = parts.scale * np.sqrt(np.diag(cov))
     return np.where((parts.bound != 0) | ~(se > 0), np.nan, se)
 
 
 def covariance_of(model: FittedModel, parts: Components) -> np.ndarray:
-    """Covariance of the natural parameters, shape (n, n); null for those at a bound."""
+    """Covariance of the natural parameters over their scales, (n, n); null for those at a bound."""
     Psi, natural = natural_of(model)
     found, _ = variances_of(model, "observed")
     own = [P[0] for P in Psi]
     J = variances.component_gradients(model.design, parts.places, own, natural)
+    J = J / parts.scale[:, None]  # squares of variances near 1e180 overflow
     return J @ found.inverse[0] @ J.T
 
 

@@ -95,6 +95,8 @@ def held_maxima(
         settings = replace(settings, backend="numpy")
     B = len(values)
     found = Maxima(np.full(B, np.nan), tuple(np.array(P) for P in near))
+    if not B:
+        return found
     scales = [scale[:, 0] for scale in starting_variances(design)]
     near = [_moved_in(P, scale) for P, scale in zip(near, scales, strict=True)]
     size = design.X.size * design.k**2 * B

@@ -72,8 +72,8 @@ def share_gradients(variances: np.ndarray, slopes: np.ndarray, typical: np.ndarr
     """∂I²/∂ψ, shape (L + 1, k, n_ψ), from ∂σ²/∂ψ of shape (L, k, n_ψ)."""
     whole = variances.sum(0) + typical
     moved = slopes.sum(0)
-    own = slopes / whole[:, None] - (variances / whole**2)[..., None] * moved
-    total = moved * (typical / whole**2)[:, None]
+    own = slopes / whole[:, None] - (variances / whole / whole)[..., None] * moved
+    total = moved * (typical / whole / whole)[:, None]
     return np.concatenate([own, total[None]])
 
 

@@ -17,6 +17,7 @@ from mixmeta_jax.fits.robust import clusters_of
 from mixmeta_jax.fits.simulation import check_draws
 from mixmeta_jax.fits.variances import (
     check_likelihood,
+    check_variances,
     components_of,
     names_of,
 )
@@ -120,7 +121,8 @@ class BootstrapInference:
             se = np.sqrt(np.einsum("ra,ab,rb->r", L, self.fit.estimate.vcov, L))
             spread = np.sqrt(np.einsum("ra,nab,rb->nr", L, vcov, L))
             drawn = np.abs((coef - beta) @ L.T) / spread
-        statistic = (estimate - v) / se
+        with np.errstate(all="ignore"):  # residuals of zero have robust errors of zero
+            statistic = (estimate - v) / se
         pvalue, error, quantile = self._tails(drawn, np.abs(statistic))
         half = quantile * se
         return pd.DataFrame(
@@ -162,6 +164,7 @@ class BootstrapInference:
         A correlation counts in the draws in which it has a value.
         """
         self._only_parametric("varcomp")
+        check_variances(self.fit, "varcomp")
         parts = components_of(self.fit)
         drawn = self.components
         tail = (1 - self.conf_level) / 2
@@ -187,6 +190,7 @@ class BootstrapInference:
     def components(self) -> pd.DataFrame:
         """Variances and correlations of every draw, one row each; NaN where it has none."""
         self._only_parametric("components")
+        check_variances(self.fit, "components")
         parts, draws = components_of(self.fit), self.draws
         assert draws is not None
         Psi = levels_of(draws)
@@ -198,8 +202,11 @@ class BootstrapInference:
         pairs = zip(parts.places, names_of(self.fit, parts.places), strict=True)
         keys = [(self.fit.level_names[place.level], name) for place, name in pairs]
         index = pd.RangeIndex(self.first, self.first + self.n, name="draw")
-        names = pd.MultiIndex.from_tuples(keys, names=["level", "parameter"])
-        return pd.DataFrame(np.array(columns).T, index=index, columns=names)
+        names = pd.MultiIndex.from_arrays(
+            [[key[i] for key in keys] for i in range(2)], names=["level", "parameter"]
+        )
+        made = np.array(columns, float).reshape(len(columns), self.n)
+        return pd.DataFrame(made.T, index=index, columns=names)
 
     def predict(self, newdata: Any = None, level: int | str | None = None) -> pd.DataFrame:
         """``fit, pi_lower, pi_upper``: prediction intervals of the outcomes of new groups.
@@ -255,6 +262,7 @@ class BootstrapInference:
     def boundary(self) -> pd.DataFrame:
         """Tests of each variance at zero: ``level, statistic, pvalue, mc_error``, by bootstrap."""
         self._only_parametric("boundary")
+        check_variances(self.fit, "boundary")
         return boundary_frame(self.fit, self.n, self.seed, self.first, always=True)
 
     def _estimates(self) -> tuple[np.ndarray, np.ndarray]:

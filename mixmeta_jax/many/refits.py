@@ -32,7 +32,11 @@ REFIT_NUMBERS = 20_000_000
 
 
 def refit(
-    fit: FittedModel, y: np.ndarray, X: np.ndarray | None = None, progress: bool = True
+    fit: FittedModel,
+    y: np.ndarray,
+    X: np.ndarray | None = None,
+    progress: bool = True,
+    more: Sequence[str] = (),
 ) -> ManyFits:
     """The model on other outcomes, the offset taken off, and predictors of each data set, if any.
 
@@ -44,6 +48,8 @@ def refit(
         Shape (B, n, k) and (B, n, p).
     progress
         Whether long work shows a bar.
+    more
+        What they return beside `REFIT_RETURNS`.
     """
     design, seen = fit.design, np.isfinite(y)
     layout, S = arranged(fit.frame.within, list(design.groups.T), design.dims, y.shape[1:])
@@ -57,7 +63,7 @@ def refit(
         layout=layout,
         complete=bool(seen.all()),
     )
-    return _fits(fit, design, progress)
+    return _fits(fit, design, progress, more)
 
 
 def levels_of(found: ManyFits) -> list[np.ndarray]:
@@ -210,10 +216,9 @@ def _drawn(fit: FittedModel, members: Sequence[np.ndarray]) -> Design:
     )
 
 
-def _fits(fit: FittedModel, design: Design, progress: bool) -> ManyFits:
-    return fit_model(
-        ManyModel(design, fit.frame), fit.method, settings_of(fit), REFIT_RETURNS, None, progress
-    )
+def _fits(fit: FittedModel, design: Design, progress: bool, more: Sequence[str] = ()) -> ManyFits:
+    model, returns = ManyModel(design, fit.frame), (*REFIT_RETURNS, *more)
+    return fit_model(model, fit.method, settings_of(fit), returns, None, progress)
 
 
 def settings_of(fit: FittedModel) -> Control:

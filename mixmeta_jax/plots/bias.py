@@ -18,6 +18,7 @@ from mixmeta_jax.plots.canvas import (
     FAINT,
     INK,
     SOFT,
+    expects_one,
     known_variances,
     marginal_variances,
     new_axes,
@@ -84,7 +85,7 @@ def funnel(
     change = transformed(transform)
     half = normal_quantile(check_conf_level(conf_level))
     o = one_outcome(fit, outcome)
-    constant = fit.frame.x_names == ["(Intercept)"]
+    constant = expects_one(fit)
     around = not constant if residuals is None else gates.flag(residuals, "residuals")
     if not around and not constant:
         raise InputError("The model has predictors, so no one effect is expected: residuals=True.")
@@ -255,5 +256,5 @@ def qq(
 
 
 def _refuse_predictors(fit: PredictionMethods, what: str) -> None:
-    if fit.frame.x_names != ["(Intercept)"]:
+    if not expects_one(fit):
         raise InputError(f"{what} is of a model without predictors, and this one has some.")

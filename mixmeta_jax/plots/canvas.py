@@ -262,6 +262,21 @@ def one_outcome(fit: FittedModel, outcome: str | None) -> int:
     return names.index(gates.choice(outcome, "outcome", names))
 
 
+def expects_one(fit: FittedModel, members: Any = slice(None)) -> bool:
+    """Whether all rows, or some, have the same expectation: no predictor nor offset differs."""
+    frame = fit.frame
+    return _alike((frame.X[members], frame.offset[members]))
+
+
+def spreads_alike(fit: FittedModel, members: Any = slice(None)) -> bool:
+    """Whether the random effects of all rows, or of some, have the same variance: no slopes."""
+    return _alike([level.Z[members] for level in fit.frame.levels[: fit.n_levels]])
+
+
+def _alike(matrices: Sequence[np.ndarray]) -> bool:
+    return all(bool((own == own[:1]).all()) for own in matrices)
+
+
 def marker_areas(weights: np.ndarray, largest: float = 160.0) -> np.ndarray:
     """Areas of markers in square points, proportional to the weights of what is drawn."""
     top = np.nanmax(weights) if np.isfinite(weights).any() else 1.0

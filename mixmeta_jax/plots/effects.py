@@ -11,9 +11,9 @@ from scipy.special import chdtri
 
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits.predicted_rows import one_row
+from mixmeta_jax.fits.predicted_rows import one_row, rows_of
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
-from mixmeta_jax.inference.prediction import between_variance
+from mixmeta_jax.inference.prediction import between_variance, predicted, quadratic_form
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.plots.canvas import (
     COLOURS,
@@ -21,10 +21,12 @@ from mixmeta_jax.plots.canvas import (
     INK,
     READABLE,
     SOFT,
+    expects_one,
     fitting_size,
     new_axes,
     picture,
     shortened,
+    spreads_alike,
     tidied,
 )
 
@@ -195,30 +197,24 @@ def ellipse(
 
 def _expected_pair(fit: PredictionMethods, at: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Expected outcomes of a row, their covariance, and that of a new group's, (k,) and (k, k)."""
-    constant = fit.frame.x_names == ["(Intercept)"]
-    if at is None and not constant:
+    if at is None and not (expects_one(fit) and spreads_alike(fit)):
         raise InputError(
             "The model has predictors: give at=, a row of the data or a mapping of predictors."
         )
-    n, k = fit.frame.n, fit.frame.k
-    if isinstance(at, Mapping):
-        frame, V = fit.predict(one_row(at, "at"), vcov=True)
-        # What a new group adds is what widens the interval of each outcome, on the diagonal; its
-        # covariances are those of the first row with the same random-effects predictors.
-        row = 0
-    else:
-        frame, V = fit.predict(vcov=True)
-        frame, row = frame.loc[fit.frame.kept] if len(frame) != n else frame, 0
-        V = V[fit.frame.kept] if len(V) != n else V
-        if at is not None:
-            labels = fit.frame.index.tolist()
-            label = gates.label(at, "at", labels)
-            if labels.count(label) != 1:
-                raise InputError(f"at={at!r} is the label of several rows: give a mapping.")
-            row = labels.index(label)
-    Z = [level.Z[[row]] for level in fit.frame.levels[: fit.n_levels]]
-    between = between_variance(Z, fit.Psi_by_level, 1, k)[0]
-    return frame.iloc[row].to_numpy(float), V[row], between
+    newdata, row = one_row(at, "at") if isinstance(at, Mapping) else None, 0
+    if at is not None and newdata is None:
+        labels = fit.frame.index.tolist()
+        label = gates.label(at, "at", labels)
+        if labels.count(label) != 1:
+            raise InputError(f"at={at!r} is the label of several rows: give a mapping.")
+        row = labels.index(label)
+    k, rows = fit.frame.k, rows_of(fit, newdata, fit.n_levels)
+    X, Z = rows.X[[row]], [own[[row]] for own in rows.Z]
+    mean = predicted(X, fit.estimate.beta, k) + rows.offset[[row]]
+    V = quadratic_form(X, fit.estimate.vcov, k)
+    if not np.isfinite(mean).all():
+        raise InputError("at= has a missing predictor: give a value of each.")
+    return mean[0], V[0], between_variance(Z, fit.Psi_by_level, 1, k)[0]
 
 
 def _outline(centre: np.ndarray, covariance: np.ndarray, radius: float) -> np.ndarray:

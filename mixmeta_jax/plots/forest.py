@@ -17,6 +17,7 @@ from mixmeta_jax.plots.canvas import (
     INK,
     READABLE,
     SOFT,
+    expects_one,
     fitting_size,
     known_variances,
     marginal_variances,
@@ -26,6 +27,7 @@ from mixmeta_jax.plots.canvas import (
     ratio_axis,
     row_names,
     shortened,
+    spreads_alike,
     tidied,
     transformed,
     user_columns,
@@ -61,8 +63,8 @@ def forest(
     Parameters
     ----------
     fit
-        A fitted model. With predictors there is no one pooled effect: each study then has its
-        fitted value, a grey diamond, under its estimate.
+        A fitted model. With predictors, or an offset that differs, there is no one pooled effect:
+        each study then has its fitted value, a grey diamond, under its estimate.
     ax
         Axes to draw on, one per outcome; None for a new figure.
     labels
@@ -70,14 +72,15 @@ def forest(
     columns
         Columns of the data to print beside the names.
     by
-        Column whose categories head groups of rows; where it is the only predictor, each group has
-        the effect that the model expects of it.
+        Column whose categories head groups of rows, "(missing)" those without one; where it is the
+        only predictor, each group has the effect that the model expects of it.
     order
         "effect" or "precision" to sort the rows (within groups); None for that of the data.
     blup
         Whether to draw the best linear unbiased predictions beside the estimates.
     pi
-        Whether the pooled effect has a prediction interval, a line through its diamond.
+        Whether the pooled effect has a prediction interval, a line through its diamond. With random
+        slopes, which make it differ between rows, it has none.
     transform
         "exp" for ratios, drawn on a log axis.
     xlabel
@@ -137,7 +140,7 @@ def forest_data(
     expected = _expected(fit, conf_level, pi)
     predicted = _blups(fit, conf_level) if blup else np.full((3, *y.shape), np.nan)
     groups = [(None, np.arange(len(y)))] if by is None else _groups(fit, by)
-    constant = fit.frame.x_names == ["(Intercept)"]
+    constant = expects_one(fit)
     found = []
     for o, outcome in enumerate(fit.frame.outcome_names):
         for name, members in groups:
@@ -152,18 +155,24 @@ def forest_data(
                 found.append(row)
                 if not constant and by is None:
                     found.append({**_row(expected, outcome, i), "kind": "fitted", "label": ""})
-            if name is not None and _only(fit, by, members):
-                found.append(
-                    {**_row(expected, outcome, members[0]), "kind": "pooled", "label": "Expected"}
-                )
+            if name is not None and not constant and expects_one(fit, members):
+                found.append(_pooled(fit, expected, outcome, members, "Expected"))
         if constant:
-            found.append({**_row(expected, outcome, 0), "kind": "pooled", "label": "Pooled"})
+            found.append(_pooled(fit, expected, outcome, np.arange(len(y)), "Pooled"))
     every = ["outcome", "kind", "label", "row", "weight", *SHOWN]
     return pd.DataFrame(found).reindex(columns=every)
 
 
 def _row(expected: dict[str, np.ndarray], outcome: str, i: int) -> dict[str, Any]:
     return {"outcome": outcome, **{name: values[outcome][i] for name, values in expected.items()}}
+
+
+def _pooled(
+    fit: PredictionMethods, expected: dict[str, Any], outcome: str, members: np.ndarray, label: str
+) -> dict[str, Any]:
+    """The one expectation of some rows; with random slopes no one prediction interval is theirs."""
+    row = {**_row(expected, outcome, int(members[0])), "kind": "pooled", "label": label}
+    return row if spreads_alike(fit, members) else {**row, "pi_lower": np.nan, "pi_upper": np.nan}
 
 
 def _expected(fit: PredictionMethods, conf_level: float, pi: bool) -> dict[str, Any]:
@@ -192,15 +201,9 @@ def _blups(fit: PredictionMethods, conf_level: float) -> np.ndarray:
 
 
 def _groups(fit: PredictionMethods, by: str) -> list[tuple[Any, np.ndarray]]:
-    codes, names = pd.factorize(user_columns(fit, [by], "by")[by])
-    return [(name, np.flatnonzero(codes == code)) for code, name in enumerate(names.tolist())]
-
-
-def _only(fit: PredictionMethods, by: str | None, members: np.ndarray) -> bool:
-    """Whether the model expects one value of a group, and ``by`` is what it depends on."""
-    X = fit.frame.X
-    across = len(np.unique(X, axis=0)) > 1
-    return by is not None and across and bool((X[members] == X[members[0]]).all())
+    codes, names = pd.factorize(user_columns(fit, [by], "by")[by], use_na_sentinel=False)
+    labels = ["(missing)" if pd.isna(name) else name for name in names.tolist()]
+    return [(name, np.flatnonzero(codes == code)) for code, name in enumerate(labels)]
 
 
 def _ordered(members: np.ndarray, order: str | None, y: np.ndarray, se: np.ndarray) -> np.ndarray:

@@ -145,7 +145,7 @@ def influence(
     for axis, name in zip(axes, names, strict=True):
         values, neutral = table[name].to_numpy(float), 1.0 if name == "covratio" else 0.0
         far = np.abs(values - neutral)
-        few = far >= np.nanquantile(far, 0.9)
+        few = far >= (np.nanquantile(far, 0.9) if np.isfinite(far).any() else np.inf)
         axis.axhline(neutral, color=FAINT, linewidth=1, zorder=0)
         axis.vlines(place, neutral, values, color=np.where(few, COLOURS[5], SOFT), linewidth=1.2)
         axis.scatter(place, values, s=12, color=np.where(few, COLOURS[5], SOFT), zorder=3)
@@ -223,20 +223,9 @@ def gosh(
     sizes = rng.integers(smallest, groups + 1, n)
     kept = np.stack([rng.permutation(groups) < size for size in sizes])
     y = np.where(kept[:, outer, None], fit.design.y[None], np.nan)
-    many = refit(fit, y, progress=progress)
-    v = known_variances(fit)[:, 0]
-    # I² of each subset, by Q of its fixed-effects fit, with the model's predictors.
-    weight = np.where(kept[:, outer], 1 / v, 0.0)
-    X, outcomes = fit.frame.X, fit.design.y[:, 0]
-    A = np.einsum("bn,np,nq->bpq", weight, X, X)
-    b = np.einsum("bn,np,n->bp", weight, X, outcomes)
-    fixed = np.linalg.solve(A, b[..., None])[..., 0]
-    Q = np.einsum("bn,bn->b", weight, (outcomes - fixed @ X.T) ** 2)
-    df = kept[:, outer].sum(1) - X.shape[1]
-    I2 = 100 * np.maximum(0.0, (Q - df) / Q)
-    table = pd.DataFrame(
-        {"size": sizes, "estimate": np.asarray(many.coef)[:, names.index(term)], "I2": I2}
-    )
+    many = refit(fit, y, progress=progress, more=("I2",))
+    estimate = np.asarray(many.coef)[:, names.index(term)]
+    table = pd.DataFrame({"size": sizes, "estimate": estimate, "I2": many.I2})
     table = table[np.asarray(many.converged)].reset_index(drop=True)
     (axis,) = new_axes(ax, 5.4, 4.6)
     axis.scatter(table["estimate"], table["I2"], s=7, color=COLOURS[0], alpha=0.35, linewidth=0)

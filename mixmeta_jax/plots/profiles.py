@@ -62,6 +62,11 @@ def profile(
     drop = -chdtri(1, 1 - check_conf_level(conf_level)) / 2
     # A little beyond the interval, so that the curve is seen to cross the line.
     table = fit.profile(parameter, conf_level=1 - (1 - conf_level) / 5)
+    if table.empty:
+        raise InputError(
+            "A profile is of a variance or correlation that is estimated, and the fit has none: "
+            "all are held or given."
+        )
     keys = list(table.groupby(["level", "parameter"], sort=False))
     axes = grid_of_axes(ax, len(keys), 3.8, 3.2)
     several = table["level"].nunique() > 1

@@ -226,6 +226,14 @@ def test_profile_frame(bcg, berkey):
     assert grid["deviance"].max() == pytest.approx(stats.chi2.ppf(0.99, 1), rel=1e-7)
 
 
+def test_where_all_is_held_the_frames_are_empty(bcg):
+    fit = bcg.update(hold={"unit": {"var(Intercept)": 0.3}})
+    assert fit.profile().empty and fit.varcomp().empty
+    assert fit.varcomp("bootstrap", n=19).empty
+    draws = fit.bootstrap_inference(n=19)
+    assert draws.components.shape == (19, 0) and draws.varcomp().empty
+
+
 def test_what_is_held_is_not_profiled(berkey):
     held = berkey.update(hold={"unit": {"AL": 0.03}})
     assert held.varcomp().index.tolist() == ["var(PD)", "cor(PD, AL)"]
@@ -350,3 +358,18 @@ def test_a_structure_of_ones_own_has_no_names(bcg):
 def test_frames_survive_pickling(berkey):
     again = pickle.loads(pickle.dumps(berkey))
     pd.testing.assert_frame_equal(again.varcomp("delta"), berkey.varcomp("delta"))
+
+
+@pytest.mark.parametrize("unit", [1e-90, 1e90])
+def test_variances_of_outcomes_of_any_size(unit):
+    data = mx.load_dataset("berkey98")
+    y, S = (
+        data[["PD", "AL"]].to_numpy(),
+        mx.xpnd(data[["var_PD", "cov_PD_AL", "var_AL"]].to_numpy()),
+    )
+    plain, sized = (mx.mixmeta(u * y, S=u * (u * S)) for u in (1.0, unit))
+    own, found = plain.varcomp(), sized.varcomp()
+    for name in ("estimate", "se", "lower", "upper"):
+        values = found[name].to_numpy() / np.array([unit, unit, 1]) / np.array([unit, unit, 1])
+        np.testing.assert_allclose(values, own[name], rtol=1e-8)
+    np.testing.assert_allclose(sized.i2(), plain.i2(), rtol=1e-8)

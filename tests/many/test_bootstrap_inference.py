@@ -285,3 +285,18 @@ def test_more_hypotheses_than_clusters_are_refused():
     assert found.wald_test("a|b")["df"] == 2
     with pytest.raises(InputError, match="needs more than 3 clusters, and there are 3"):
         found.wald_test(np.eye(3))
+
+
+def test_without_residuals_a_wild_statistic_has_no_value():
+    data = mx.load_dataset("bcg").assign(logor=0.0)
+    fit = mx.mixmeta("logor", S="logorvar", data=data, method="ml")
+    row = fit.bootstrap_inference(n=19, kind="wild").coefficients.iloc[0]
+    assert row["se"] == 0 and np.isnan(row["statistic"])
+
+
+def test_fixed_effects_have_draws_but_no_variances(bcg):
+    found = bcg.update(method="fixed").bootstrap_inference(n=19)
+    assert np.isfinite(found.predict().to_numpy()).all()
+    for of_variances in (found.varcomp, found.boundary, lambda: found.components):
+        with pytest.raises(mx.InputError, match="method='fixed' has none"):
+            of_variances()

@@ -38,6 +38,11 @@ def called(column, name):
     return mx.mixmeta(f"logor ~ {name}", S="logorvar", data=data)
 
 
+def held():
+    hold = {"unit": {"var(Intercept)": 0.3}}
+    return mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"), hold=hold)
+
+
 def berkey(formula="PD + AL ~ 1"):
     S = ["var_PD", "cov_PD_AL", "var_AL"]
     return mx.mixmeta(formula, S=S, data=mx.load_dataset("berkey98"))
@@ -277,6 +282,72 @@ def test_the_subsets_of_a_gosh_plot_are_fits_of_their_own():
     np.testing.assert_allclose(whole["I2"], fit.qtest()["I2"].iloc[0], rtol=1e-9)
 
 
+def test_a_gosh_plot_passes_over_subsets_that_cannot_be_fitted():
+    # Subsets of one category only have no contrast of categories: they are left out, not an error.
+    _, table = bcg("logor ~ alloc").plot.gosh(60, return_data=True)
+    assert 0 < len(table) < 60
+    assert np.isfinite(table.to_numpy()).all()
+
+
+def test_the_heterogeneity_of_a_gosh_plot_is_that_of_all_of_S():
+    fit = alcohol().update("logrr ~ 0 + dose")
+    _, table = fit.plot.gosh(20, return_data=True)
+    whole = table[table["size"] == 8]
+    assert len(whole)
+    np.testing.assert_allclose(whole["I2"], fit.qtest()["I2"].iloc[0], rtol=1e-9)
+
+
+def test_influence_of_two_studies_draws_what_there_is():
+    fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg")[:2])
+    _, table = fit.plot.influence(return_data=True)
+    assert table["cook"].isna().all() and table["leverage"].notna().all()
+
+
+def test_the_ellipse_of_new_predictors_has_their_random_slopes():
+    rng = np.random.default_rng(4)
+    x = np.repeat(np.arange(4.0), 6)
+    slope = np.tile(rng.normal(size=(6, 2)), (4, 1))
+    y = pd.DataFrame(x[:, None] * slope + rng.normal(size=(24, 2)), columns=["a", "b"])
+    data = y.assign(x=x, study=np.tile(range(6), 4))
+    fit = mx.mixmeta("a + b ~ x", S=np.full((24, 2), 0.1), rho=0.0, data=data, random="~ x | study")
+    Z = np.kron([[1.0, 3.0]], np.eye(2))
+    V = Z @ (fit.vcov.to_numpy() + fit.Psi.to_numpy()) @ Z.T
+    centre = Z @ fit.coef.to_numpy()
+    for at in ({"x": 3.0}, 23):
+        _, table = fit.plot.ellipse(at=at, return_data=True)
+        gap = table.loc[table["kind"] == "prediction", ["a", "b"]].to_numpy() - centre
+        distance = np.einsum("ni,ij,nj->n", gap, np.linalg.inv(V), gap)
+        np.testing.assert_allclose(distance, stats.chi2.ppf(0.95, 2), rtol=1e-8)
+
+
+def test_rows_that_differ_by_an_offset_have_no_pooled_effect():
+    data = mx.load_dataset("bcg")
+    fit = mx.mixmeta("logor", S="logorvar", data=data, offset=data["ablat"] / 100)
+    _, table = fit.plot.forest(return_data=True)
+    fitted = table[table["kind"] == "fitted"]
+    np.testing.assert_allclose(fitted["estimate"], fit.fitted.to_numpy().ravel())
+    assert "pooled" not in set(table["kind"])
+    _, table = fit.plot.funnel(return_data=True)
+    np.testing.assert_allclose(table["effect"], fit.residuals.to_numpy().ravel())
+
+
+def test_a_pooled_effect_with_random_slopes_has_no_one_prediction_interval():
+    data = mx.load_dataset("school").assign(time=lambda d: d["year"] - 1990)
+    fit = mx.mixmeta("effect", S="var", data=data, random="~ time | district")
+    _, table = fit.plot.forest(return_data=True)
+    row = table[table["kind"] == "pooled"].iloc[0]
+    assert np.isfinite(row["lower"]) and np.isnan(row["pi_lower"])
+
+
+def test_a_forest_plot_shows_rows_without_a_category():
+    data = mx.load_dataset("bcg").astype({"alloc": object})
+    data.loc[[2, 5], "alloc"] = None
+    fit = mx.mixmeta("logor", S="logorvar", data=data)
+    _, table = fit.plot.forest(by="alloc", return_data=True)
+    assert (table["kind"] == "study").sum() == 13
+    assert "(missing)" in set(table.loc[table["kind"] == "group", "label"])
+
+
 def test_residuals_in_order_have_the_bands_of_their_order():
     _, table = bcg().plot.qq(return_data=True)
     i, n = 3, len(table)
@@ -328,6 +399,8 @@ def test_ticks_of_ratios_are_round_and_few(low, high, some):
         (lambda: bcg("logor ~ ablat").plot.funnel(residuals=False), "residuals=True"),
         (lambda: bcg().plot.funnel(contours=(95,)), "between 0 and 1"),
         (lambda: bcg("logor ~ ablat").plot.radial(), "without predictors"),
+        (lambda: berkey("PD + AL ~ pubyear").plot.ellipse(at={"pubyear": np.nan}), "missing"),
+        (lambda: held().plot.profile(), "all are held or given"),
         (lambda: bcg().plot.forest(labels="x"), "There is no column 'x'"),
         (lambda: bcg().plot.forest(labels=["a"]), "1 names for 13"),
         (
