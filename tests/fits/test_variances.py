@@ -168,7 +168,7 @@ def test_at_its_ends_an_interval_has_lost_half_the_quantile(name):
 
 def test_large_models_are_followed_one_by_one(monkeypatch, school):
     together = school.varcomp()
-    monkeypatch.setattr(held_maxima, "TOGETHER", school.design.X.size * 4 - 1)  # of four paths
+    monkeypatch.setattr(held_maxima, "HELD_TOGETHER", school.design.X.size * 4 - 1)  # of four paths
     alone = school.varcomp()
     np.testing.assert_allclose(alone["lower"], together["lower"], rtol=ROOTS)
     np.testing.assert_allclose(alone["upper"], together["upper"], rtol=ROOTS)

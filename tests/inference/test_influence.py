@@ -276,8 +276,8 @@ def test_a_structure_of_ones_own():
 def test_refits_in_parts_are_those_of_one_batch(monkeypatch):
     fit, _ = fitted("two levels")
     whole, left = fit.influence(), mx.leave_one_out(fit)
-    monkeypatch.setattr(refits, "NUMBERS", 5 * fit.frame.n)
-    monkeypatch.setattr(influence, "NUMBERS", 1)
+    monkeypatch.setattr(refits, "REFIT_NUMBERS", 5 * fit.frame.n)
+    monkeypatch.setattr(influence, "ORDER_NUMBERS", 1)
     pd.testing.assert_frame_equal(fit.influence(), whole, rtol=EXACT)
     pd.testing.assert_frame_equal(mx.leave_one_out(fit), left, rtol=EXACT)
 
@@ -285,7 +285,7 @@ def test_refits_in_parts_are_those_of_one_batch(monkeypatch):
 def test_cases_in_parts_are_those_of_one(monkeypatch):
     fit, _ = fitted("three outcomes, two levels")
     whole = fit.influence(method="first_order")
-    monkeypatch.setattr(first_order, "NUMBERS", 1)
+    monkeypatch.setattr(first_order, "INFLUENCE_NUMBERS", 1)
     monkeypatch.setattr(outer_groups, "PIECE", 1)
     again = fit.influence(method="first_order")
     pd.testing.assert_frame_equal(again, whole, rtol=EXACT, atol=1e-12)

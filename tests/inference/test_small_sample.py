@@ -53,7 +53,7 @@ def test_agrees_with_full_matrices(name, observed):
 def test_large_groups_have_the_same_numbers_by_sweeps(name, kind, monkeypatch):
     fit, _ = fitted(name)
     by_group = fit.reference("kenward-roger", information=kind)
-    monkeypatch.setattr(variance_information, "LARGE", 0)
+    monkeypatch.setattr(variance_information, "LARGE_GROUP", 0)
     swept = fit.reference("kenward-roger", information=kind)
     assert swept.found.products is not None and by_group.found.products is None
     size = np.sqrt(np.outer(np.diag(by_group.vcov), np.diag(by_group.vcov)))
