@@ -242,7 +242,7 @@ def test_what_cannot_be_left_out_is_nan():
     ("changes", "arguments", "message"),
     [
         ({}, {"by": "district"}, "by must be one of 'unit'"),
-        ({}, {"method": "second_order"}, "'exact' or 'first_order'"),
+        ({}, {"method": "second_order"}, "one of 'exact', 'first_order'"),
         ({"method": "dl"}, {"method": "first_order"}, "has no likelihood"),
         ({"control": {"max_iter": 1}}, {"method": "first_order"}, "not reached"),
     ],

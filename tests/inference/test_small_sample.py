@@ -65,7 +65,7 @@ def test_large_groups_have_the_same_numbers_by_sweeps(name, kind, monkeypatch):
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_large_has_a_case_on_each_side(more):
-    size = variance_information.LARGE + more
+    size = variance_information.LARGE_GROUP + more
     data = pd.DataFrame(
         {"y": np.cos(np.arange(size + 1)), "v": 0.1, "g": np.arange(size + 1) // size}
     )
