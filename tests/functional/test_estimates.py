@@ -446,7 +446,7 @@ def test_what_is_refused(bcg):
     six = replace(ESTIMATE, beta=np.zeros(6), vcov=np.eye(6), k=3)
     _, covariance = mx.predict(six, np.ones((1, 2)))
     np.testing.assert_array_equal(covariance[0], 2 * np.eye(3))
-    with pytest.raises(mx.InputError, match=r"X has shape \(1, 3\): it must be \(m, 2\)"):
+    with pytest.raises(mx.InputError, match=r"X has the shape \(1, 3\), but must have \(m, 2\)"):
         mx.predict(six, np.ones((1, 3)))
 
     def of_labels(group):

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
-from mixmeta_jax.estimation import batch
+from mixmeta_jax.estimation import batch, rounds
 from mixmeta_jax.estimation.executors import AtOnce, Compiled
 from mixmeta_jax.estimation.programs import PROGRAMS
 from mixmeta_jax.many import many_fits
@@ -428,7 +428,7 @@ def test_interrupted_where_other_starts_are_followed(monkeypatch):
     whole = mx.fit_many(y, S, batch_size=8)
     bound = whole.status == Status.BOUNDARY
     assert 0 < bound.sum() < 24
-    follow, waves = batch._Run._follow, []
+    follow, waves = rounds.Rounds.follow, []
 
     def interrupted(self, *args):
         waves.append(1)
@@ -436,7 +436,7 @@ def test_interrupted_where_other_starts_are_followed(monkeypatch):
             raise KeyboardInterrupt
         follow(self, *args)
 
-    monkeypatch.setattr(batch._Run, "_follow", interrupted)
+    monkeypatch.setattr(rounds.Rounds, "follow", interrupted)
     with pytest.warns(UserWarning, match=f"{bound.sum()} of 24"):
         fits = mx.fit_many(y, S, batch_size=8)
     assert (fits.status[bound] == Status.INTERRUPTED).all()

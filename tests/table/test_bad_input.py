@@ -72,7 +72,7 @@ CASES = {
     "broken formula": ({"formula": "y ~ x +"}, ["x +"]),
     "broken bracket": ({"formula": "y ~ I(x"}, ["x"]),
     "the other columns": ({"formula": "y ~ ."}, ["'.'", "name"]),
-    "lme4's bars": ({"formula": "y ~ x + (1 | district)"}, ["groups belong in random"]),
+    "lme4's bars": ({"formula": "y ~ x + (1 | district)"}, ["random='~ 1 | district'"]),
     "a bar": ({"formula": "y ~ x | district"}, ["random"]),
     "no predictor": ({"formula": "y ~ 0"}, ["no predictor"]),
     "one category": ({"formula": "y ~ kind", "subset": "kind == 'p'"}, ["kind", "single category"]),

@@ -106,9 +106,10 @@ def test_correlations_that_cannot_be_read(rho, message):
         correlations(rho, 4, 3)
 
 
-def test_standard_deviations_need_two_axes():
+def test_standard_deviations_have_one_axis_or_two():
+    np.testing.assert_array_equal(inputcov([1.0, 2.0]), np.diag([1.0, 4.0]))
     with pytest.raises(InputError, match="shape"):
-        inputcov([1.0, 2.0])
+        inputcov(np.ones((2, 2, 2)))
 
 
 def test_as_many_correlations_as_rows_and_pairs():
