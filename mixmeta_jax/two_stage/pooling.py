@@ -127,7 +127,7 @@ def curves(
     basis = gates.numbers(basis, "basis", ("m", k))
     if at is None:
         at = range(len(basis))
-    at = gates.listed(at.ravel() if isinstance(at, np.ndarray) else at, "at")
+    at = gates.listed(np.asarray(at).ravel() if hasattr(at, "__array__") else at, "at")
     if not all(map(pd.api.types.is_hashable, at)):
         raise gates.refused("at", "a list of exposures", at)
     if len(at) != len(basis):

@@ -14,7 +14,12 @@ import pytest
 import mixmeta_jax as mx
 from tests.reference import R
 
-load = cache(mx.load_dataset)
+_loaded = cache(mx.load_dataset)
+
+
+def load(name):
+    """A data set of one's own, which a test may change."""
+    return _loaded(name).copy()
 
 
 @cache
