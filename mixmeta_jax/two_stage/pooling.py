@@ -127,7 +127,9 @@ def curves(
     basis = gates.numbers(basis, "basis", ("m", k))
     if at is None:
         at = range(len(basis))
-    at = gates.listed(np.asarray(at).ravel() if hasattr(at, "__array__") else at, "at")
+    if isinstance(at, np.ndarray) or type(at).__module__.startswith("jax"):
+        at = np.asarray(at).ravel()
+    at = gates.listed(at, "at")
     if not all(map(pd.api.types.is_hashable, at)):
         raise gates.refused("at", "a list of exposures", at)
     if len(at) != len(basis):
