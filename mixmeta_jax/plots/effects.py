@@ -275,38 +275,28 @@ def _draw_structure(ax: Axes, fit: PredictionMethods, order: np.ndarray, block: 
     n = frame.n
     places: list[float] = []
     names: list[str] = []
-    for number, level in enumerate(levels):
-        codes = level.codes[order]
-        # Neighbours differ, whatever the numbers of the groups.
-        parity = np.append(0, np.cumsum(np.diff(codes) != 0)) % 2
-        extent = (number - 0.42, number + 0.42, n - 0.5, -0.5)
-        map_ = ListedColormap([SOFT, FAINT])
+
+    def strip(x: float, flags: np.ndarray, colours: list[str], name: str) -> None:
+        """A column of cells in one of two colours."""
         ax.imshow(
-            parity[:, None],
-            cmap=map_,
+            flags[:, None],
+            cmap=ListedColormap(colours),
             aspect="auto",
-            extent=extent,
-            vmin=0,
-            vmax=1,
-            interpolation="nearest",
-        )
-        places.append(number)
-        names.append(level.name)
-    for o, name in enumerate(frame.outcome_names):
-        seen, x = np.isfinite(frame.y[order, o]), len(levels) + 0.4 + o
-        map_ = ListedColormap(["white", COLOURS[o % len(COLOURS)]])
-        extent = (x - 0.42, x + 0.42, n - 0.5, -0.5)
-        ax.imshow(
-            seen[:, None],
-            cmap=map_,
-            aspect="auto",
-            extent=extent,
+            extent=(x - 0.42, x + 0.42, n - 0.5, -0.5),
             vmin=0,
             vmax=1,
             interpolation="nearest",
         )
         places.append(x)
         names.append(name)
+
+    for number, level in enumerate(levels):
+        # Neighbours differ, whatever the numbers of the groups.
+        changes = np.diff(level.codes[order]) != 0
+        strip(number, np.append(0, np.cumsum(changes)) % 2, [SOFT, FAINT], level.name)
+    for o, name in enumerate(frame.outcome_names):
+        seen = np.isfinite(frame.y[order, o])
+        strip(len(levels) + 0.4 + o, seen, ["white", COLOURS[o % len(COLOURS)]], name)
     right = len(levels) + frame.k + 0.1
     for number in np.unique(block):
         rows = np.flatnonzero(block == number)
