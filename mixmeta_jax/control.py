@@ -44,6 +44,14 @@ class Control:
         What executes the search for the maximum: "numpy" at once, "jax" compiled; "auto" chooses by
         the size of the problem and by what has been spent on its shape. The estimates are the same
         to 1e-10.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> control = mx.Control(max_iter=200, backend="numpy")
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"), control=control)
+    >>> fit.converged
+    True
     """
 
     max_iter: int = 100

@@ -19,15 +19,47 @@ def _cut(text: str, most: int) -> str:
 
 
 class MixmetaError(Exception):
-    """Base class of the library's errors."""
+    """Base class of the library's errors.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> try:
+    ...     mx.load_dataset("bcq")
+    ... except mx.MixmetaError as error:
+    ...     print(type(error).__name__)
+    InputError
+    """
 
 
 class InputError(MixmetaError, ValueError):
-    """What the caller gave cannot be fitted; the message names the row, study, column or level."""
+    """What the caller gave cannot be fitted; the message names the row, study, column or level.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> try:
+    ...     mx.mixmeta("logor", S="v", data=mx.load_dataset("bcg"))
+    ... except mx.InputError as error:
+    ...     print(error)
+    There is no column 'v' in the data, named in S.
+    """
 
     def __init__(self, message: str = "") -> None:
         super().__init__(shown(message, MESSAGE_LENGTH))
 
 
 class PrecisionError(MixmetaError, RuntimeError):
-    """The functional core was called outside float64."""
+    """The functional core was called outside float64.
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> design = mx.make_design([0.1, 0.3, 0.2], S=[0.1, 0.2, 0.1])
+    >>> try:
+    ...     with jax.enable_x64(False):
+    ...         mx.estimate(design)
+    ... except mx.PrecisionError as error:
+    ...     print(str(error).partition(":")[0])
+    The functional core needs float64
+    """

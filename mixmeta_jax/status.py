@@ -9,6 +9,15 @@ class Status(enum.IntEnum):
     """The end of an estimation.
 
     The first two are successes: ``converged`` is true for them.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> fit.status, fit.status.converged
+    (<Status.CONVERGED: 0>, True)
+    >>> fit.status.sentence
+    'The likelihood has its maximum inside the parameter space.'
     """
 
     CONVERGED = 0

@@ -47,6 +47,15 @@ class AR1(_ByLag, OneScale):
     """One variance and a correlation ρ^lag, ρ in [−1, 1], the lag counted in positions.
 
     θ holds the standard deviation and the angle whose sine is ρ.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> theta = np.array([2.0, np.arcsin(0.5)])  # variance 4, correlation 0.5
+    >>> mx.AR1().psi(theta, 3).round(4)
+    array([[4., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 4.]])
     """
 
     name = "ar1"
@@ -57,6 +66,15 @@ class HeterogeneousAR1(_ByLag, Scaled):
     """One variance each and a correlation ρ^lag, ρ in [−1, 1], the lag counted in positions.
 
     θ holds the square roots of the standard deviations, then the angle whose sine is ρ.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> theta = np.array([1.0, 2.0**0.5, 1.0, np.arcsin(0.5)])  # deviations 1, 2, 1; ρ 0.5
+    >>> mx.HeterogeneousAR1().psi(theta, 3).round(4)
+    array([[1.  , 1.  , 0.25],
+           [1.  , 4.  , 1.  ],
+           [0.25, 1.  , 1.  ]])
     """
 
     name = "har1"
@@ -128,6 +146,15 @@ class ContinuousAR1(_InTime, OneScale):
     ----------
     times
         One time per random effect, in the order of Ψ, all different.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> theta = np.array([2.0, np.arcsin(0.5**0.5)])  # variance 4; 0.5 from 3 to 6
+    >>> mx.ContinuousAR1(times=[3, 6, 12]).psi(theta, 3).round(4)
+    array([[4. , 2. , 0.5],
+           [2. , 4. , 1. ],
+           [0.5, 1. , 4. ]])
     """
 
     name = "car1"
@@ -143,6 +170,15 @@ class HeterogeneousContinuousAR1(_InTime, Scaled):
     ----------
     times
         One time per random effect, in the order of Ψ, all different.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> theta = np.array([1.0, 2.0**0.5, 1.0, np.arcsin(0.5**0.5)])
+    >>> mx.HeterogeneousContinuousAR1(times=[3, 6, 12]).psi(theta, 3).round(4)
+    array([[1.   , 1.   , 0.125],
+           [1.   , 4.   , 0.5  ],
+           [0.125, 0.5  , 1.   ]])
     """
 
     name = "hcar1"

@@ -49,7 +49,18 @@ class _Given(Structure):
 
 
 class Proportional(_Given, Squares):
-    """Ψ = τ² M with M given: θ is τ."""
+    """Ψ = τ² M with M given: θ is τ.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> S = ["var_PD", "cov_PD_AL", "var_AL"]
+    >>> given = mx.Proportional([[1.0, 0.5], [0.5, 2.0]])
+    >>> mx.mixmeta("PD + AL ~ 1", S=S, data=mx.load_dataset("berkey98"), bscov=given).Psi.round(4)
+           PD      AL
+    PD  0.014  0.0070
+    AL  0.007  0.0281
+    """
 
     starts_suffice = True
     name = "prop"
@@ -78,7 +89,18 @@ class Proportional(_Given, Squares):
 
 
 class Correlation(_Given, Scaled):
-    """Variances with a given correlation: θ holds the square roots of the standard deviations."""
+    """Variances with a given correlation: θ holds the square roots of the standard deviations.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> S = ["var_PD", "cov_PD_AL", "var_AL"]
+    >>> given = mx.Correlation([[1.0, 0.5], [0.5, 1.0]])
+    >>> mx.mixmeta("PD + AL ~ 1", S=S, data=mx.load_dataset("berkey98"), bscov=given).Psi.round(4)
+            PD      AL
+    PD  0.0114  0.0095
+    AL  0.0095  0.0313
+    """
 
     name = "cor"
     label = "Given correlation"
@@ -111,7 +133,16 @@ class Correlation(_Given, Scaled):
 
 
 class Fixed(_Given):
-    """Ψ given: nothing is estimated."""
+    """Ψ given: nothing is estimated.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> given = mx.Fixed([[0.3]])
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"), bscov=given)
+    >>> fit.tau2, fit.df.random
+    (0.3, 0)
+    """
 
     starts_suffice = True
     name = "fixed"

@@ -49,6 +49,19 @@ class Structure:
         Whether the likelihood often has several maxima away from the bounds too.
     starts_suffice
         Whether the starts of the structure have every choice of what may vanish at a bound.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> class Shared(mx.Structure):  # one effect, which all positions share
+    ...     name, label = "shared", "Shared effect"
+    ...     def n_parameters(self, d):
+    ...         return 1
+    ...     def psi(self, theta, d):
+    ...         return theta[0] ** 2 * np.ones((d, d))
+    >>> Shared().psi(np.array([0.5]), 2)  # of mx.mixmeta(..., bscov=Shared())
+    array([[0.25, 0.25],
+           [0.25, 0.25]])
     """
 
     name: ClassVar[str]

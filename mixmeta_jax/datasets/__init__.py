@@ -13,7 +13,14 @@ __all__ = ["Dataset", "describe_dataset", "list_datasets", "load_dataset"]
 
 
 def list_datasets() -> list[str]:
-    """Names that :func:`load_dataset` takes, in alphabetical order."""
+    """Names that :func:`load_dataset` takes, in alphabetical order.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> mx.list_datasets()[:3]
+    ['alcohol', 'bcg', 'berkey98']
+    """
     return sorted(DATASETS)
 
 
@@ -24,6 +31,14 @@ def describe_dataset(name: str) -> Dataset:
     ------
     InputError
         If no data set has that name.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> mx.describe_dataset("bcg").title
+    'Thirteen trials of the BCG vaccine against tuberculosis.'
+    >>> mx.describe_dataset("bcg").columns["ablat"]
+    'distance of the place from the equator, absolute latitude in degrees'
     """
     return DATASETS[gates.choice(name, "name", list_datasets())]
 

@@ -53,6 +53,14 @@ class Design:
         Arrangement of the units in padded blocks.
     complete
         Whether no outcome is missing.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> design = mx.make_design(bcg.logor, S=bcg.logorvar)
+    >>> design.n, design.k, design.p, design.n_parameters
+    (13, 1, 1, (1,))
     """
 
     y: Array

@@ -44,6 +44,36 @@ class CoefficientMethods(FittedModel):
         InputError
             For a level outside (0, 1), an unknown ``report`` or ``test``, or a test that is not
             defined for the model.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> print(fit.summary())
+        Univariate random-effects meta-analysis
+        Formula:    logor ~ 1
+        Estimation: restricted maximum likelihood (REML)
+        <BLANKLINE>
+        Fixed effects
+                       Estimate  Std. Error        z  Pr(>|z|)  95% lower  95% upper
+          (Intercept)   -0.7452      0.1860  -4.0057   <0.0001    -1.1098    -0.3806  ***
+        Significance: *** p < 0.001, ** p < 0.01, * p < 0.05, . p < 0.1
+        <BLANKLINE>
+        Random effects
+          Level unit, 13 groups
+                         Std. Dev.
+            (Intercept)     0.5812
+        <BLANKLINE>
+        Heterogeneity
+          Cochran's Q = 163.1649 on 12 df, p < 0.0001
+          I2 = 92.6%
+        <BLANKLINE>
+        13 units, 13 observed outcomes
+        Parameters: 1 fixed, 1 random
+        Log-likelihood -12.5757, AIC 29.1513, BIC 30.1211
+        >>> fit.summary(test="knha").coefficients.round(3)
+                     estimate     se      t    df  pvalue  lower  upper
+        (Intercept)    -0.745  0.187 -3.991  12.0   0.002 -1.152 -0.338
         """
         reference = self.reference(test, df, adhoc, information)
         return summarise(self, conf_level, report, reference)
@@ -79,6 +109,13 @@ class CoefficientMethods(FittedModel):
         InputError
             For an unknown test, an argument of another test, or a test that is not defined for the
             model.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.reference("kenward-roger").words
+        't distribution, Kenward and Roger'
         """
         return coefficients.reference_of(self, test, df, adhoc, information)
 
@@ -109,6 +146,15 @@ class CoefficientMethods(FittedModel):
         InputError
             For a level outside (0, 1), an unknown ``simultaneous`` or ``test``, or a test that is
             not defined for the model.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.confint(test="knha").round(3)
+                     estimate  lower  upper    df
+        (Intercept)     0.301 -0.265  0.867  11.0
+        ablat          -0.032 -0.048 -0.015  11.0
         """
         reference = self.reference(test, df, adhoc, information)
         return coefficients.interval_frame(self, conf_level, simultaneous, reference)
@@ -139,6 +185,18 @@ class CoefficientMethods(FittedModel):
         InputError
             For a name that matches no coefficient, a matrix of another width, dependent rows, or a
             test that is not defined for the model.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ alloc", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> print(fit.wald_test("alloc"))
+        Wald test
+          alloc[T.random] = 0
+          alloc[T.systematic] = 0
+        Chi-square = 1.6463 on 2 df, p = 0.4390
+        >>> round(fit.wald_test("(Intercept)", rhs=-0.7, test="knha").pvalue, 3)
+        0.837
         """
         reference = self.reference(test, df, adhoc, information)
         return coefficients.joint_test(self, terms_or_matrix, rhs, reference)
@@ -206,11 +264,29 @@ class CoefficientMethods(FittedModel):
         """One row per coefficient: ``outcome, term, estimate, se, z, pvalue, lower, upper``.
 
         With another ``test`` than "z", see `reference`, ``t, df`` stand in the place of ``z``.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.tidy()[["term", "estimate", "lower", "upper"]].round(3)
+                  term  estimate  lower  upper
+        0  (Intercept)     0.301 -0.120  0.722
+        1        ablat    -0.032 -0.044 -0.019
         """
         return tidying.tidy(self, conf_level, self.reference(test, df, adhoc, information))
 
     def glance(self) -> pd.DataFrame:
-        """One row of figures on the fit: counts, criteria, heterogeneity, status."""
+        """One row of figures on the fit: counts, criteria, heterogeneity, status.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.glance()[["n_obs", "loglik", "I2", "status"]].round(2)
+           n_obs  loglik     I2     status
+        0     13   -7.94  56.17  CONVERGED
+        """
         return tidying.glance(self)
 
     def augment(self) -> pd.DataFrame:
@@ -218,5 +294,14 @@ class CoefficientMethods(FittedModel):
 
         Columns ``outcome, observed, fitted, residual, standardised, leverage, blup``; see `resid`
         and `influence`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.augment()[["observed", "fitted", "leverage", "blup"]].head(2).round(3)
+           observed  fitted  leverage   blup
+        0    -0.939  -1.086     0.038 -1.068
+        1    -1.666  -1.433     0.123 -1.479
         """
         return tidying.augment(self)

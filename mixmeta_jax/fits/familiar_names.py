@@ -29,7 +29,17 @@ class FamiliarNames(CoefficientMethods):
         return self.summary().coefficients["pvalue"].loc[self.coef.index]
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Confidence intervals of level 1 − ``alpha``: ``lower, upper``; see `confint`."""
+        """Confidence intervals of level 1 − ``alpha``: ``lower, upper``; see `confint`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.conf_int(alpha=0.1).round(3)
+                     lower  upper
+        (Intercept) -0.052  0.654
+        ablat       -0.042 -0.021
+        """
         return self.confint(1 - gates.fraction(alpha, "alpha"))[["lower", "upper"]]
 
     @property

@@ -41,7 +41,16 @@ TERM_TESTS = ("lr", "wald", *TESTS)
 
 
 class Fit(FamiliarNames, PredictionMethods, MeanMethods, DiagnosticMethods, VarianceMethods):
-    """A fitted model, as `mixmeta` returns it; see `FittedModel` for its attributes."""
+    """A fitted model, as `mixmeta` returns it; see `FittedModel` for its attributes.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+    <Univariate random-effects meta-regression: logor ~ ablat, method='reml', CONVERGED>
+      (Intercept)  0.301 (0.2146)
+      ablat        -0.03153 (0.006276)
+    """
 
     def __repr__(self) -> str:
         title = model_title(self.frame.k, self.n_levels, self.method, self.frame.x_names)
@@ -161,6 +170,18 @@ was fitted by restricted maximum likelihood (REML)'
         ------
         InputError
             For a term that cannot be dropped, an unknown test, or a fit without a formula.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> bcg = mx.load_dataset("bcg")
+        >>> fit = mx.mixmeta("logor ~ ablat + year", S="logorvar", data=bcg, method="ml")
+        >>> fit.drop_terms().table.pvalue.round(4)
+        term
+        <none>       NaN
+        ablat     0.0033
+        year      0.8520
+        Name: pvalue, dtype: float64
         """
         check_test(test, df, adhoc, information, TERM_TESTS)
         name = "z" if test == "wald" else test
@@ -193,6 +214,18 @@ was fitted by restricted maximum likelihood (REML)'
         InputError
             For a term that is there, or cannot be read; where it has missing values in units of the
             fit.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> bcg = mx.load_dataset("bcg")
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=bcg, method="ml")
+        >>> fit.add_terms(["ablat", "year"]).table.pvalue.round(4)
+        term
+        <none>       NaN
+        ablat     0.0005
+        year      0.0578
+        Name: pvalue, dtype: float64
         """
         check_test(test, df, adhoc, information, TERM_TESTS)
         if test == "lr":
@@ -273,6 +306,17 @@ def mixmeta(
     InputError
         Where the data cannot be read or the model cannot be fitted to them; the message names the
         row, study, column or level.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> fit.coef.round(3).to_dict()
+    {'(Intercept)': 0.301, 'ablat': -0.032}
+    >>> school = mx.load_dataset("school")
+    >>> nested = mx.mixmeta("effect", S="var", data=school, random="~ 1 | district/study")
+    >>> {level: float(Psi.iloc[0, 0].round(3)) for level, Psi in nested.Psi.items()}
+    {'district': 0.065, 'study': 0.033}
     """
     arguments = kept_arguments(locals())
     gates.refuse_traced(arguments, "mixmeta")

@@ -306,6 +306,15 @@ class FittedModel:
 
         Overall, Q is the residual sum of squares of the fixed-effects model with the full S; per
         outcome it is the sum of that model's squared residuals over their error variances.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.qtest().round(2)
+                      Q  df  pvalue     I2
+        overall  163.16  12     0.0  92.65
+        logor    163.16  12     0.0  92.65
         """
         index = ["overall", *self.frame.outcome_names]
         return pd.DataFrame(self.heterogeneity._asdict(), index=index)

@@ -163,6 +163,22 @@ class PredictionMethods(FittedModel):
         InputError
             For an unknown level, ``type``, ``se_method``, ``by`` or ``transform``; for new groups
             without S, a predictor, a group or the offset.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.blup(pi=True).head(2).round(3)
+            blup  pi_lower  pi_upper
+        0 -0.839    -1.734     0.055
+        1 -1.315    -2.107    -0.523
+        >>> school = mx.load_dataset("school")
+        >>> nested = mx.mixmeta("effect", S="var", data=school, random="~ 1 | district/study")
+        >>> nested.blup("district", by="group", se=True, se_method="exact").head(2).round(3)
+                   blup     se
+        district
+        11       -0.005  0.162
+        12        0.100  0.103
         """
         return predictions.blup(
             self,
@@ -194,6 +210,17 @@ class PredictionMethods(FittedModel):
         ------
         InputError
             For an unknown level, or a fit without random effects.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> school = mx.load_dataset("school")
+        >>> fit = mx.mixmeta("effect", S="var", data=school, random="~ 1 | district/study")
+        >>> fit.ranef("district", se=True).head(2).round(3)
+                  ranef     se
+        district
+        11       -0.190  0.158
+        12       -0.085  0.102
         """
         return predictions.ranef(self, level, se)
 
@@ -217,6 +244,15 @@ class PredictionMethods(FittedModel):
         ------
         InputError
             For numbers that are none, a ``first`` without a seed, or more data than the memory has.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.simulate(100, seed=1).shape
+        (100, 13, 1)
+        >>> bool((fit.simulate(100, seed=1)[60:] == fit.simulate(40, seed=1, first=60)).all())
+        True
         """
         if seed is None:
             if gates.whole(first, "first"):

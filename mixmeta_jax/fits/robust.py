@@ -52,6 +52,13 @@ class RobustFit:
         Correction of the residuals, "CR0" to "CR3".
     cluster, n_clusters
         What the clusters are, and how many there are.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> fit.robust()
+    <cluster-robust (CR2, 13 clusters of unit), t with Satterthwaite's df, joint tests HTZ>
     """
 
     fit: FittedModel
@@ -72,19 +79,58 @@ class RobustFit:
         return square_frame(self.reference.vcov, self.fit.frame.coef_names())
 
     def summary(self, conf_level: float = 0.95, report: str = "sd") -> SummaryResult:
-        """The fit in a page, its coefficients with robust errors; see `Fit.summary`."""
+        """The fit in a page, its coefficients with robust errors; see `Fit.summary`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.robust().summary().coefficients.round(3)
+                     estimate     se      t     df  pvalue  lower  upper
+        (Intercept)     0.301  0.163  1.842  3.419   0.151 -0.185  0.787
+        ablat          -0.032  0.004 -7.340  4.823   0.001 -0.043 -0.020
+        """
         return summarise(self.fit, conf_level, report, self.reference)
 
     def confint(self, conf_level: float = 0.95, simultaneous: str | None = None) -> pd.DataFrame:
-        """Confidence intervals of the coefficients; see `Fit.confint`."""
+        """Confidence intervals of the coefficients; see `Fit.confint`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.robust(type="CR1").confint().round(3)
+                     estimate  lower  upper     df
+        (Intercept)     0.301 -0.137  0.739  3.770
+        ablat          -0.032 -0.041 -0.022  5.394
+        """
         return coefficients.interval_frame(self.fit, conf_level, simultaneous, self.reference)
 
     def wald_test(self, terms_or_matrix: Any, rhs: Any = 0) -> WaldTest:
-        """Test linear hypotheses Lβ = rhs on the coefficients jointly; see `Fit.wald_test`."""
+        """Test linear hypotheses Lβ = rhs on the coefficients jointly; see `Fit.wald_test`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat + year", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> test = fit.robust().wald_test(["ablat", "year"])
+        >>> round(test.statistic, 2), round(test.df_residual, 2), round(test.pvalue, 3)
+        (10.59, 2.46, 0.062)
+        """
         return coefficients.joint_test(self.fit, terms_or_matrix, rhs, self.reference)
 
     def tidy(self, conf_level: float = 0.95) -> pd.DataFrame:
-        """One row per coefficient; see `Fit.tidy`."""
+        """One row per coefficient; see `Fit.tidy`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.robust().tidy()[["term", "estimate", "df", "pvalue"]].round(3)
+                  term  estimate     df  pvalue
+        0  (Intercept)     0.301  3.419   0.151
+        1        ablat    -0.032  4.823   0.001
+        """
         return tidying.tidy(self.fit, conf_level, self.reference)
 
     def __str__(self) -> str:

@@ -62,6 +62,13 @@ def mixmeta_sim(
     ------
     InputError
         For shapes that do not fit, or a Psi that is not positive semidefinite.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> y = mx.mixmeta_sim(np.zeros(13), S=np.full(13, 0.1), Psi=[[0.3]], nsim=1000, seed=1)
+    >>> y.shape, float(y.var().round(2))
+    ((1000, 13, 1), 0.4)
     """
     gates.refuse_traced({"y": y, "S": S, "Psi": Psi, "data": data, "rho": rho}, "mixmeta_sim")
     frame = array_frame(y, S, None, random, data, rho)

@@ -243,6 +243,15 @@ class VarianceMethods(FittedModel):
         ------
         InputError
             As `i2`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.h2().round(2)
+                 estimate    se  lower  upper
+        outcome
+        logor       12.61  6.17    5.1  33.88
         """
         return heterogeneity.h2_frame(self, form, ci, conf_level, n, seed)
 

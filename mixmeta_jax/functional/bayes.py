@@ -60,6 +60,17 @@ class Priors:
     ------
     InputError
         For a value that is not a positive, finite number.
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> design = mx.make_design(bcg.logor, S=bcg.logorvar)
+    >>> narrow = mx.Priors(sd_scale=0.1)
+    >>> with jax.enable_x64(True):
+    ...     at = jax.numpy.array([-0.7]), jax.numpy.array([-0.5])
+    ...     print(bool(mx.log_density(*at, design) > mx.log_density(*at, design, narrow)))
+    True
     """
 
     sd_scale: float = 1.0
@@ -116,6 +127,16 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
         warmup = blackjax.window_adaptation(blackjax.nuts, density)
         (state, settings), _ = warmup.run(jax.random.key(0), start, num_steps=300)
         step = jax.jit(blackjax.nuts(density, **settings).step)  # state, info = step(key, state)
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> design = mx.make_design(bcg.logor, S=bcg.logorvar)
+    >>> with jax.enable_x64(True):
+    ...     beta, eta = jax.numpy.array([-0.7]), jax.numpy.array([-0.5])
+    ...     print(round(float(mx.log_density(beta, eta, design)), 3))
+    -14.212
     """
     require_float64()
     checked_design(design)
@@ -135,7 +156,18 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
 
 
 def covariances(eta: Array, design: Design) -> tuple[Array, ...]:
-    """Ψ of each level, outer first, at η; see `log_density`."""
+    """Ψ of each level, outer first, at η; see `log_density`.
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> design = mx.make_design(bcg.logor, S=bcg.logorvar)
+    >>> with jax.enable_x64(True):
+    ...     (Psi,) = mx.covariances(jax.numpy.log(jax.numpy.array([0.6])), design)
+    >>> round(float(Psi[0, 0]), 2)
+    0.36
+    """
     require_float64()
     return tuple(_covariance(s, t, d) for s, t, d in _levels(eta, checked_design(design)))
 

@@ -56,6 +56,17 @@ class Estimate:
         Evaluations of the likelihood; scale-free norm of the gradient.
     k
         Number of outcomes.
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> with jax.enable_x64(True):
+    ...     fitted = mx.estimate(mx.make_design(bcg.logor, S=bcg.logorvar), method="fixed")
+    >>> fitted.beta.round(3).tolist(), round(float(fitted.loglik), 3)
+    ([-0.436], -76.029)
+    >>> mx.Status(int(fitted.status)).name
+    'CONVERGED'
     """
 
     beta: Array
@@ -225,6 +236,16 @@ def predict(fitted: Estimate, X: Any) -> tuple[Array, Array]:
     ------
     InputError
         Where X does not have the predictors of the fit.
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> with jax.enable_x64(True):
+    ...     fitted = mx.estimate(mx.make_design(bcg.logor, S=bcg.logorvar), method="fixed")
+    ...     mean, covariance = mx.predict(fitted, [[1.0]])
+    >>> mean.round(3).tolist(), covariance.shape
+    ([[-0.436]], (1, 1, 1))
     """
     k = _checked_estimate(fitted).k
     p = len(fitted.beta) // k
@@ -247,6 +268,16 @@ def blups(fitted: Estimate, design: Design) -> Array:
     -------
     jax.Array
         Shape (n, k), without the offset.
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> design = mx.make_design(bcg.logor, S=bcg.logorvar, bscov=mx.Fixed([[0.3]]))
+    >>> with jax.enable_x64(True):
+    ...     predicted = mx.blups(mx.estimate(design), design)
+    >>> [round(float(value), 3) for value in predicted[:2, 0]]
+    [-0.832, -1.288]
     """
     require_float64()
     checked_design(design)
@@ -286,6 +317,15 @@ def cochran_q(design: Design) -> tuple[Array, Array]:
     -------
     Q, I2
         Scalars.
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> with jax.enable_x64(True):
+    ...     Q, I2 = mx.cochran_q(mx.make_design(bcg.logor, S=bcg.logorvar))
+    >>> round(float(Q), 2), round(float(I2), 2)
+    (163.16, 92.65)
     """
     require_float64()
     checked_design(design)

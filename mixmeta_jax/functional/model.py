@@ -116,6 +116,15 @@ def log_likelihood(theta: Array, design: Design, method: str = "reml") -> Array:
         Where float64 is off.
     InputError
         For an unknown method or a ``theta`` of the wrong length.
+
+    Examples
+    --------
+    >>> import jax, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> design = mx.make_design(bcg.logor, S=bcg.logorvar)
+    >>> with jax.enable_x64(True):
+    ...     print(round(float(mx.log_likelihood(jax.numpy.array([0.5]), design)), 4))
+    -12.7419
     """
     require_float64()
     checked_design(design)

@@ -60,6 +60,16 @@ class BootstrapInference:
         hypothesis each.
     groups
         Cluster of each unit, of the wild bootstrap; else None.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> found = fit.bootstrap_inference(n=99, seed=1)
+    >>> found.coefficients[["estimate", "lower", "upper"]].round(2)
+                 estimate  lower  upper
+    (Intercept)      0.30  -0.23   0.83
+    ablat           -0.03  -0.05  -0.02
     """
 
     fit: FittedModel
@@ -107,6 +117,14 @@ class BootstrapInference:
         ------
         InputError
             As `Fit.wald_test`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> found = fit.bootstrap_inference(n=99, seed=1)
+        >>> found.contrasts([[1, 33.5]])[["estimate", "lower", "upper"]].round(2).to_numpy()
+        array([[-0.76, -1.02, -0.49]])
         """
         L, v, words = coefficients.read_hypotheses(self.fit, terms_or_matrix, rhs)
         beta = self.fit.estimate.beta
@@ -142,6 +160,14 @@ class BootstrapInference:
         """Joint test of Lβ = rhs: ``statistic, df, pvalue, mc_error, n``.
 
         The statistic is Wald's χ², with the covariance of `coefficients`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ alloc", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> found = fit.bootstrap_inference(n=99, seed=1)
+        >>> found.wald_test("alloc")[["df", "pvalue"]].to_dict()
+        {'df': 2, 'pvalue': 0.47}
         """
         L, v, _ = coefficients.read_hypotheses(self.fit, terms_or_matrix, rhs)
         check_independent(L)
@@ -162,6 +188,15 @@ class BootstrapInference:
         """``level, estimate, se, lower, upper`` of variances and correlations, by percentiles.
 
         A correlation counts in the draws in which it has a value.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.bootstrap_inference(n=99, seed=1).varcomp().round(2)
+                       level  estimate    se  lower  upper
+        parameter
+        var(Intercept)  unit      0.34  0.21   0.05   0.79
         """
         self._only_parametric("varcomp")
         check_variances(self.fit, "varcomp")
@@ -218,6 +253,15 @@ class BootstrapInference:
         ----------
         newdata, level
             As in `Fit.predict`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.bootstrap_inference(n=99, seed=1).predict({"ablat": [20, 40]}).round(1)
+           fit  pi_lower  pi_upper
+        0 -0.3      -1.5       0.8
+        1 -1.0      -2.1       0.2
         """
         self._only_parametric("predict")
         fit, k = self.fit, self.fit.frame.k
@@ -255,12 +299,29 @@ class BootstrapInference:
         """The test of a smaller fit against this one, with as many draws from the smaller.
 
         Its ``bootstrap`` has the p-value and the Bartlett-corrected one; see `lr_test`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> bcg = mx.load_dataset("bcg")
+        >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=bcg, method="ml")
+        >>> found = fit.bootstrap_inference(n=99, seed=1)
+        >>> found.lr_test(fit.update("~ 1")).bootstrap.pvalue
+        0.01
         """
         self._only_parametric("lr_test")
         return lr_test(smaller, self.fit, self.n, self.seed, self.first)
 
     def boundary(self) -> pd.DataFrame:
-        """Tests of each variance at zero: ``level, statistic, pvalue, mc_error``, by bootstrap."""
+        """Tests of each variance at zero: ``level, statistic, pvalue, mc_error``, by bootstrap.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.bootstrap_inference(n=99, seed=1).boundary()["pvalue"].to_dict()
+        {'var(Intercept)': 0.01}
+        """
         self._only_parametric("boundary")
         check_variances(self.fit, "boundary")
         return boundary_frame(self.fit, self.n, self.seed, self.first, always=True)

@@ -51,6 +51,17 @@ def lr_test(
     ------
     InputError
         Where the two log-likelihoods cannot be compared, with the reason.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> larger = mx.mixmeta("logor ~ ablat", S="logorvar", data=bcg, method="ml")
+    >>> print(mx.lr_test(larger.update("~ 1"), larger))
+    Likelihood-ratio test
+      smaller 2 parameters, log-likelihood -13.0728
+      larger  3 parameters, log-likelihood -6.9634
+    Chi-square = 12.2187 on 1 df, p = 0.0005
     """
     gates.flag(progress, "progress")
     drawn = gates.whole(n, "n") > 0

@@ -86,6 +86,16 @@ def simulation_study(
     InputError
         Without a scenario, for one that lacks an argument, or has an unknown one, and for a truth
         or a level that is no finite number.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> own = {"y": np.zeros(13), "S": np.full(13, 0.1), "Psi": [[0.3]], "coef": [0.0]}
+    >>> table = mx.simulation_study({"13 studies": own}, nsim=200, seed=1)
+    >>> table[["n", "bias", "coverage"]].round(2)
+                              n  bias  coverage
+    scenario   estimand
+    13 studies (Intercept)  200  0.02       0.9
     """
     nsim = gates.whole(nsim, "nsim", 1, gates.MOST_SEED)
     refuse_size(2 * nsim, f"nsim={nsim}")  # an estimate and its error each, at least
@@ -139,6 +149,16 @@ def join_studies(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     InputError
         If there is no table, one has other columns, a data set is in two of them, or their levels
         differ.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> own = {"one": {"y": np.zeros(13), "S": np.full(13, 0.1), "Psi": [[0.3]], "coef": [0.0]}}
+    >>> parts = [mx.simulation_study(own, nsim=100, seed=1, first=b) for b in (0, 100)]
+    >>> mx.join_studies(parts)[["n", "bias", "coverage"]].round(2)
+                            n  bias  coverage
+    scenario estimand
+    one      (Intercept)  200  0.02       0.9
     """
     if not (tables := gates.listed(tables, "tables", "a list of tables of simulation_study")):
         raise InputError("tables has no table to join: give those of simulation_study.")

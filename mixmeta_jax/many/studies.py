@@ -54,6 +54,14 @@ def bootstrap(
     ------
     InputError
         For an unknown kind.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> fits = mx.bootstrap(fit, n=99, seed=1)
+    >>> float(fits.coef.std().round(2))
+    0.17
     """
     checked_fit(fit)
     gates.flag(progress, "progress")
@@ -94,6 +102,16 @@ def leave_one_out(fit: FittedModel, by: str = "unit", progress: bool = True) -> 
     ------
     InputError
         For an unknown level.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> mx.leave_one_out(fit)[["(Intercept)", "se[(Intercept)]"]].head(2).round(3)
+          (Intercept)  se[(Intercept)]
+    unit
+    0          -0.737            0.196
+    1          -0.682            0.187
     """
     gates.flag(progress, "progress")
     codes, labels = parts(checked_fit(fit), by)
@@ -123,6 +141,16 @@ def cumulative(fit: FittedModel, order: Any = None, progress: bool = True) -> pd
     ------
     InputError
         For an unknown column, or values of another length.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> mx.cumulative(fit, order="year")[["(Intercept)", "status"]].tail(2).round(3)
+           (Intercept)     status
+    added
+    3           -0.828  CONVERGED
+    7           -0.745  CONVERGED
     """
     gates.flag(progress, "progress")
     codes, labels = parts(fit, checked_fit(fit).frame.levels[0].name)
@@ -164,6 +192,13 @@ def permutation_test(
     InputError
         For an unknown coefficient, one whose predictor does not vary, S that spans rows, random
         slopes, or where no two outer groups have as many units.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> mx.permutation_test(fit, "ablat", n=199, seed=1).pvalue
+    0.005
     """
     names = checked_fit(fit).frame.coef_names()
     gates.choice(term, "term", names)

@@ -81,6 +81,16 @@ def funnel(
     ------
     InputError
         For contours that are not levels between 0 and 1, or an unknown outcome.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> ax, drawn = fit.plot.funnel(return_data=True)
+    >>> drawn.loc[drawn.outside, ["effect", "se"]].head(2).round(3)
+       effect     se
+    1  -1.666  0.456
+    3  -1.456  0.143
     """
     change = transformed(transform)
     half = normal_quantile(check_conf_level(conf_level))
@@ -182,6 +192,16 @@ def radial(
     ------
     InputError
         For a model with predictors, or an unknown outcome.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> ax, drawn = fit.plot.radial(return_data=True)
+    >>> drawn.head(2).round(3)
+      label  precision      z
+    0     0      1.200 -1.126
+    1     1      1.353 -2.255
     """
     half = normal_quantile(check_conf_level(conf_level))
     o = one_outcome(fit, outcome)
@@ -231,6 +251,16 @@ def qq(
     ------
     InputError
         For an unknown outcome.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> ax, drawn = fit.plot.qq(return_data=True)
+    >>> drawn[["theoretical", "residual", "lower", "upper"]].head(2).round(2)
+       theoretical  residual  lower  upper
+    0        -1.67     -1.25  -2.89  -0.68
+    1        -1.16     -1.19  -2.07  -0.36
     """
     from scipy.special import betaincinv
 

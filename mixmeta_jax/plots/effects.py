@@ -72,6 +72,17 @@ def caterpillar(
     ------
     InputError
         For an unknown level or effect, or a fit without random effects.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> school = mx.load_dataset("school")
+    >>> fit = mx.mixmeta("effect", S="var", data=school, random="~ 1 | district/study")
+    >>> ax, drawn = fit.plot.caterpillar("district", return_data=True)
+    >>> drawn[["group", "estimate", "lower", "upper"]].head(2).round(3)
+      group  estimate  lower  upper
+    0    58    -0.237 -0.359 -0.114
+    1    86    -0.200 -0.324 -0.077
     """
     half = normal_quantile(check_conf_level(conf_level))
     number = fit.level_number(level)
@@ -160,6 +171,16 @@ def ellipse(
     ------
     InputError
         For a fit of one outcome, or not two names of outcomes.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> S = ["var_PD", "cov_PD_AL", "var_AL"]
+    >>> fit = mx.mixmeta("PD + AL ~ 1", S=S, data=mx.load_dataset("berkey98"))
+    >>> ax, drawn = fit.plot.ellipse(return_data=True)
+    >>> drawn[drawn.kind == "expected"].round(3)
+           kind     PD     AL
+    5  expected  0.353 -0.339
     """
     check_conf_level(conf_level)
     names = fit.frame.outcome_names
@@ -248,6 +269,18 @@ def structure(fit: PredictionMethods, *, ax: Any = None, return_data: bool = Fal
     DataFrame
         With ``return_data``: one row per unit as drawn, columns of group labels by level, whether
         each outcome is there, and ``block``, the number of its block of S.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta(
+    ...     "effect", S="var", data=mx.load_dataset("school"), random="~ 1 | district/study"
+    ... )
+    >>> ax, drawn = fit.plot.structure(return_data=True)
+    >>> drawn.head(2)
+      district   study  observed effect  block
+    0       11  11 / 1             True      0
+    1       11  11 / 2             True      1
     """
     frame = fit.frame
     levels = frame.levels[: fit.n_levels]

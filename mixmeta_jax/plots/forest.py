@@ -104,6 +104,16 @@ def forest(
     InputError
         For a column that is not in the data, an unknown ``order`` or ``transform``, or axes that
         are not as many as the outcomes.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=bcg)
+    >>> ax, drawn = mx.plots.forest(fit, labels="trial", transform="exp", return_data=True)
+    >>> drawn.tail(1)[["kind", "estimate", "lower", "upper", "pi_lower", "pi_upper"]].round(2)
+          kind  estimate  lower  upper  pi_lower  pi_upper
+    13  pooled      0.47   0.33   0.68      0.14      1.57
     """
     change = transformed(transform)
     conf_level = check_conf_level(conf_level)

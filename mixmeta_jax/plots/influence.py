@@ -67,6 +67,16 @@ def baujat(
     ----------
     Baujat B, Mahé C, Pignon JP, Hill C (2002). A graphical method for exploring heterogeneity in
     meta-analyses. Statistics in Medicine 21, 2641-2652.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> ax, drawn = fit.plot.baujat(return_data=True)
+    >>> drawn.head(2).round(3)
+      label  heterogeneity  influence
+    0     0          0.707      0.002
+    1     1          7.270      0.117
     """
     o, own_names = one_outcome(fit, outcome), row_names(fit, labels)
     frame, k = fit.frame, fit.frame.k
@@ -136,6 +146,14 @@ def influence(
     ------
     InputError
         For an unknown ``by`` or ``method``.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> axes, drawn = fit.plot.influence(return_data=True)
+    >>> [ax.get_title() for ax in axes]
+    ['leverage', 'cook', 'covratio', 'dfbetas[(Intercept)]', 'variance[unit.(Intercept)]']
     """
     table = fit.influence(by, method)
     names = [name for name in table.columns if name != "status"]
@@ -209,6 +227,14 @@ def gosh(
     ----------
     Olkin I, Dahabreh IJ, Trikalinos TA (2012). GOSH: a graphical display of study heterogeneity.
     Research Synthesis Methods 3, 214-223.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> ax, drawn = fit.plot.gosh(n=100, seed=1, return_data=True)
+    >>> len(drawn), drawn.columns.tolist()
+    (100, ['size', 'estimate', 'I2'])
     """
     names = list(fit.coef.index)
     one_outcome(fit, None)

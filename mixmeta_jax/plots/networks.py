@@ -55,6 +55,16 @@ def network(
     ------
     InputError
         For a column that is not there, or data in which no study has two treatments.
+
+    Examples
+    --------
+    >>> import pandas as pd, mixmeta_jax as mx
+    >>> arms = pd.DataFrame({"study": [1, 1, 2, 2, 3, 3], "treatment": list("ABABAC")})
+    >>> ax, drawn = mx.plots.network(arms, "study", "treatment", return_data=True)
+    >>> drawn
+      treatment other  studies
+    0         A     B        2
+    1         A     C        1
     """
     data = as_pandas(data)
     existing_columns([study], data, "study")
@@ -147,6 +157,16 @@ def refits(
     ------
     InputError
         For a table of something else, or an unknown term.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> ax, drawn = mx.plots.refits(mx.cumulative(fit, order="year"), return_data=True)
+    >>> drawn.tail(2).round(3)
+       label  estimate  lower  upper
+    11     3    -0.828 -1.193 -0.464
+    12     7    -0.745 -1.110 -0.381
     """
     change = transformed(transform)
     half = normal_quantile(check_conf_level(conf_level))

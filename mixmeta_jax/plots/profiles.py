@@ -58,6 +58,16 @@ def profile(
     ------
     InputError
         For a fit without a profile, or an unknown parameter.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> ax, drawn = fit.plot.profile(return_data=True)
+    >>> drawn[["value", "deviance"]].head(2).round(2)
+       value  deviance
+    0   0.09      6.63
+    1   0.12      3.92
     """
     drop = -chdtri(1, 1 - check_conf_level(conf_level)) / 2
     # A little beyond the interval, so that the curve is seen to cross the line.
@@ -121,6 +131,15 @@ def curves(
     ------
     InputError
         For a table of something else.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> first = {"Rome": ([0.2, 0.1], np.eye(2)), "Oslo": ([0.4, 0.3], np.eye(2)),
+    ...          "Bonn": ([0.3, 0.5], np.eye(2))}
+    >>> table = mx.curves(mx.pool(first, bscov="id"), basis=[[0.0, 0.0], [1.0, 2.0]], at=[0, 10])
+    >>> [ax.get_title() for ax in mx.plots.curves(table)]
+    ['Rome', 'Oslo', 'Bonn']
     """
     flat = _flat(table, "table")
     behind = None if pooled is None else _flat(pooled, "pooled").drop_duplicates("at")

@@ -88,6 +88,15 @@ def bubble(
     ------
     InputError
         For a predictor that is not continuous or not in the model, or an unknown outcome.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> ax, drawn = fit.plot.bubble(return_data=True)
+    >>> drawn[["kind", "ablat", "fit", "ci_lower", "ci_upper"]].tail(1).round(2)
+          kind  ablat   fit  ci_lower  ci_upper
+    113  curve   55.0 -1.43     -1.78     -1.08
     """
     change = transformed(transform)
     o = one_outcome(fit, outcome)
@@ -175,6 +184,16 @@ def response(
     ------
     InputError
         For a predictor that is not in the formula, or values that are not numbers.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> ax, drawn = fit.plot.response("ablat", reference=20, grid=[20, 40], return_data=True)
+    >>> drawn[["ablat", "fit", "ci_lower", "ci_upper"]].round(2)
+       ablat   fit  ci_lower  ci_upper
+    0   20.0  0.00      0.00      0.00
+    1   40.0 -0.63     -0.88     -0.38
     """
     change = transformed(transform)
     predictor = _continuous(fit, predictor)
@@ -237,6 +256,17 @@ def orchard(
     ------
     InputError
         For a column that is not a category of the model.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor ~ alloc", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> ax, drawn = fit.plot.orchard("alloc", return_data=True)
+    >>> drawn.loc[drawn.kind == "expected", ["alloc", "fit", "pi_lower", "pi_upper"]].round(2)
+             alloc   fit  pi_lower  pi_upper
+    13      random -0.99     -2.34      0.35
+    14   alternate -0.61     -2.13      0.92
+    15  systematic -0.43     -1.85      0.98
     """
     change = transformed(transform)
     o = one_outcome(fit, outcome)

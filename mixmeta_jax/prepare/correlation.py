@@ -55,6 +55,21 @@ def ar1_blocks(
         If ρ is out of its range, a variance is negative or infinite, a row has a variance and no
         group, a time is missing, infinite or repeated within a group, or a column holds no numbers;
         the message names the row or group.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> gliomas = mx.load_dataset("gliomas")
+    >>> S = mx.ar1_blocks(gliomas, "study", "logORvar", rho=0.6, time="time", unit=6)
+    >>> S[1].round(3)
+           0      1      2      3
+    0  0.946  0.369  0.251  0.176
+    1  0.369  0.399  0.272  0.191
+    2  0.251  0.272  0.513  0.360
+    3  0.176  0.191  0.360  0.703
+    >>> fit = mx.mixmeta("logOR ~ time", S=S, data=gliomas, random="~ 1 | study")
+    >>> fit.coef.round(3).to_dict()
+    {'(Intercept)': 0.174, 'time': 0.009}
     """
     data = as_pandas(data)
     where = None
@@ -93,6 +108,18 @@ def cs_blocks(
 
     Parameters, except that ρ lies between -1/(r - 1) and 1 for a group of r rows, and what is
     returned and raised are those of `ar1_blocks`.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> gliomas = mx.load_dataset("gliomas")
+    >>> S = mx.cs_blocks(gliomas, "study", "logORvar", rho=0.4)
+    >>> S[1].round(3)
+           0      1      2      3
+    0  0.946  0.246  0.279  0.326
+    1  0.246  0.399  0.181  0.212
+    2  0.279  0.181  0.513  0.240
+    3  0.326  0.212  0.240  0.703
     """
     rho = gates.number(rho, "rho", least=-1, below=1)
 

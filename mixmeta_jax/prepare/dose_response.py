@@ -112,6 +112,19 @@ def greenland_longnecker(
     ------
     InputError
         If a study's table is not as above; the message names the study.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> alcohol = mx.load_dataset("alcohol")
+    >>> columns = {"study": "id", "logrr": "logrr", "se": "se", "cases": "cases", "n": "peryears"}
+    >>> S = mx.greenland_longnecker(alcohol, **columns, type="type")
+    >>> list(S)[:2], S["atm"].shape
+    (['atm', 'hpm'], (5, 5))
+    >>> doses = alcohol[alcohol.dose > 0]
+    >>> fit = mx.mixmeta("logrr ~ 0 + dose", S=S, data=doses, random="~ 0 + dose | id", method="ml")
+    >>> fit.coef.round(4).to_dict()
+    {'dose': 0.0064}
     """
     tables = _read_tables(data, study, logrr, se, cases, n, type, dose)
     return {table.study: _greenland_longnecker(table) for table in tables}
@@ -135,6 +148,16 @@ def hamling(
     equal within a study: 1/A₀, with the non-case term of the type.
 
     Parameters and what is returned and raised are those of `greenland_longnecker`.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> alcohol = mx.load_dataset("alcohol")
+    >>> columns = {"study": "id", "logrr": "logrr", "se": "se", "cases": "cases", "n": "peryears"}
+    >>> S = mx.hamling(alcohol, **columns, type="type")
+    >>> S["atm"][:2, :2].round(4)
+    array([[0.0631, 0.0378],
+           [0.0378, 0.0603]])
     """
     tables = _read_tables(data, study, logrr, se, cases, n, type, dose)
     return {table.study: _hamling(table) for table in tables}

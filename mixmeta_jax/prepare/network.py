@@ -95,6 +95,28 @@ def network_contrasts(
         If counts are impossible, a column is named twice, a study has one arm or a treatment twice,
         or no path of trials links a treatment to the reference; the message names the study or
         treatment.
+
+    Examples
+    --------
+    >>> import pandas as pd, mixmeta_jax as mx
+    >>> arms = pd.DataFrame(
+    ...     {
+    ...         "study": [1, 1, 2, 2, 3, 3, 4, 4],
+    ...         "treatment": ["A", "B", "A", "B", "A", "C", "B", "C"],
+    ...         "quit": [9, 23, 10, 18, 20, 31, 12, 11],
+    ...         "people": [140, 140, 138, 142, 150, 148, 100, 98],
+    ...     }
+    ... )
+    >>> wide = mx.network_contrasts(arms, "study", "treatment", "quit", "people", reference="A")
+    >>> wide[["study", "design", "yB", "yC"]].round(3)
+       study design     yB     yC
+    0      1     ab  1.051    NaN
+    1      2     ab  0.620    NaN
+    2      3     ac    NaN  0.544
+    3      4     bc  0.205  0.129
+    >>> S = ["SBB", "SBC", "SCC"]
+    >>> mx.mixmeta("yB + yC ~ 1", S=S, data=wide, bscov="id").coef.round(3).to_dict()
+    {'yB': 0.787, 'yC': 0.6}
     """
     arms = _read_arms(data, study, treatment, events, total)
     treatments = _sorted(arms["treatment"].unique())
@@ -158,6 +180,29 @@ def long_contrasts(
     designs with fewer arms and those with the reference coming first.
 
     Parameters and errors are those of `network_contrasts`.
+
+    Examples
+    --------
+    >>> import pandas as pd, mixmeta_jax as mx
+    >>> arms = pd.DataFrame(
+    ...     {
+    ...         "study": [1, 1, 2, 2, 3, 3, 4, 4],
+    ...         "treatment": ["A", "B", "A", "B", "A", "C", "B", "C"],
+    ...         "quit": [9, 23, 10, 18, 20, 31, 12, 11],
+    ...         "people": [140, 140, 138, 142, 150, 148, 100, 98],
+    ...     }
+    ... )
+    >>> found = mx.long_contrasts(arms, "study", "treatment", "quit", "people", reference="A")
+    >>> found.data[["study", "treatment", "logor", *found.contrasts]].round(3)
+       study treatment  logor   yB   yC
+    0      1         B  1.051  1.0  0.0
+    1      2         B  0.620  1.0  0.0
+    2      3         C  0.544  0.0  1.0
+    3      4         B  0.205  1.0  0.0
+    4      4         C  0.129  0.0  1.0
+    >>> fit = mx.mixmeta("logor ~ 0 + yB + yC", S=found.S, data=found.data, random="~ 1 | study")
+    >>> fit.coef.round(3).to_dict()
+    {'yB': 0.787, 'yC': 0.6}
     """
     wide = network_contrasts(data, study, treatment, events, total, reference, zero_cell, augment)
     arms = _read_arms(data, study, treatment, events, total)

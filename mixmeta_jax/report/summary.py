@@ -90,6 +90,15 @@ class SummaryResult:
         Reasons why rows were left out, and how many for each, the most frequent first.
     reason
         Why the likelihood is not finite; empty where it is.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    >>> summary = fit.summary()
+    >>> summary.random, summary.i2.round(1).to_dict()
+    (                   sd
+    (Intercept)  0.581182, {'overall': 92.6, 'logor': 92.6})
     """
 
     title: str
@@ -162,15 +171,38 @@ class SummaryResult:
         ------
         InputError
             For digits that are none.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.summary().to_html(digits=2)[:48]
+        '<h4>Univariate random-effects meta-analysis</h4>'
         """
         return as_html(self._blocks(digits))
 
     def to_markdown(self, digits: int | None = None) -> str:
-        """The summary as Markdown; see `to_html`."""
+        """The summary as Markdown; see `to_html`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.summary().to_markdown(digits=2).splitlines()[0]
+        '**Univariate random-effects meta-analysis**'
+        """
         return as_markdown(self._blocks(digits))
 
     def to_latex(self, digits: int | None = None) -> str:
-        """The summary as LaTeX; see `to_html`."""
+        """The summary as LaTeX; see `to_html`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> "(Intercept) & -0.75 & 0.19" in fit.summary().to_latex(digits=2)
+        True
+        """
         return as_latex(self._blocks(digits))
 
     def _blocks(self, digits: int | None) -> list[Table | Lines]:

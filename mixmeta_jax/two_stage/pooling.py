@@ -120,6 +120,18 @@ def curves(
     ------
     InputError
         Where the basis does not have k columns, or ``at`` not m values.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> first = {"Rome": ([0.2, 0.1], np.eye(2)), "Oslo": ([0.4, 0.3], np.eye(2)),
+    ...          "Bonn": ([0.3, 0.5], np.eye(2))}
+    >>> fit = mx.pool(first, bscov="id")
+    >>> mx.curves(fit, basis=[[0.0, 0.0], [1.0, 2.0]], at=[0, 10], level=0).round(2).head(2)
+                 curve    se  lower  upper
+    location at
+    Rome     0     0.0  0.00   0.00   0.00
+             10    0.9  1.29  -1.63   3.43
     """
     critical = normal_quantile(check_conf_level(conf_level))
     k = checked_fit(fit).frame.k
