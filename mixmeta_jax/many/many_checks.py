@@ -9,6 +9,7 @@ import numpy as np
 
 from mixmeta_jax.control import Control
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits.moment_fit import VARIANCE_ONLY
 from mixmeta_jax.many.many_data import ManyModel
 from mixmeta_jax.table.names import Names
 from mixmeta_jax.table.rules import (
@@ -118,3 +119,15 @@ def _names(model: ManyModel) -> Names:
     names = model.frame.names
     drawn = model.design.n != model.frame.n or model.design.X.ndim == 3
     return replace(names, index=None, groups=None) if drawn else names
+
+
+def check_moments(model: ManyModel, method: str) -> None:
+    """Raise `InputError` where a moment estimator does not take the data sets side by side."""
+    design = model.design
+    alone = model.frame.random is None and not isinstance(design.S, tuple)
+    one_variance = design.k == 1 and design.structures[0].name in VARIANCE_ONLY
+    if not alone or not (one_variance or design.structures[0].name == "unstr"):
+        raise InputError(
+            f"method='{method}' is for one vector of random effects per unit with an unstructured "
+            "covariance and S by unit: leave `random` and `bscov` out, or use 'ml' or 'reml'."
+        )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,20 +13,29 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.design.design import Design
-from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.batch import fit_batch
 from mixmeta_jax.estimation.chunks import chunk_size
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.moment_batch import fit_moment_batch
 from mixmeta_jax.estimation.start import error_variances
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, check_hold, method_of
-from mixmeta_jax.fits.moment_fit import VARIANCE_ONLY
+from mixmeta_jax.fits.kept import frozen
 from mixmeta_jax.inference.effects import predicted_outcomes
 from mixmeta_jax.inference.fixed_effects import fixed_effects
-from mixmeta_jax.many.many_checks import check_single_settings, refuse_shared_faults, sound_members
+from mixmeta_jax.many.many_checks import (
+    check_moments,
+    check_single_settings,
+    refuse_shared_faults,
+    sound_members,
+)
 from mixmeta_jax.many.many_data import ManyModel, many_model
+from mixmeta_jax.many.named_array import NamedArray, named
+from mixmeta_jax.many.progress import progress_bar
 from mixmeta_jax.status import Status
 from mixmeta_jax.table.magnitudes import beyond_precision
+
+PerhapsNone: TypeAlias = Any
+"""In annotations: None where it was not asked for, which who asked need not look for."""
 
 RETURNS = (
     "coef",
@@ -56,7 +63,7 @@ LONG_WORK = 2_000
 
 @dataclass(frozen=True, eq=False)
 class ManyFits:
-    """B fits; every array has a leading B. What was not asked for is None.
+    """B fits; every array has a leading B and is read-only. What was not asked for is None.
 
     Attributes
     ----------
@@ -88,28 +95,48 @@ class ManyFits:
         Cochran's Q of all outcomes together and I² in percent, as ``Fit.qtest().loc["overall"]``,
         shape (B,).
     coef_names, level_names, random_names
-        Names of the coefficients, of the levels, and of the random effects of each level.
+    XX of ``coef``, ``se``, ``vcov`` and ``Psi``; see `NamedArray`.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> mx.fit_many(np.stack([bcg.logor, 2 * bcg.logor]), bcg.logorvar)
+    <2 fits, method='reml': 2 CONVERGED>
     """
 
-    coef: np.ndarray | None
-    se: np.ndarray | None
-    vcov: np.ndarray | None
-    Psi: np.ndarray | dict[str, np.ndarray] | None
-    loglik: np.ndarray | None
-    converged: np.ndarray | None
-    status: np.ndarray | None
-    n_iter: np.ndarray | None
-    theta: np.ndarray | None
-    gradient_norm: np.ndarray | None
-    reason: np.ndarray | None
-    blup: np.ndarray | None
-    Q: np.ndarray | None
-    I2: np.ndarray | None
+    coef: NamedArray | PerhapsNone
+    se: NamedArray | PerhapsNone
+    vcov: NamedArray | PerhapsNone
+    Psi: NamedArray | dict[str, NamedArray] | PerhapsNone
+    loglik: np.ndarray | PerhapsNone
+    converged: np.ndarray | PerhapsNone
+    status: np.ndarray | PerhapsNone
+    n_iter: np.ndarray | PerhapsNone
+    theta: np.ndarray | PerhapsNone
+    gradient_norm: np.ndarray | PerhapsNone
+    reason: np.ndarray | PerhapsNone
+    blup: np.ndarray | PerhapsNone
+    Q: np.ndarray | PerhapsNone
+    I2: np.ndarray | PerhapsNone
     coef_names: tuple[str, ...]
     level_names: tuple[str, ...]
     random_names: tuple[tuple[str, ...], ...]
     method: str
     n_sets: int
+
+    def __post_init__(self) -> None:
+        own = {name: getattr(self, name) for name in RETURNS}
+        for name, twice in (("coef", False), ("se", False), ("vcov", True)):
+            own[name] = named(own[name], self.coef_names, twice)
+        if isinstance(own["Psi"], dict):
+            levels = zip(own["Psi"].items(), self.random_names, strict=True)
+            own["Psi"] = {level: named(Psi, names, True) for (level, Psi), names in levels}
+        elif self.random_names:
+            own["Psi"] = named(own["Psi"], self.random_names[0], True)
+        for name, value in own.items():
+            frozen(value)
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return self.n_sets
@@ -122,16 +149,29 @@ class ManyFits:
         return f"<{self.n_sets} fits, method='{self.method}': {ends}>"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per data set: coefficients, standard errors, log-likelihood and status."""
+        """One row per data set: coefficients, standard errors, log-likelihood and status.
+
+        Examples
+        --------
+        >>> import numpy as np, mixmeta_jax as mx
+        >>> bcg = mx.load_dataset("bcg")
+        >>> fits = mx.fit_many(np.stack([bcg.logor, 2 * bcg.logor]), bcg.logorvar)
+        >>> fits.to_frame()[["(Intercept)", "status"]].round(3)
+                  (Intercept)     status
+        data_set
+        0              -0.745  CONVERGED
+        1              -1.538  CONVERGED
+        """
         columns: dict[str, Any] = {}
+        names = self.coef_names
         if self.coef is not None:
-            columns |= dict(zip(self.coef_names, self.coef.T, strict=True))
+            columns |= dict(zip(names, np.asarray(self.coef).T, strict=True))
         se = self.se
         if se is None and self.vcov is not None:
             with np.errstate(invalid="ignore"):
                 se = np.sqrt(np.diagonal(self.vcov, axis1=1, axis2=2))
         if se is not None:
-            columns |= {f"se[{n}]": c for n, c in zip(self.coef_names, se.T, strict=True)}
+            columns |= {f"se[{n}]": c for n, c in zip(names, np.asarray(se).T, strict=True)}
         for name in ("loglik", "converged", "n_iter"):
             if getattr(self, name) is not None:
                 columns[name] = getattr(self, name)
@@ -205,6 +245,14 @@ def fit_many(
     ------
     InputError
         For what is wrong with all data sets: shapes, formula, groups, a shared S, the method.
+
+    Examples
+    --------
+    >>> import numpy as np, mixmeta_jax as mx
+    >>> bcg = mx.load_dataset("bcg")
+    >>> y = np.stack([bcg.logor, 2 * bcg.logor])
+    >>> mx.fit_many(y, bcg.logorvar, "~ ablat", data=bcg).coef["ablat"].round(3)
+    array([-0.032, -0.058])
     """
     traceable = {"y": y, "S": S, "data": data, "Psi_fix": Psi_fix, "rho": rho, "offset": offset}
     gates.refuse_traced(traceable, "fit_many")
@@ -219,7 +267,7 @@ def fit_many(
     method = method_of(method, model.design.k)
     check_hold(hold, method)
     if method not in LIKELIHOOD_METHODS:
-        _check_moments(model, method)
+        check_moments(model, method)
     refuse_shared_faults(model, method)
     return fit_model(model, method, settings, returns, batch_size, progress)
 
@@ -349,37 +397,3 @@ def many_result(
         method=method,
         n_sets=len(found.status),
     )
-
-
-def _check_moments(model: ManyModel, method: str) -> None:
-    design = model.design
-    alone = model.frame.random is None and not isinstance(design.S, tuple)
-    one_variance = design.k == 1 and design.structures[0].name in VARIANCE_ONLY
-    if not alone or not (one_variance or design.structures[0].name == "unstr"):
-        raise InputError(
-            f"method='{method}' is for one vector of random effects per unit with an unstructured "
-            "covariance and S by unit: leave `random` and `bscov` out, or use 'ml' or 'reml'."
-        )
-
-
-@contextmanager
-def progress_bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
-    """What counts data sets that are done: a bar on a terminal, nothing elsewhere."""
-    bar = None
-    if progress:
-        try:
-            from tqdm import tqdm  # type: ignore[import-untyped]
-        except ImportError:
-            tqdm = None
-        if tqdm is not None:
-            bar = tqdm(total=total, unit="fit", disable=None, leave=False)
-    try:
-        yield partial(_advance, bar)
-    finally:
-        if bar is not None:
-            bar.close()
-
-
-def _advance(bar: Any, count: int) -> None:
-    if bar is not None:
-        bar.update(count)

@@ -15,13 +15,8 @@ from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.many.many_checks import sound_members
 from mixmeta_jax.many.many_data import ManyModel
-from mixmeta_jax.many.many_fits import (
-    DEFAULT_RETURNS,
-    ManyFits,
-    fit_model,
-    many_result,
-    progress_bar,
-)
+from mixmeta_jax.many.many_fits import DEFAULT_RETURNS, ManyFits, fit_model, many_result
+from mixmeta_jax.many.progress import progress_bar
 from mixmeta_jax.table.frame_design import arranged
 from mixmeta_jax.table.within_study import WithinStudy
 

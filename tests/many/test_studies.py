@@ -1,6 +1,7 @@
 """Simulated outcomes, and what is made of many fits."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -337,7 +338,9 @@ def test_an_interrupted_study_keeps_what_is_complete(where, monkeypatch):
             raise KeyboardInterrupt
         fits = whole(*args, **kwargs)
         if len(calls) == 2:
-            fits.status[1] = Status.INTERRUPTED
+            status = fits.status.copy()
+            status[1] = Status.INTERRUPTED
+            return replace(fits, status=status)
         return fits
 
     monkeypatch.setattr(studies, where, interrupted)
