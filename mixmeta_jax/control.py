@@ -8,13 +8,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import Backend
 from mixmeta_jax.errors import InputError
 
 LOOSEST = 1.0
 """Gradient of a point that is a standard error away from its maximum: it would pass for one."""
-
-BACKENDS = ("auto", "numpy", "jax")
-"""What can execute the numbers of a fit."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Control:
     vc_adjust: bool = True
     verbose: bool = False
     mesh: Any = None
-    backend: str = "auto"
+    backend: Backend = "auto"
 
     def __post_init__(self) -> None:
         # Frozen, but what is kept is what the checks return: Python's own numbers.
@@ -72,7 +70,7 @@ class Control:
             ),
             "vc_adjust": gates.flag(self.vc_adjust, "control: vc_adjust"),
             "verbose": gates.flag(self.verbose, "control: verbose"),
-            "backend": gates.choice(self.backend, "control: backend", BACKENDS),
+            "backend": gates.choice(self.backend, "control: backend", Backend),
         }
         if self.n_starts is not None:
             own["n_starts"] = gates.whole(self.n_starts, "control: n_starts, if given,", 1)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 import numbers as abstract
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
@@ -124,8 +124,9 @@ def flag(value: Any, what: str) -> bool:
     return bool(value)
 
 
-def choice(value: Any, what: str, words: Collection[str | None]) -> Any:
-    """One of the words."""
+def choice(value: Any, what: str, words: Any) -> Any:
+    """One of the words: a collection of them, or a type of `choices`."""
+    words = get_args(words) or words
     if not (value is None or isinstance(value, str)) or value not in words:
         hint = close_matches(value, [w for w in words if w]) if isinstance(value, str) else ""
         raise InputError(
@@ -142,7 +143,7 @@ def label(value: Any, what: str, labels: Sequence[Any]) -> Any:
         raise refused(what, f"one of {shown(list(labels), 120)}", value) from error
 
 
-def choices(values: Any, what: str, words: Collection[str]) -> tuple[str, ...]:
+def choices(values: Any, what: str, words: Any) -> tuple[str, ...]:
     """One of the words, or several of them."""
     if isinstance(values, str):
         values = (values,)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import StructureName
 from mixmeta_jax.covariance.autoregressive import (
     AR1,
     ContinuousAR1,
@@ -44,6 +45,10 @@ STRUCTURES: dict[str, Any] = {
     )
 }
 """The structures by their short names."""
+
+OneStructure: TypeAlias = Structure | StructureName
+Structures: TypeAlias = OneStructure | Sequence[OneStructure] | Mapping[str, OneStructure]
+"""What ``bscov`` may be: one for all levels, one per level outer first, or by level."""
 
 NEEDS_MATRIX = ("prop", "cor", "fixed")
 NEEDS_TIMES = ("car1", "hcar1")

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import LikelihoodMethod, Method, UnivariateMethod, words
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.table.frame import ModelFrame
 
-LIKELIHOOD_METHODS = ("fixed", "ml", "reml")
-METHODS = (*LIKELIHOOD_METHODS, "mm", "vc")
-UNIVARIATE_METHODS = ("dl", "he", "hs", "sj", "pm", "eb")
+LIKELIHOOD_METHODS = words(LikelihoodMethod)
+UNIVARIATE_METHODS = words(UnivariateMethod)
 
 
 def method_of(given: str, k: int) -> str:
@@ -24,14 +24,15 @@ def method_of(given: str, k: int) -> str:
     InputError
         For an unknown method, or one that does not exist for k outcomes.
     """
-    listed = ", ".join(f"'{name}'" for name in METHODS)
+    several = [name for name in words(Method) if name not in UNIVARIATE_METHODS]
+    listed = ", ".join(f"'{name}'" for name in several)
     extra = ", ".join(f"'{name}'" for name in UNIVARIATE_METHODS)
     method = gates.text(given, "method", "the name of a method").lower()
     if method in UNIVARIATE_METHODS and k > 1:
         raise InputError(
             f"method='{method}' is for one outcome, but the model has {k}: choose one of {listed}."
         )
-    if method not in METHODS + UNIVARIATE_METHODS:
+    if method not in words(Method):
         raise InputError(
             f"method={gates.described(given)} is not known: choose one of {listed}, or for one "
             f"outcome {extra}."

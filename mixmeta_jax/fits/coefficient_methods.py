@@ -6,6 +6,15 @@ from typing import Any
 
 import pandas as pd
 
+from mixmeta_jax.choices import (
+    DegreesOfT,
+    InformationKind,
+    RandomReport,
+    ReferenceName,
+    RobustTest,
+    RobustType,
+    Simultaneous,
+)
 from mixmeta_jax.fits import coefficients
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.robust import RobustFit, robust_fit
@@ -21,11 +30,11 @@ class CoefficientMethods(FittedModel):
     def summary(
         self,
         conf_level: float = 0.95,
-        report: str = "sd",
-        test: str = "z",
-        df: str | float | None = None,
+        report: RandomReport = "sd",
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
         adhoc: bool = False,
-        information: str = "expected",
+        information: InformationKind = "expected",
     ) -> SummaryResult:
         """The fit in a page; ``str`` of the result is the printed summary.
 
@@ -80,10 +89,10 @@ class CoefficientMethods(FittedModel):
 
     def reference(
         self,
-        test: str = "z",
-        df: str | float | None = None,
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
         adhoc: bool = False,
-        information: str = "expected",
+        information: InformationKind = "expected",
     ) -> Reference:
         """The reference distribution of the coefficients, with their covariance that goes with it.
 
@@ -122,11 +131,11 @@ class CoefficientMethods(FittedModel):
     def confint(
         self,
         conf_level: float = 0.95,
-        simultaneous: str | None = None,
-        test: str = "z",
-        df: str | float | None = None,
+        simultaneous: Simultaneous = None,
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
         adhoc: bool = False,
-        information: str = "expected",
+        information: InformationKind = "expected",
     ) -> pd.DataFrame:
         """Confidence intervals of the coefficients: ``estimate, lower, upper``, and ``df`` of t.
 
@@ -163,10 +172,10 @@ class CoefficientMethods(FittedModel):
         self,
         terms_or_matrix: Any,
         rhs: Any = 0,
-        test: str = "z",
-        df: str | float | None = None,
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
         adhoc: bool = False,
-        information: str = "expected",
+        information: InformationKind = "expected",
     ) -> WaldTest:
         """Test linear hypotheses Lβ = rhs on the coefficients jointly.
 
@@ -204,8 +213,8 @@ class CoefficientMethods(FittedModel):
     def robust(
         self,
         cluster: Any = None,
-        type: str = "CR2",
-        test: str = "satterthwaite",
+        type: RobustType = "CR2",
+        test: RobustTest = "satterthwaite",
         df: float | None = None,
     ) -> RobustFit:
         """The same coefficients with cluster-robust errors, Σ⁻¹ as working weights.
@@ -256,10 +265,10 @@ class CoefficientMethods(FittedModel):
     def tidy(
         self,
         conf_level: float = 0.95,
-        test: str = "z",
-        df: str | float | None = None,
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
         adhoc: bool = False,
-        information: str = "expected",
+        information: InformationKind = "expected",
     ) -> pd.DataFrame:
         """One row per coefficient: ``outcome, term, estimate, se, z, pvalue, lower, upper``.
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import InformationKind, ReferenceName, words
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import references
 from mixmeta_jax.fits.fitted_model import FittedModel
@@ -17,7 +18,7 @@ from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.inference.wald import check_conf_level
 from mixmeta_jax.report.results import WaldTest
 
-TESTS = ("z", "t", "knha", "satterthwaite", "kenward-roger")
+TESTS = words(ReferenceName)
 """Reference distributions that tests and intervals can use."""
 
 
@@ -65,12 +66,12 @@ def check_test(
     df: Any = None,
     adhoc: bool = False,
     information: str = "expected",
-    tests: Sequence[str] = TESTS,
+    tests: Any = ReferenceName,
 ) -> None:
     """Raise `InputError` for an unknown test, or an argument that belongs to another one."""
     gates.choice(test, "test", tests)
     gates.flag(adhoc, "adhoc")
-    gates.choice(information, "information", ("expected", "observed"))
+    gates.choice(information, "information", InformationKind)
     if df is not None and test != "t":
         raise InputError(
             f"df={gates.described(df)} belongs to test='t': test='{test}' has degrees of freedom "

@@ -6,17 +6,16 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import InfluenceMethod, ResidualKind
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.residuals import cholesky_residuals
 from mixmeta_jax.many.influence import deleted_residuals, influence
-
-RESIDUALS = ("raw", "pearson", "standardised", "cholesky", "deleted")
 
 
 class DiagnosticMethods(FittedModel):
     """The methods of `Fit` on units and groups."""
 
-    def resid(self, type: str = "raw", progress: bool = True) -> pd.Series | pd.DataFrame:
+    def resid(self, type: ResidualKind = "raw", progress: bool = True) -> pd.Series | pd.DataFrame:
         """Residuals of the units, r = y − Xβ̂.
 
         Parameters
@@ -48,7 +47,7 @@ class DiagnosticMethods(FittedModel):
         >>> fit.resid("standardised").round(3).head(3).tolist()
         [0.236, -0.489, -0.529]
         """
-        gates.choice(type, "type", RESIDUALS)
+        gates.choice(type, "type", ResidualKind)
         gates.flag(progress, "progress")
         raw = self.frame.y - self.fitted_array
         if type == "pearson":
@@ -63,7 +62,7 @@ class DiagnosticMethods(FittedModel):
         return self._per_unit(raw)
 
     def influence(
-        self, by: str = "unit", method: str = "exact", progress: bool = True
+        self, by: str = "unit", method: InfluenceMethod = "exact", progress: bool = True
     ) -> pd.DataFrame:
         """What each unit, or each group of a level, does to the estimates.
 

@@ -10,6 +10,12 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import (
+    DegreesOfT,
+    InformationKind,
+    ReferenceName,
+    TermTest,
+)
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.covariance.catalogue import resolve_structures
 from mixmeta_jax.covariance.held_names import held_structures
@@ -18,7 +24,7 @@ from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fits import term_tests
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_hold, method_of
-from mixmeta_jax.fits.coefficients import TESTS, check_test
+from mixmeta_jax.fits.coefficients import check_test
 from mixmeta_jax.fits.diagnostic_methods import DiagnosticMethods
 from mixmeta_jax.fits.familiar_names import FamiliarNames
 from mixmeta_jax.fits.kept import frozen, kept_arguments
@@ -35,9 +41,6 @@ from mixmeta_jax.report.words import coefficient_words, paragraph
 from mixmeta_jax.table.frame import build_frame
 from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.rules import count_faults, model_faults, raise_first
-
-TERM_TESTS = ("lr", "wald", *TESTS)
-"""Tests of single terms."""
 
 
 class Fit(FamiliarNames, PredictionMethods, MeanMethods, DiagnosticMethods, VarianceMethods):
@@ -69,8 +72,8 @@ class Fit(FamiliarNames, PredictionMethods, MeanMethods, DiagnosticMethods, Vari
         self,
         conf_level: float = 0.95,
         digits: int = 3,
-        test: str = "z",
-        df: str | float | None = None,
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
     ) -> str:
         """The fit in a paragraph, with the figures that a journal asks for.
 
@@ -144,10 +147,10 @@ was fitted by restricted maximum likelihood (REML)'
     def drop_terms(
         self,
         terms: Any = None,
-        test: str = "lr",
-        df: str | float | None = None,
+        test: TermTest = "lr",
+        df: DegreesOfT | float | None = None,
         adhoc: bool = False,
-        information: str = "expected",
+        information: InformationKind = "expected",
     ) -> TermTests:
         """Test each term of the fixed part by leaving it out.
 
@@ -183,18 +186,19 @@ was fitted by restricted maximum likelihood (REML)'
         year      0.8520
         Name: pvalue, dtype: float64
         """
-        check_test(test, df, adhoc, information, TERM_TESTS)
-        name = "z" if test == "wald" else test
-        reference = None if test == "lr" else self.reference(name, df, adhoc, information)
+        check_test(test, df, adhoc, information, TermTest)
+        reference = None
+        if test != "lr":
+            reference = self.reference("z" if test == "wald" else test, df, adhoc, information)
         return term_tests.drop_terms(self, self.update, terms, reference)
 
     def add_terms(
         self,
         terms: Any,
-        test: str = "lr",
-        df: str | float | None = None,
+        test: TermTest = "lr",
+        df: DegreesOfT | float | None = None,
         adhoc: bool = False,
-        information: str = "expected",
+        information: InformationKind = "expected",
     ) -> TermTests:
         """Test terms that the fixed part has not, each added by itself.
 
@@ -227,7 +231,7 @@ was fitted by restricted maximum likelihood (REML)'
         year      0.0578
         Name: pvalue, dtype: float64
         """
-        check_test(test, df, adhoc, information, TERM_TESTS)
+        check_test(test, df, adhoc, information, TermTest)
         if test == "lr":
             return term_tests.add_terms(self, self.update, terms, None)
 

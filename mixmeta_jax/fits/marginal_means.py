@@ -13,6 +13,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import Adjustment, MeanWeights
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.predicted_rows import new_rows, one_row, outcome_rows
@@ -22,11 +23,8 @@ from mixmeta_jax.inference.wald import check_conf_level, largest_tail
 from mixmeta_jax.report import tables
 from mixmeta_jax.table.rows import as_pandas
 
-WEIGHTS = ("equal", "observed")
 MOST_CELLS = 100_000
 """Cells of the other factors that are averaged: their predictors take about a second."""
-
-ADJUSTMENTS = (None, "bonferroni", "goldstein", "max-t")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def factor_means(
                 f"{what} names {gates.described(name)}, which is not a factor of the fixed part, "
                 f"which has {listed}."
             )
-    gates.choice(weights, "weights", WEIGHTS)
+    gates.choice(weights, "weights", MeanWeights)
     given = {} if at is None else dict(gates.mapping(at, "at", "a mapping of predictors"))
     fixed = _checked_at(given, rows, known, names)
     cells = list(itertools.product(*(known[name] for name in names)))
@@ -193,7 +191,7 @@ def _pairs_index(left: list[Any], right: list[Any]) -> pd.Index:
 def check_table(conf_level: float, simultaneous: str | None, transform: str | None) -> None:
     """Raise `InputError` for what `combination_frame` cannot take, before anything is averaged."""
     check_conf_level(conf_level)
-    gates.choice(simultaneous, "simultaneous", ADJUSTMENTS)
+    gates.choice(simultaneous, "simultaneous", Adjustment)
     apply_transform(transform, np.zeros(0))
 
 

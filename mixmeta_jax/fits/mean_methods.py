@@ -7,6 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from mixmeta_jax.choices import (
+    Adjustment,
+    DegreesOfT,
+    InformationKind,
+    MeanWeights,
+    ReferenceName,
+    Transform,
+)
 from mixmeta_jax.fits import marginal_means
 from mixmeta_jax.fits.coefficients import reference_of
 from mixmeta_jax.fits.fitted_model import FittedModel
@@ -19,14 +27,14 @@ class MeanMethods(FittedModel):
         self,
         factors: Any,
         at: Mapping[str, Any] | None = None,
-        weights: str = "equal",
+        weights: MeanWeights = "equal",
         conf_level: float = 0.95,
-        simultaneous: str | None = None,
-        test: str = "z",
-        df: str | float | None = None,
+        simultaneous: Adjustment = None,
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
         adhoc: bool = False,
-        information: str = "expected",
-        transform: str | None = None,
+        information: InformationKind = "expected",
+        transform: Transform = None,
     ) -> pd.DataFrame:
         """Marginal means: the expected outcomes at each level of a factor.
 
@@ -83,14 +91,14 @@ class MeanMethods(FittedModel):
         of: Any,
         against: Any = None,
         at: Mapping[str, Any] | None = None,
-        weights: str = "equal",
+        weights: MeanWeights = "equal",
         conf_level: float = 0.95,
-        simultaneous: str | None = None,
-        test: str = "z",
-        df: str | float | None = None,
+        simultaneous: Adjustment = None,
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
         adhoc: bool = False,
-        information: str = "expected",
-        transform: str | None = None,
+        information: InformationKind = "expected",
+        transform: Transform = None,
     ) -> pd.DataFrame:
         """Differences of the marginal means of factor levels, or of the expectations of rows.
 

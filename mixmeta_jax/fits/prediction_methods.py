@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import (
+    BlupKind,
+    DegreesOfT,
+    ErrorMethod,
+    InformationKind,
+    ReferenceName,
+    RowKind,
+    Transform,
+)
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import predictions
 from mixmeta_jax.fits.coefficients import reference_of
@@ -24,16 +33,16 @@ class PredictionMethods(FittedModel):
         se: bool = False,
         ci: bool = False,
         pi: bool = False,
-        vcov: bool | str = False,
+        vcov: bool | Literal["joint"] = False,
         conf_level: float = 0.95,
         level: int | str | None = None,
         reference: Any = None,
-        test: str = "z",
-        df: str | float | None = None,
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
         adhoc: bool = False,
-        information: str = "expected",
+        information: InformationKind = "expected",
         prob: float | None = None,
-        transform: str | None = None,
+        transform: Transform = None,
     ) -> predictions.Result:
         """Expected outcomes of the fitted units, or of new ones.
 
@@ -111,16 +120,16 @@ class PredictionMethods(FittedModel):
     def blup(
         self,
         level: int | str | None = None,
-        type: str = "outcome",
+        type: BlupKind = "outcome",
         se: bool = False,
         pi: bool = False,
-        vcov: bool | str = False,
+        vcov: bool | Literal["joint"] = False,
         conf_level: float = 0.95,
-        se_method: str = "paper",
+        se_method: ErrorMethod = "paper",
         newdata: Any = None,
         S: Any = None,
-        by: str = "unit",
-        transform: str | None = None,
+        by: RowKind = "unit",
+        transform: Transform = None,
     ) -> predictions.Result:
         """Best linear unbiased predictions of the outcomes of the units, or of groups.
 

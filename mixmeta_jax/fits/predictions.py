@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.special import expit
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import BlupKind, ErrorMethod, RowKind
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel
@@ -31,9 +32,6 @@ from mixmeta_jax.table.frame_design import design_from_frame
 
 Result: TypeAlias = "pd.DataFrame | tuple[pd.DataFrame, np.ndarray | pd.DataFrame]"
 
-BLUP_TYPES = ("outcome", "residual")
-SE_METHODS = ("paper", "exact")
-ROWS = ("unit", "group")
 
 TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "exp": np.exp,
@@ -119,9 +117,9 @@ def blup(
     critical = normal_quantile(check_conf_level(conf_level))
     for what, value in (("se", se), ("pi", pi)):
         gates.flag(value, what)
-    gates.choice(type, "type", BLUP_TYPES)
-    gates.choice(se_method, "se_method", SE_METHODS)
-    gates.choice(by, "by", ROWS)
+    gates.choice(type, "type", BlupKind)
+    gates.choice(se_method, "se_method", ErrorMethod)
+    gates.choice(by, "by", RowKind)
     check_vcov(vcov)
     transformed = _transform(transform)
     depth = model.level_number(level)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import RandomReport, RobustTest, RobustType, Simultaneous
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.fits import coefficients
@@ -16,7 +17,6 @@ from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.references import positive_df, refuse_without_estimates
 from mixmeta_jax.inference.cluster_robust import (
     FEW,
-    TYPES,
     Robust,
     RobustNormal,
     RobustT,
@@ -30,9 +30,6 @@ from mixmeta_jax.report.summary import SummaryResult, summarise
 from mixmeta_jax.report.tables import square_frame
 from mixmeta_jax.table.columns import refuse_reordered, row_label
 from mixmeta_jax.table.rows import as_pandas, chosen_rows
-
-ROBUST_TESTS = ("satterthwaite", "t", "z")
-"""Reference distributions of robust tests; Satterthwaite's have joint tests HTZ."""
 
 LISTED = 6
 """Coefficients that a note names."""
@@ -78,7 +75,7 @@ class RobustFit:
         """Cluster-robust covariance of the coefficients, shape (p·k, p·k)."""
         return square_frame(self.reference.vcov, self.fit.frame.coef_names())
 
-    def summary(self, conf_level: float = 0.95, report: str = "sd") -> SummaryResult:
+    def summary(self, conf_level: float = 0.95, report: RandomReport = "sd") -> SummaryResult:
         """The fit in a page, its coefficients with robust errors; see `Fit.summary`.
 
         Examples
@@ -92,7 +89,7 @@ class RobustFit:
         """
         return summarise(self.fit, conf_level, report, self.reference)
 
-    def confint(self, conf_level: float = 0.95, simultaneous: str | None = None) -> pd.DataFrame:
+    def confint(self, conf_level: float = 0.95, simultaneous: Simultaneous = None) -> pd.DataFrame:
         """Confidence intervals of the coefficients; see `Fit.confint`.
 
         Examples
@@ -142,8 +139,8 @@ class RobustFit:
 
 def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float | None) -> RobustFit:
     """The fit with cluster-robust errors; see `Fit.robust`."""
-    gates.choice(kind, "type", TYPES)
-    gates.choice(test, "test (with robust errors)", ROBUST_TESTS)
+    gates.choice(kind, "type", RobustType)
+    gates.choice(test, "test (with robust errors)", RobustTest)
     if df is not None and test != "t":
         raise InputError(
             f"df={gates.described(df)} belongs to test='t', not to test='{test}': leave it out."

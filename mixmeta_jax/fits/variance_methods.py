@@ -7,6 +7,13 @@ from typing import Any
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import (
+    BootstrapKind,
+    ExplainedInterval,
+    ShareForm,
+    ShareInterval,
+    VarianceInterval,
+)
 from mixmeta_jax.fits import variances
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.simulation import check_draws
@@ -21,7 +28,7 @@ class VarianceMethods(FittedModel):
 
     def varcomp(
         self,
-        ci: str | None = "profile",
+        ci: VarianceInterval = "profile",
         conf_level: float = 0.95,
         test: bool = False,
         n: int = 999,
@@ -126,7 +133,7 @@ class VarianceMethods(FittedModel):
         self,
         n: int = 999,
         seed: int = 0,
-        kind: str = "parametric",
+        kind: BootstrapKind = "parametric",
         conf_level: float = 0.95,
         first: int = 0,
         progress: bool = True,
@@ -180,8 +187,8 @@ class VarianceMethods(FittedModel):
 
     def i2(
         self,
-        form: str = "variance",
-        ci: str | None = "delta",
+        form: ShareForm = "variance",
+        ci: ShareInterval = "delta",
         conf_level: float = 0.95,
         n: int = 999,
         seed: int = 0,
@@ -225,8 +232,8 @@ class VarianceMethods(FittedModel):
 
     def h2(
         self,
-        form: str = "variance",
-        ci: str | None = "delta",
+        form: ShareForm = "variance",
+        ci: ShareInterval = "delta",
         conf_level: float = 0.95,
         n: int = 999,
         seed: int = 0,
@@ -258,7 +265,7 @@ class VarianceMethods(FittedModel):
     def r2(
         self,
         smaller: FittedModel,
-        ci: str | None = None,
+        ci: ExplainedInterval = None,
         conf_level: float = 0.95,
         n: int = 999,
         seed: int = 0,

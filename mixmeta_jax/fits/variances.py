@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import VarianceInterval
 from mixmeta_jax.control import as_control
 from mixmeta_jax.covariance.held_names import find_parameter
 from mixmeta_jax.covariance.holding import has_mixture, hold
@@ -24,8 +25,6 @@ from mixmeta_jax.inference.profiles import Intervals, profile_intervals
 from mixmeta_jax.inference.variances import Components
 from mixmeta_jax.inference.wald import check_conf_level
 from mixmeta_jax.tolerances import MISSED
-
-WAYS = ("profile", "delta", "qprofile", "bootstrap", None)
 
 MIXTURE = "chi2({}) + chi2({}), half each"
 """The distribution of the likelihood ratio of one variance at zero (Self & Liang 1987), with the
@@ -81,7 +80,7 @@ def names_of(model: FittedModel, places: Sequence[Place]) -> list[str]:
 def interval_frame(model: FittedModel, ci: str | None, conf_level: float) -> pd.DataFrame:
     """``level, estimate, se, lower, upper, note``; see `Fit.varcomp`. Not for the bootstrap."""
     level = check_conf_level(conf_level)
-    gates.choice(ci, "ci", WAYS)
+    gates.choice(ci, "ci", VarianceInterval)
     check_variances(model, "varcomp")
     if ci in ("profile", "delta", "bootstrap"):
         check_likelihood(model, f"varcomp(ci='{ci}')")

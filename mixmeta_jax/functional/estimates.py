@@ -17,6 +17,7 @@ from jax import Array
 
 from mixmeta_jax import gates
 from mixmeta_jax.arrays import tree
+from mixmeta_jax.choices import LikelihoodMethod
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import arrange
@@ -81,7 +82,9 @@ class Estimate:
 
 
 def estimate(
-    design: Design, method: str = "reml", control: Control | Mapping[str, Any] | None = None
+    design: Design,
+    method: LikelihoodMethod = "reml",
+    control: Control | Mapping[str, Any] | None = None,
 ) -> Estimate:
     """Fit a model as a function that JAX can differentiate.
 

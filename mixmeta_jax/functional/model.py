@@ -15,11 +15,11 @@ from jax import Array
 
 from mixmeta_jax import gates
 from mixmeta_jax.arrays import is_traced, register_trees
-from mixmeta_jax.covariance.catalogue import resolve_structures
+from mixmeta_jax.choices import LikelihoodMethod
+from mixmeta_jax.covariance.catalogue import Structures, resolve_structures
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError, PrecisionError
-from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS
 from mixmeta_jax.forking import refuse_lost
 from mixmeta_jax.likelihood.likelihood import log_likelihood_at
 from mixmeta_jax.table.array_frame import array_frame, judged_arrays
@@ -34,7 +34,7 @@ def make_design(
     S: Any = None,
     random: Any = None,
     data: Any = None,
-    bscov: Any = "unstr",
+    bscov: Structures = "unstr",
     Psi_fix: Any = None,
     rho: Any = None,
     offset: Any = None,
@@ -91,7 +91,7 @@ def make_design(
     return design_from_frame(frame, resolve_structures(bscov, Psi_fix, names, dims))
 
 
-def log_likelihood(theta: Array, design: Design, method: str = "reml") -> Array:
+def log_likelihood(theta: Array, design: Design, method: LikelihoodMethod = "reml") -> Array:
     """The log-likelihood of the covariance parameters, profiled over the coefficients.
 
     Parameters
@@ -135,10 +135,10 @@ def log_likelihood(theta: Array, design: Design, method: str = "reml") -> Array:
     return log_likelihood_at(design.Psi(theta), arrange(design), method)
 
 
-def likelihood_method(method: str) -> str:
+def likelihood_method(method: Any) -> LikelihoodMethod:
     """The name of a likelihood in small letters."""
     return gates.choice(
-        method.lower() if isinstance(method, str) else method, "method", LIKELIHOOD_METHODS
+        method.lower() if isinstance(method, str) else method, "method", LikelihoodMethod
     )
 
 

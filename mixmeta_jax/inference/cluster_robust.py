@@ -29,13 +29,14 @@ from typing import Any
 
 import numpy as np
 
+from mixmeta_jax.choices import RobustType, words
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.inference.outer_groups import OuterGroups, Piece
 from mixmeta_jax.inference.reference import Reference, StudentT
 from mixmeta_jax.inference.variance_information import gls_root, orthonormal
 from mixmeta_jax.tolerances import LEFT_OVER, NO_RESIDUALS, NO_ROBUST_VARIANCE
 
-TYPES = ("CR0", "CR1", "CR1S", "CR1p", "CR2", "CR3")
+TYPES = words(RobustType)
 """Corrections of the residuals."""
 
 FEW = 4.0

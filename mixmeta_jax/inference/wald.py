@@ -10,10 +10,10 @@ from scipy.linalg.lapack import dpstrf
 from scipy.special import chdtri, ndtr, ndtri, stdtrit
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import Simultaneous
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.tolerances import DETERMINED, QUANTILE
 
-SIMULTANEOUS = (None, "goldstein", "max-t")
 """Adjustments of confidence intervals for several coefficients at once."""
 
 
@@ -28,8 +28,8 @@ def normal_quantile(conf_level: float) -> float:
 
 
 def check_simultaneous(simultaneous: str | None) -> None:
-    """Raise `InputError` where ``simultaneous`` is not one of `SIMULTANEOUS`."""
-    gates.choice(simultaneous, "simultaneous", SIMULTANEOUS)
+    """Raise `InputError` where ``simultaneous`` is not one of `Simultaneous`."""
+    gates.choice(simultaneous, "simultaneous", Simultaneous)
 
 
 def largest_quantile(correlation: np.ndarray, conf_level: float, df: float = np.inf) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import BootstrapKind
 from mixmeta_jax.covariance.parameters import value_of
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import coefficients, predicted_rows
@@ -34,8 +35,6 @@ from mixmeta_jax.many.studies import bootstrap
 from mixmeta_jax.many.wild import wild_draws
 from mixmeta_jax.report import tables
 from mixmeta_jax.report.results import LikelihoodRatioTest
-
-BOOTSTRAPS = ("parametric", "wild")
 
 FEWEST_DRAWS = 19
 """Draws from which a test at 5 percent can be significant."""
@@ -373,7 +372,7 @@ def bootstrap_inference(
 ) -> BootstrapInference:
     """See `Fit.bootstrap_inference`."""
     level = check_conf_level(conf_level)
-    gates.choice(kind, "kind", BOOTSTRAPS)
+    gates.choice(kind, "kind", BootstrapKind)
     gates.flag(progress, "progress")
     n = gates.whole(n, "n", FEWEST_DRAWS, hint=": fewer draws cannot tell 5 percent")
     check_draws(n, seed, first, fit.design.y.size, "n")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import ExplainedInterval, ShareForm, ShareInterval
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.likelihood_ratio import check_same_data, same_groups, spans
@@ -18,9 +19,6 @@ from mixmeta_jax.inference.variances import along, delta_interval
 from mixmeta_jax.inference.wald import check_conf_level
 from mixmeta_jax.many.refits import converged, levels_of, refit
 from mixmeta_jax.many.studies import bootstrap
-
-FORMS = ("variance", "ratio")
-SHARE_INTERVALS = ("delta", "bootstrap", None)
 
 
 def i2_frame(
@@ -47,8 +45,8 @@ def h2_frame(
 
 
 def _check(fit: FittedModel, form: str, ci: str | None, n: int, seed: int) -> None:
-    gates.choice(form, "form", FORMS)
-    gates.choice(ci, "ci", SHARE_INTERVALS)
+    gates.choice(form, "form", ShareForm)
+    gates.choice(ci, "ci", ShareInterval)
     check_draws(n, seed, 0, fit.design.y.size, "n")
     if fit.n_levels == 0:
         raise InputError(
@@ -139,7 +137,7 @@ def r2_frame(
 ) -> pd.DataFrame:
     """R² in percent: see `Fit.r2`."""
     level = check_conf_level(conf_level)
-    gates.choice(ci, "ci of r2", ("bootstrap", None))
+    gates.choice(ci, "ci of r2", ExplainedInterval)
     checked_fit(smaller, "smaller")
     check_draws(n, seed, 0, fit.design.y.size, "n")
     check_same_data(smaller, fit)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import InfluenceMethod
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
@@ -23,15 +24,13 @@ from mixmeta_jax.many.refits import levels_of, without
 from mixmeta_jax.many.studies import left_out, part_index, parts
 from mixmeta_jax.status import Status
 
-INFLUENCE_METHODS = ("exact", "first_order")
-
 ORDER_NUMBERS = 2_000_000
 """Entries of Ψ and V of all data sets that are there at a time."""
 
 
 def influence(fit: FittedModel, by: str, method: str, progress: bool = True) -> pd.DataFrame:
     """One row per case; see `Fit.influence`."""
-    gates.choice(method, "method", INFLUENCE_METHODS)
+    gates.choice(method, "method", InfluenceMethod)
     gates.flag(progress, "progress")
     codes, labels = parts(fit, by)
     made = _exact if method == "exact" else _first_order

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import CapitalMethod, DefaultReturned, Method, Returned, words
 from mixmeta_jax.control import Control, as_control
+from mixmeta_jax.covariance.catalogue import Structures
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.estimation.batch import fit_batch
 from mixmeta_jax.estimation.chunks import chunk_size
@@ -37,25 +39,10 @@ from mixmeta_jax.table.magnitudes import beyond_precision
 PerhapsNone: TypeAlias = Any
 """In annotations: None where it was not asked for, which who asked need not look for."""
 
-RETURNS = (
-    "coef",
-    "vcov",
-    "Psi",
-    "loglik",
-    "converged",
-    "status",
-    "n_iter",
-    "se",
-    "theta",
-    "gradient_norm",
-    "reason",
-    "blup",
-    "Q",
-    "I2",
-)
+RETURNS = words(Returned)
 """What ``returns`` may name."""
 
-DEFAULT_RETURNS = ("coef", "vcov", "Psi", "loglik", "converged", "status", "n_iter")
+DEFAULT_RETURNS = words(DefaultReturned)
 
 LONG_WORK = 2_000
 """Data sets from which progress is shown."""
@@ -186,12 +173,12 @@ def fit_many(
     formula: str = "~ 1",
     random: Any = None,
     data: Any = None,
-    method: str = "reml",
-    bscov: Any = "unstr",
+    method: Method | CapitalMethod = "reml",
+    bscov: Structures = "unstr",
     Psi_fix: Any = None,
     rho: Any = None,
     offset: Any = None,
-    returns: Sequence[str] = DEFAULT_RETURNS,
+    returns: Returned | Sequence[Returned] = DEFAULT_RETURNS,
     batch_size: int | None = None,
     progress: bool = True,
     control: Control | Mapping[str, Any] | None = None,
@@ -258,18 +245,18 @@ def fit_many(
     gates.refuse_traced(traceable, "fit_many")
     settings = as_control(control)
     check_single_settings(settings)
-    returns = gates.choices(returns, "returns", RETURNS)
+    kept = gates.choices(returns, "returns", Returned)
     if batch_size is not None:
         batch_size = gates.whole(batch_size, "batch_size, if given,", 1)
     gates.flag(progress, "progress")
     gates.text(formula, "formula", "a right-hand side, as '~ 1' or '~ year'")
     model = many_model(y, S, formula, random, data, bscov, Psi_fix, rho, offset, hold)
-    method = method_of(method, model.design.k)
-    check_hold(hold, method)
-    if method not in LIKELIHOOD_METHODS:
-        check_moments(model, method)
-    refuse_shared_faults(model, method)
-    return fit_model(model, method, settings, returns, batch_size, progress)
+    name = method_of(method, model.design.k)
+    check_hold(hold, name)
+    if name not in LIKELIHOOD_METHODS:
+        check_moments(model, name)
+    refuse_shared_faults(model, name)
+    return fit_model(model, name, settings, kept, batch_size, progress)
 
 
 def fit_model(

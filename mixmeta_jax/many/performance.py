@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import Returned
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.simulation import mixmeta_sim
 from mixmeta_jax.many.many_fits import fit_many
@@ -311,7 +312,9 @@ def _estimates(
     shared = {name: scenario[name] for name in SHARED if name in scenario}
     fitting = {name: scenario[name] for name in FITTING if name in scenario}
     others = scenario.get("estimands", {})
-    returns = ["coef", "se", "loglik", "status", "converged", *(["Psi"] if others else [])]
+    returns: list[Returned] = ["coef", "se", "loglik", "status", "converged"]
+    if others:
+        returns.append("Psi")
     step = max(1, DRAWN_NUMBERS // np.size(scenario["y"]))
     parts = []
     for begin in range(0, nsim, step):

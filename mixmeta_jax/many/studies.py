@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import ResampleKind
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
@@ -17,15 +18,12 @@ from mixmeta_jax.many.refits import nothing_fitted, refit, resample, without
 from mixmeta_jax.report.results import PermutationTest
 from mixmeta_jax.tolerances import TIED
 
-RESAMPLES = ("parametric", "groups")
-"""What a bootstrap may draw."""
-
 
 def bootstrap(
     fit: FittedModel,
     n: int = 1000,
     seed: int = 0,
-    kind: str = "parametric",
+    kind: ResampleKind = "parametric",
     first: int = 0,
     progress: bool = True,
 ) -> ManyFits:
@@ -65,7 +63,7 @@ def bootstrap(
     """
     checked_fit(fit)
     gates.flag(progress, "progress")
-    if gates.choice(kind, "kind", RESAMPLES) == "parametric":
+    if gates.choice(kind, "kind", ResampleKind) == "parametric":
         frame = fit.frame
         mean = fit.fitted_array - frame.offset
         n = check_draws(n, seed, first, mean.size, "n")

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import RatioTransform
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
@@ -42,7 +43,7 @@ def funnel(
     outcome: str | None = None,
     residuals: bool | None = None,
     contours: Sequence[float] | None = None,
-    transform: str | None = None,
+    transform: RatioTransform = None,
     labels: Any = None,
     conf_level: float = 0.95,
     return_data: bool = False,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import ForestOrder, RatioTransform
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.plots.canvas import (
@@ -50,10 +51,10 @@ def forest(
     labels: Any = None,
     columns: Sequence[str] = (),
     by: str | None = None,
-    order: str | None = None,
+    order: ForestOrder = None,
     blup: bool = False,
     pi: bool = True,
-    transform: str | None = None,
+    transform: RatioTransform = None,
     xlabel: str | None = None,
     conf_level: float = 0.95,
     return_data: bool = False,
@@ -142,7 +143,7 @@ def forest_data(
     conf_level: float,
 ) -> pd.DataFrame:
     """The rows of a forest plot from top to bottom, outcome by outcome; see `forest`."""
-    gates.choice(order, "order", (None, "effect", "precision"))
+    gates.choice(order, "order", ForestOrder)
     names, half = row_names(fit, labels), normal_quantile(conf_level)
     y, se = fit.frame.y, np.sqrt(known_variances(fit))
     precision = 1 / marginal_variances(fit)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import InfluenceMethod
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.diagnostic_methods import DiagnosticMethods
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
@@ -119,7 +120,7 @@ def influence(
     by: str = "unit",
     *,
     ax: Any = None,
-    method: str = "exact",
+    method: InfluenceMethod = "exact",
     return_data: bool = False,
 ) -> Any:
     """Influence of units or groups, figure by figure: leverage, Cook's distance, DFBETAS, ...

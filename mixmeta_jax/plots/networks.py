@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import RatioTransform
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.plots.canvas import (
@@ -126,7 +127,7 @@ def refits(
     term: str | None = None,
     *,
     ax: Any = None,
-    transform: str | None = None,
+    transform: RatioTransform = None,
     conf_level: float = 0.95,
     return_data: bool = False,
 ) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import RatioTransform
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.plots.canvas import (
@@ -47,7 +48,7 @@ def bubble(
     ax: Any = None,
     outcome: str | None = None,
     at: Mapping[str, Any] | None = None,
-    transform: str | None = None,
+    transform: RatioTransform = None,
     ci: bool = True,
     pi: bool = True,
     conf_level: float = 0.95,
@@ -141,7 +142,7 @@ def response(
     ax: Any = None,
     grid: Any = None,
     at: Mapping[str, Any] | None = None,
-    transform: str | None = None,
+    transform: RatioTransform = None,
     pi: bool = False,
     xlabel: str | None = None,
     conf_level: float = 0.95,
@@ -231,7 +232,7 @@ def orchard(
     ax: Any = None,
     outcome: str | None = None,
     at: Mapping[str, Any] | None = None,
-    transform: str | None = None,
+    transform: RatioTransform = None,
     conf_level: float = 0.95,
     return_data: bool = False,
 ) -> Any:

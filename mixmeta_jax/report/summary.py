@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import RandomReport
 from mixmeta_jax.covariance.held_names import held_words
 from mixmeta_jax.errors import shown
 from mixmeta_jax.fits.coefficients import coefficient_frame
@@ -38,7 +39,6 @@ MOST_REASONS = 3
 CLIPPED = "The moment estimate had a negative eigenvalue, which was set to zero."
 """What the boundary means where there is no likelihood."""
 
-REPORTS = ("sd", "var")
 
 METHODS_IN_WORDS = {
     "fixed": "fixed effects (no between-group variance)",
@@ -233,7 +233,7 @@ def summarise(
     model: FittedModel, conf_level: float, report: str, reference: Reference
 ) -> SummaryResult:
     """Collect what the summary shows; see `Fit.summary`."""
-    gates.choice(report, "report", REPORTS)
+    gates.choice(report, "report", RandomReport)
     frame = model.frame
     parts = []
     for number, Psi in enumerate(model.Psi_by_level):

@@ -11,6 +11,7 @@ import pandas as pd
 from formulaic import ModelSpec
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import MissingAction
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.formula import columns_of, evaluate_outcome, split_formula
@@ -46,8 +47,6 @@ from mixmeta_jax.table.rules import (
     raise_first,
 )
 from mixmeta_jax.table.within_study import WithinStudy, read_errors
-
-NA_ACTIONS = ("omit", "exclude", "raise")
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,7 @@ def build_frame(
     InputError
         For anything that cannot be fitted, in one sentence that names it.
     """
-    gates.choice(na_action, "na_action", NA_ACTIONS)
+    gates.choice(na_action, "na_action", MissingAction)
     if S is None:
         raise InputError(
             "S, the error variances of the outcomes, is missing: give a column name, an array or "
