@@ -30,6 +30,7 @@ from mixmeta_jax.fits.fit import Fit as Fit
 from mixmeta_jax.fits.fit import mixmeta as mixmeta
 from mixmeta_jax.fits.model_comparison import compare as compare
 from mixmeta_jax.fits.simulation import mixmeta_sim as mixmeta_sim
+from mixmeta_jax.formulas.transforms import register_transform as register_transform
 from mixmeta_jax.functional.bayes import Priors as Priors
 from mixmeta_jax.functional.bayes import covariances as covariances
 from mixmeta_jax.functional.bayes import log_density as log_density
@@ -43,6 +44,7 @@ from mixmeta_jax.functional.model import make_design as make_design
 from mixmeta_jax.many.bootstrap_ratio import lr_test as lr_test
 from mixmeta_jax.many.many_fits import ManyFits as ManyFits
 from mixmeta_jax.many.many_fits import fit_many as fit_many
+from mixmeta_jax.many.performance import join_studies as join_studies
 from mixmeta_jax.many.performance import simulation_study as simulation_study
 from mixmeta_jax.many.studies import bootstrap as bootstrap
 from mixmeta_jax.many.studies import cumulative as cumulative
@@ -61,3 +63,5 @@ from mixmeta_jax.table.matrices import vech as vech
 from mixmeta_jax.table.matrices import xpnd as xpnd
 from mixmeta_jax.two_stage.pooling import curves as curves
 from mixmeta_jax.two_stage.pooling import pool as pool
+
+__version__: str

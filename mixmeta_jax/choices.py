@@ -63,10 +63,14 @@ RatioTransform = Literal[None, "exp"]
 """Of pictures, whose axis then is logarithmic."""
 
 ForestOrder = Literal[None, "effect", "precision"]
+EffectCode = Literal[
+    "OR", "RR", "RD", "PETO", "IRR", "MD", "SMD", "ROM", "SMCC", "ZCOR", "PLO", "PAS"
+]
+"""Effect sizes by their names in R metafor."""
+
 EffectKind = Literal[
     "logor", "logrr", "rd", "peto", "logirr", "md", "smd", "rom", "smcc", "z", "logit", "arcsine"
 ]
-"""Effect sizes, by our names; those of R metafor are understood too."""
 
 
 def words(choices: Any) -> tuple[Any, ...]:

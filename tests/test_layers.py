@@ -14,7 +14,17 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # A module imports from its own row and the rows above it. A folder stands for its modules, unless a
 # module is named by itself.
 LAYERS = (
-    ("arrays", "errors", "forking", "gates", "memory", "status", "control", "tolerances"),
+    (
+        "arrays",
+        "choices",
+        "errors",
+        "forking",
+        "gates",
+        "memory",
+        "status",
+        "control",
+        "tolerances",
+    ),
     ("covariance",),
     ("table", "formulas", "prepare"),
     ("design", "table.frame_design"),
@@ -42,6 +52,7 @@ STANDALONE = ("datasets",)
 # Frames and formulas stay at the edges: these have none.
 NUMERICAL = (
     "arrays",
+    "choices",
     "errors",
     "forking",
     "gates",

@@ -1,5 +1,6 @@
 """What ``import mixmeta_jax`` offers, and which versions of other packages it runs with."""
 
+import ast
 import importlib.metadata
 import re
 import subprocess
@@ -23,6 +24,17 @@ def test_dir_shows_the_public_names_and_nothing_else():
 @pytest.mark.parametrize("name", mx.__all__)
 def test_every_public_name_is_there_and_documented(name):
     assert getattr(mx, name).__doc__
+
+
+def test_type_checkers_know_the_public_names():
+    tree = ast.parse((ROOT / "mixmeta_jax" / "__init__.pyi").read_text())
+    imported = [
+        (alias.asname, node.module)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    assert sorted(imported) == sorted([*mx._HOME_OF.items(), ("plots", "mixmeta_jax")])
 
 
 def test_other_names_are_not():

@@ -1,19 +1,78 @@
-"""The method and the labels of given matrices, checked before anything is estimated."""
+"""Arguments of fits: their types, and the checks of the method and of labelled matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
 from mixmeta_jax import gates
-from mixmeta_jax.choices import LikelihoodMethod, Method, UnivariateMethod, words
+from mixmeta_jax.choices import (
+    BlupKind,
+    DegreesOfT,
+    ErrorMethod,
+    InformationKind,
+    LikelihoodMethod,
+    Method,
+    MissingAction,
+    ReferenceName,
+    RowKind,
+    Transform,
+    UnivariateMethod,
+    words,
+)
+from mixmeta_jax.control import Control
+from mixmeta_jax.covariance.catalogue import Structures
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.table.frame import ModelFrame
 
 LIKELIHOOD_METHODS = words(LikelihoodMethod)
 UNIVARIATE_METHODS = words(UnivariateMethod)
+
+
+class ModelOptions(TypedDict, total=False):
+    """Arguments of `mixmeta` after ``method``."""
+
+    bscov: Structures
+    Psi_fix: Any
+    rho: Any
+    offset: Any
+    subset: Any
+    na_action: MissingAction
+    control: Control | Mapping[str, Any] | None
+    hold: Mapping[str, Mapping[str, float]] | None
+
+
+class PredictOptions(TypedDict, total=False):
+    """Arguments of `PredictionMethods.predict` beside ``newdata`` and ``vcov``."""
+
+    se: bool
+    ci: bool
+    pi: bool
+    conf_level: float
+    level: int | str | None
+    reference: Any
+    test: ReferenceName
+    df: DegreesOfT | float | None
+    adhoc: bool
+    information: InformationKind
+    prob: float | None
+    transform: Transform
+
+
+class BlupOptions(TypedDict, total=False):
+    """Arguments of `PredictionMethods.blup` beside ``level`` and ``vcov``."""
+
+    type: BlupKind
+    se: bool
+    pi: bool
+    conf_level: float
+    se_method: ErrorMethod
+    newdata: Any
+    S: Any
+    by: RowKind
+    transform: Transform
 
 
 def method_of(given: str, k: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.report import tidying
 from mixmeta_jax.report.results import WaldTest
 from mixmeta_jax.report.summary import SummaryResult, summarise
+from mixmeta_jax.report.words import paragraph
 
 
 class CoefficientMethods(FittedModel):
@@ -86,6 +88,40 @@ class CoefficientMethods(FittedModel):
         """
         reference = self.reference(test, df, adhoc, information)
         return summarise(self, conf_level, report, reference)
+
+    def report(
+        self,
+        conf_level: float = 0.95,
+        digits: int = 3,
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
+    ) -> str:
+        """The fit in a paragraph, with the figures that a journal asks for.
+
+        Parameters
+        ----------
+        conf_level
+            Level of the confidence intervals.
+        digits
+            Places after the point, from 0 to 12.
+        test, df
+            Reference distribution of tests and intervals; see `reference`.
+
+        Raises
+        ------
+        InputError
+            For a level outside (0, 1), or digits that are none.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.report(digits=2).split(" with ")[0]
+        'A univariate random-effects meta-analysis (logor ~ 1; 13 units, 13 observed outcomes) \
+was fitted by restricted maximum likelihood (REML)'
+        """
+        reference = self.reference(test, df)
+        return paragraph(self, reference, version("mixmeta_jax"), conf_level, digits)
 
     def reference(
         self,

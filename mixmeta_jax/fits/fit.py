@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, overload
 
 import numpy as np
+import pandas as pd
 
 from mixmeta_jax import gates
 from mixmeta_jax.choices import (
+    CapitalMethod,
     DegreesOfT,
     InformationKind,
-    ReferenceName,
+    Method,
+    MissingAction,
+    RandomMethod,
     TermTest,
 )
 from mixmeta_jax.control import Control, as_control
-from mixmeta_jax.covariance.catalogue import resolve_structures
+from mixmeta_jax.covariance.catalogue import Structures, resolve_structures
 from mixmeta_jax.covariance.held_names import held_structures
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.fits import term_tests
-from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, by_position, check_hold, method_of
+from mixmeta_jax.fits.arguments import (
+    LIKELIHOOD_METHODS,
+    ModelOptions,
+    by_position,
+    check_hold,
+    method_of,
+)
 from mixmeta_jax.fits.coefficients import check_test
 from mixmeta_jax.fits.diagnostic_methods import DiagnosticMethods
 from mixmeta_jax.fits.familiar_names import FamiliarNames
@@ -37,13 +46,29 @@ from mixmeta_jax.formulas.updates import has_dots, updated_formula
 from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.plots.accessor import Plots
 from mixmeta_jax.report.summary import model_title
-from mixmeta_jax.report.words import coefficient_words, paragraph
+from mixmeta_jax.report.words import coefficient_words
 from mixmeta_jax.table.frame import build_frame
 from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.rules import count_faults, model_faults, raise_first
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
 
-class Fit(FamiliarNames, PredictionMethods, MeanMethods, DiagnosticMethods, VarianceMethods):
+    PsiType = TypeVar("PsiType", default=Any, covariant=True)
+else:
+    from typing import TypeVar
+
+    PsiType = TypeVar("PsiType", covariant=True)
+
+
+class Fit(
+    FamiliarNames,
+    PredictionMethods,
+    MeanMethods,
+    DiagnosticMethods,
+    VarianceMethods,
+    Generic[PsiType],
+):
     """A fitted model, as `mixmeta` returns it; see `FittedModel` for its attributes.
 
     Examples
@@ -64,43 +89,15 @@ class Fit(FamiliarNames, PredictionMethods, MeanMethods, DiagnosticMethods, Vari
         return self.summary()._repr_html_()
 
     @property
+    def Psi(self) -> PsiType:
+        """Covariance of the random effects: a frame, {level: frame} of several levels, or None."""
+        own: Any = super().Psi
+        return own
+
+    @property
     def plot(self) -> Plots:
         """Pictures: ``fit.plot.forest()``, ``funnel``, ``bubble``, ... (`mixmeta_jax.plots`)."""
         return Plots(self)
-
-    def report(
-        self,
-        conf_level: float = 0.95,
-        digits: int = 3,
-        test: ReferenceName = "z",
-        df: DegreesOfT | float | None = None,
-    ) -> str:
-        """The fit in a paragraph, with the figures that a journal asks for.
-
-        Parameters
-        ----------
-        conf_level
-            Level of the confidence intervals.
-        digits
-            Places after the point, from 0 to 12.
-        test, df
-            Reference distribution of tests and intervals; see `reference`.
-
-        Raises
-        ------
-        InputError
-            For a level outside (0, 1), or digits that are none.
-
-        Examples
-        --------
-        >>> import mixmeta_jax as mx
-        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
-        >>> fit.report(digits=2).split(" with ")[0]
-        'A univariate random-effects meta-analysis (logor ~ 1; 13 units, 13 observed outcomes) \
-was fitted by restricted maximum likelihood (REML)'
-        """
-        reference = self.reference(test, df)
-        return paragraph(self, reference, version("mixmeta_jax"), conf_level, digits)
 
     def update(self, formula: Any = None, **changes: Any) -> Fit:
         """Refit with some of the arguments of `mixmeta` changed.
@@ -241,18 +238,59 @@ was fitted by restricted maximum likelihood (REML)'
         return term_tests.add_terms(self, self.update, terms, reference)
 
 
+@overload
+def mixmeta(
+    formula: Any,
+    S: Any = None,
+    data: Any = None,
+    random: None = None,
+    *,
+    method: Literal["fixed"],
+    **options: Unpack[ModelOptions],
+) -> Fit[None]: ...
+
+
+@overload
+def mixmeta(
+    formula: Any,
+    S: Any = None,
+    data: Any = None,
+    random: None = None,
+    method: RandomMethod | CapitalMethod = "reml",
+    **options: Unpack[ModelOptions],
+) -> Fit[pd.DataFrame]: ...
+
+
+@overload
 def mixmeta(
     formula: Any,
     S: Any = None,
     data: Any = None,
     random: Any = None,
-    method: str = "reml",
-    bscov: Any = "unstr",
+    method: Method | CapitalMethod = "reml",
+    bscov: Structures = "unstr",
     Psi_fix: Any = None,
     rho: Any = None,
     offset: Any = None,
     subset: Any = None,
-    na_action: str = "omit",
+    na_action: MissingAction = "omit",
+    control: Control | Mapping[str, Any] | None = None,
+    hold: Mapping[str, Mapping[str, float]] | None = None,
+) -> Fit: ...
+
+
+def mixmeta(
+    formula: Any,
+    S: Any = None,
+    data: Any = None,
+    random: Any = None,
+    method: Method | CapitalMethod = "reml",
+    bscov: Structures = "unstr",
+    Psi_fix: Any = None,
+    rho: Any = None,
+    offset: Any = None,
+    subset: Any = None,
+    na_action: MissingAction = "omit",
     control: Control | Mapping[str, Any] | None = None,
     hold: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Fit:

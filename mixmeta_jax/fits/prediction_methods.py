@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from mixmeta_jax.choices import (
 )
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import predictions
+from mixmeta_jax.fits.arguments import BlupOptions, PredictOptions
 from mixmeta_jax.fits.coefficients import reference_of
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.simulation import fresh_seed, simulate_fitted
@@ -26,6 +27,54 @@ from mixmeta_jax.fits.simulation import fresh_seed, simulate_fitted
 
 class PredictionMethods(FittedModel):
     """The methods of `Fit` on predictions."""
+
+    @overload
+    def predict(
+        self,
+        newdata: Any = None,
+        se: bool = False,
+        ci: bool = False,
+        pi: bool = False,
+        vcov: Literal[False] = False,
+        conf_level: float = 0.95,
+        level: int | str | None = None,
+        reference: Any = None,
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
+        adhoc: bool = False,
+        information: InformationKind = "expected",
+        prob: float | None = None,
+        transform: Transform = None,
+    ) -> pd.DataFrame: ...
+
+    @overload
+    def predict(
+        self, newdata: Any = None, *, vcov: Literal[True], **options: Unpack[PredictOptions]
+    ) -> tuple[pd.DataFrame, np.ndarray]: ...
+
+    @overload
+    def predict(
+        self, newdata: Any = None, *, vcov: Literal["joint"], **options: Unpack[PredictOptions]
+    ) -> tuple[pd.DataFrame, pd.DataFrame]: ...
+
+    @overload
+    def predict(
+        self,
+        newdata: Any = None,
+        se: bool = False,
+        ci: bool = False,
+        pi: bool = False,
+        vcov: bool | Literal["joint"] = False,
+        conf_level: float = 0.95,
+        level: int | str | None = None,
+        reference: Any = None,
+        test: ReferenceName = "z",
+        df: DegreesOfT | float | None = None,
+        adhoc: bool = False,
+        information: InformationKind = "expected",
+        prob: float | None = None,
+        transform: Transform = None,
+    ) -> predictions.Result: ...
 
     def predict(
         self,
@@ -116,6 +165,52 @@ class PredictionMethods(FittedModel):
             prob,
             transform,
         )
+
+    @overload
+    def blup(
+        self,
+        level: int | str | None = None,
+        type: BlupKind = "outcome",
+        se: bool = False,
+        pi: bool = False,
+        vcov: Literal[False] = False,
+        conf_level: float = 0.95,
+        se_method: ErrorMethod = "paper",
+        newdata: Any = None,
+        S: Any = None,
+        by: RowKind = "unit",
+        transform: Transform = None,
+    ) -> pd.DataFrame: ...
+
+    @overload
+    def blup(
+        self, level: int | str | None = None, *, vcov: Literal[True], **options: Unpack[BlupOptions]
+    ) -> tuple[pd.DataFrame, np.ndarray]: ...
+
+    @overload
+    def blup(
+        self,
+        level: int | str | None = None,
+        *,
+        vcov: Literal["joint"],
+        **options: Unpack[BlupOptions],
+    ) -> tuple[pd.DataFrame, pd.DataFrame]: ...
+
+    @overload
+    def blup(
+        self,
+        level: int | str | None = None,
+        type: BlupKind = "outcome",
+        se: bool = False,
+        pi: bool = False,
+        vcov: bool | Literal["joint"] = False,
+        conf_level: float = 0.95,
+        se_method: ErrorMethod = "paper",
+        newdata: Any = None,
+        S: Any = None,
+        by: RowKind = "unit",
+        transform: Transform = None,
+    ) -> predictions.Result: ...
 
     def blup(
         self,

@@ -1,4 +1,13 @@
-"""Pictures of fits, by matplotlib: each takes ``ax=`` and returns Axes, and shows nothing."""
+"""Pictures of fits, by matplotlib: each takes ``ax=`` and returns Axes, and shows nothing.
+
+Examples
+--------
+>>> import mixmeta_jax as mx
+>>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+>>> ax = mx.plots.forest(fit, transform="exp")
+>>> ax.get_xscale()
+'log'
+"""
 
 from mixmeta_jax.plots.bias import funnel, qq, radial
 from mixmeta_jax.plots.effects import caterpillar, ellipse, structure

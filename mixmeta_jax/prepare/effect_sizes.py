@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import EffectCode, EffectKind
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.prepare.measures import KINDS, Effects, Figures
 from mixmeta_jax.table.columns import label_codes, numeric, refuse_twice_named, row_label
@@ -39,18 +40,28 @@ _FEWEST = {"md": 2, "smd": 2, "rom": 2, "smcc": 3, "z": 4}
 
 @overload
 def effect_sizes(
-    kind: str, data: pd.DataFrame, *, study: None = None, zero_cell: float = 0.5, **columns: str
+    kind: EffectKind | EffectCode,
+    data: pd.DataFrame,
+    *,
+    study: None = None,
+    zero_cell: float = 0.5,
+    **columns: str,
 ) -> pd.DataFrame: ...
 
 
 @overload
 def effect_sizes(
-    kind: str, data: pd.DataFrame, *, study: str, zero_cell: float = 0.5, **columns: str
+    kind: EffectKind | EffectCode,
+    data: pd.DataFrame,
+    *,
+    study: str,
+    zero_cell: float = 0.5,
+    **columns: str,
 ) -> tuple[pd.DataFrame, dict[Hashable, pd.DataFrame]]: ...
 
 
 def effect_sizes(
-    kind: str,
+    kind: EffectKind | EffectCode,
     data: pd.DataFrame,
     *,
     study: str | None = None,
