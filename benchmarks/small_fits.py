@@ -18,7 +18,7 @@ import formulaic
 import numpy as np
 
 import mixmeta_jax as mx
-from mixmeta_jax.control import BACKENDS
+from mixmeta_jax.choices import Backend, words
 from mixmeta_jax.estimation import estimator
 from mixmeta_jax.formulas import model_matrix
 
@@ -27,7 +27,7 @@ FORMULAS = ("logor", "logor ~ ablat", "logor ~ ablat + year", "logor ~ ablat + a
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    parser.add_argument("--backend", choices=words(Backend), default="auto")
     parser.add_argument("--repeats", type=int, default=300)
     options = parser.parse_args()
     control = {"backend": options.backend}

@@ -39,7 +39,7 @@ for path in PACKAGE.rglob("*.py"):
 
 
 def is_there(name):
-    if "/" in name or name.endswith((".py", ".md")):
+    if "/" in name or name.endswith((".py", ".pyi", ".md")):
         return any((folder / name).exists() for folder in (ROOT, PACKAGE))
     name = name.lstrip(".").removesuffix("()")
     if "*" in name:

@@ -3,6 +3,7 @@
 import datetime
 from decimal import Decimal
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -186,6 +187,10 @@ def test_a_percentage_is_told():
 def test_words():
     assert gates.choice("sd", "report", ("sd", "var")) == "sd"
     assert gates.choice(None, "simultaneous", (None, "max-t")) is None
+    assert gates.choice("b", "kind", Literal["a", "b", None]) == "b"
+    assert gates.choice(None, "kind", Literal["a", None]) is None
+    with pytest.raises(InputError, match=r"^kind must be one of 'a', None, not 'b'\.$"):
+        gates.choice("b", "kind", Literal["a", None])
     for value in ("SD", None, 3, ["sd"], np.zeros(2)):
         with pytest.raises(InputError, match="report must be one of 'sd', 'var', not "):
             gates.choice(value, "report", ("sd", "var"))
