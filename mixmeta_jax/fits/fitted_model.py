@@ -250,8 +250,7 @@ class FittedModel:
     def fitted_array(self) -> np.ndarray:
         """X β̂ plus the offset, shape (n, k)."""
         values = predicted(self.frame.X, self.estimate.beta, self.frame.k) + self.frame.offset
-        frozen(values)
-        return values
+        return frozen(values)
 
     @property
     def fitted(self) -> pd.Series | pd.DataFrame:
@@ -270,25 +269,25 @@ class FittedModel:
     @cached_property
     def marginal_variances(self) -> np.ndarray:
         """Σ_jj of every outcome, shape (n, k); without S where the outcome is missing."""
-        return marginal_variances(self.design, self.Psi_by_level)
+        return frozen(marginal_variances(self.design, self.Psi_by_level))
 
     @cached_property
     def standardised_residuals(self) -> np.ndarray:
         """r / √(Σ − XVXᵀ)_jj, shape (n, k), NaN where the outcome is missing."""
         raw = self.frame.y - self.fitted_array
-        return standardised(self.design, self.Psi_by_level, raw, self.estimate.vcov)
+        return frozen(standardised(self.design, self.Psi_by_level, raw, self.estimate.vcov))
 
     @cached_property
     def leverages(self) -> np.ndarray:
         """Diagonal of XVXᵀΣ⁻¹, shape (n, k), NaN where the outcome is missing."""
-        return leverages(self.design, self.Psi_by_level, self.estimate.vcov)
+        return frozen(leverages(self.design, self.Psi_by_level, self.estimate.vcov))
 
     # Heterogeneity
 
     @cached_property
     def fixed_fit(self) -> FixedFit:
         """The fixed-effects fit of the same data."""
-        return fixed_effects(self.design)
+        return frozen(fixed_effects(self.design))
 
     @cached_property
     def heterogeneity(self) -> QTable:
@@ -297,9 +296,10 @@ class FittedModel:
             counts = np.isfinite(self.frame.y).sum(0)
             df = np.append(counts.sum(), counts) - self.frame.p * np.append(self.frame.k, counts**0)
             none = np.full(len(df), np.nan)
-            return QTable(none, df, none, none)
+            return frozen(QTable(none, df, none, none))
         fixed = self.fixed_fit
-        return q_table(fixed.Q, fixed.residuals, error_variances(self.design), self.frame.p)
+        variances = error_variances(self.design)
+        return frozen(q_table(fixed.Q, fixed.residuals, variances, self.frame.p))
 
     def qtest(self) -> pd.DataFrame:
         """Cochran's Q test and I² in percent, overall and per outcome: ``Q, df, pvalue, I2``.

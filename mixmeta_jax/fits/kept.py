@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,8 @@ COPIES_ON_WRITE = int(pd.__version__.partition(".")[0]) >= 3
 
 MOST_DEEP = 4
 """Lists within lists that are copied: matrices of groups by level have three."""
+
+Part = TypeVar("Part")
 
 CONTAINERS = (list, tuple, Mapping, np.ndarray, pd.Series, pd.DataFrame)
 
@@ -55,8 +57,8 @@ def with_later_columns(own: Any, given: Any) -> Any:
     return pd.concat([own, given[later]], axis=1)
 
 
-def frozen(part: Any) -> None:
-    """Make the arrays in our own dataclasses read-only, so that no result can be written to."""
+def frozen(part: Part) -> Part:
+    """The part, its arrays and those in our own dataclasses read-only: no result is written to."""
     if isinstance(part, np.ndarray):
         part.flags.writeable = False
     elif isinstance(part, (list, tuple)):
@@ -65,3 +67,4 @@ def frozen(part: Any) -> None:
     elif dataclasses.is_dataclass(part) and type(part).__module__.startswith("mixmeta_jax."):
         for field in dataclasses.fields(part):
             frozen(getattr(part, field.name))
+    return part

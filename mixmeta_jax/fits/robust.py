@@ -14,6 +14,7 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.fits import coefficients
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.kept import frozen
 from mixmeta_jax.fits.references import positive_df, refuse_without_estimates
 from mixmeta_jax.inference.cluster_robust import (
     FEW,
@@ -73,7 +74,7 @@ class RobustFit:
     @property
     def vcov(self) -> pd.DataFrame:
         """Cluster-robust covariance of the coefficients, shape (p·k, p·k)."""
-        return square_frame(self.reference.vcov, self.fit.frame.coef_names())
+        return square_frame(self.reference.vcov.copy(), self.fit.frame.coef_names())
 
     def summary(self, conf_level: float = 0.95, report: RandomReport = "sd") -> SummaryResult:
         """The fit in a page, its coefficients with robust errors; see `Fit.summary`.
@@ -176,7 +177,7 @@ def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float |
         title = f"{words}, t with Satterthwaite's df, joint tests HTZ"
         reference = Robust(test, vcov, (), found, title)
     notes = _notes(reference, names)
-    return RobustFit(fit, replace(reference, notes=notes), kind, name, J, notes)
+    return RobustFit(fit, frozen(replace(reference, notes=notes)), kind, name, J, notes)
 
 
 def _notes(reference: RobustNormal, names: list[str]) -> tuple[str, ...]:

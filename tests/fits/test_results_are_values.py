@@ -36,10 +36,13 @@ def test_what_a_fit_returns_is_the_callers_own(fit):
     coef, Psi = fit.coef, fit.Psi
     coef["year"] = 99
     Psi["study"] = None
-    for values in (fit.vcov, Psi["district"], fit.fitted, fit.residuals):
+    robust = fit.robust()
+    intervals = robust.confint()
+    for values in (fit.vcov, Psi["district"], fit.fitted, fit.residuals, robust.vcov):
         values.iloc[:] = 99
     for frame in (fit.qtest(), fit.blup(), fit.predict(), fit.ranef(), fit.augment(), fit.tidy()):
         frame.iloc[:, -1] = 99
+    pd.testing.assert_frame_equal(robust.confint(), intervals)
     table, covariances = fit.blup(vcov=True)
     covariances[:] = table.iloc[:] = 99
     for one, other in zip(before, figures(fit), strict=True):
@@ -57,6 +60,12 @@ def test_what_a_fit_returns_is_the_callers_own(fit):
         lambda f: f.frame.X,
         lambda f: f.design.y,
         lambda f: f.frame.levels[0].Z,
+        lambda f: f.heterogeneity.Q,
+        lambda f: f.fixed_fit.residuals,
+        lambda f: f.marginal_variances,
+        lambda f: f.standardised_residuals,
+        lambda f: f.leverages,
+        lambda f: f.robust().reference.vcov,
     ],
 )
 def test_its_arrays_are_read_only(array, fit):
