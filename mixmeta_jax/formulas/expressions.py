@@ -8,11 +8,14 @@ allowed and nothing else; `formulas.evaluation` walks the same tree. No text is 
 from __future__ import annotations
 
 import ast
+import keyword
 import re
+import unicodedata
 import warnings
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.transforms import (
@@ -31,6 +34,7 @@ MAX_LENGTH = 50_000
 MAX_DEPTH = 60
 """Brackets within brackets, or signs before signs: Python's own parser gives up at 100 to 200."""
 
+WORD = re.compile(r"[^\W\d]\w*")
 QUOTED = re.compile(r"`([^`]*)`")
 _PIECES = re.compile(r"(`[^`]*`|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")", re.DOTALL)
 _SIGNS = re.compile(rf"(?:[-+~!]\s*){{{MAX_DEPTH},}}|(?:\bnot\s+){{{MAX_DEPTH},}}")
@@ -80,7 +84,7 @@ class Expression:
     root
         Its tree.
     quoted
-        Columns by the placeholders that stand for their backquoted names in the tree.
+        Columns by the marks that stand for their names in the tree (`masked`).
     """
 
     text: str
@@ -92,8 +96,15 @@ class Expression:
         return self.quoted.get(node.id, node.id)
 
     def source(self, node: ast.AST) -> str:
-        """A part of the expression as it was written, or nearly so."""
-        return written(node, self.quoted)
+        """A part of the expression as it was written, or nearly so, for a sentence."""
+        try:
+            return shown(restored(ast.unparse(node), self.quoted), 40)
+        except (RecursionError, ValueError):
+            return "..."
+
+    def spelled(self) -> str:
+        """The expression in the one spelling that all with the same meaning have."""
+        return restored(ast.unparse(self.root), self.quoted)
 
     def names(self) -> Iterator[ast.Name]:
         """Every name that is not a function."""
@@ -133,15 +144,58 @@ def _function_parts(node: ast.AST) -> tuple[ast.AST, ...]:
     return ()
 
 
-def written(node: ast.AST, quoted: dict[str, str]) -> str:
-    """A tree as text, with the backquoted names in their places, short enough for a sentence."""
-    try:
-        text = ast.unparse(node)
-    except (RecursionError, ValueError):
-        return "..."
-    for key, name in quoted.items():
-        text = text.replace(key, f"`{name}`")
-    return shown(text, 40)
+def masked(text: str, what: str = "The formula") -> tuple[str, dict[str, str]]:
+    """A text in which names that Python would not read as they are typed have given way to marks.
+
+    These are names in backquotes, words of which Python makes others, as of the micro sign the
+    Greek letter, which may well be another column, and those with marks upon their letters.
+
+    Returns
+    -------
+    tuple of str and dict
+        The text, and the names by their marks, for `restored`.
+    """
+    names: dict[str, str] = {}
+    mark = "_quoted_"
+    while mark in text:
+        mark += "_"
+
+    def hidden(name: str) -> str:
+        key = f"{mark}{len(names)}_"
+        names[key] = name
+        return key
+
+    def word(typed: str) -> str:
+        read = WORD.fullmatch(typed) and unicodedata.is_normalized("NFKC", typed)
+        return typed if read or not typed.isidentifier() else hidden(typed)
+
+    parts = pieces(text)
+    for i, part in enumerate(parts):
+        if i % 2 == 0:
+            parts[i] = part if part.isascii() else "".join(map(word, _runs(part)))
+        elif part == "``":
+            raise InputError(f"{what} '{shown(text, 60)}' has no name between two backquotes.")
+        elif part.startswith("`"):
+            parts[i] = f" {hidden(part[1:-1])} "
+    return "".join(parts), names
+
+
+def _runs(text: str) -> list[str]:
+    """The text cut where a name may begin or end."""
+    runs = groupby(text, key=lambda character: f"a{character}".isidentifier())
+    return ["".join(characters) for _, characters in runs]
+
+
+def restored(text: str, names: dict[str, str]) -> str:
+    """A text with the names in the places of their marks, in backquotes where they need them."""
+    if not names:
+        return text
+    return WORD.sub(lambda found: _typed(names[found[0]]) if found[0] in names else found[0], text)
+
+
+def _typed(name: str) -> str:
+    plain = name.isidentifier() and not keyword.iskeyword(name) and not stands_for_no_column(name)
+    return name if plain else f"`{name}`"
 
 
 def refuse_length(text: str, what: str) -> None:
@@ -193,20 +247,12 @@ def read_expression(text: str, what: str = "The formula") -> Expression:
         If it cannot be read, or holds what is not allowed.
     """
     refuse_length(text, what)
-    quoted: dict[str, str] = {}
-    parts = pieces(text)
-    for i in range(1, len(parts), 2):
-        if parts[i].startswith("`"):
-            key = f"_quoted_{len(quoted)}_"
-            while key in text:
-                key += "_"
-            quoted[key] = parts[i][1:-1]
-            parts[i] = f" {key} "
+    source, quoted = masked(text, what)
     try:
         with warnings.catch_warnings():
             # Of escapes in strings, or numbers next to names: the user asked for no syntax check.
             warnings.simplefilter("ignore")
-            root = ast.parse("".join(parts).strip(), mode="eval").body
+            root = ast.parse(source.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"{what} cannot be read at '{shown(text)}': {ALLOWED}.") from error
     expression = Expression(text, root, quoted)
@@ -241,7 +287,7 @@ def _refuse(node: ast.AST, expression: Expression, what: str) -> None:
         return None
     hint = ""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        hint = f" (a column of that name is written `{shown(dotted(node), 40)}`)"
+        hint = f" (a column of that name is written `{expression.source(node)}`)"
     signs = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.keyword)
     place = "" if isinstance(node, signs) else f" at '{expression.source(node)}'"
     raise InputError(

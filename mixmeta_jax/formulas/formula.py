@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,21 +24,21 @@ from formulaic import Formula, ModelSpec
 from formulaic.errors import DataMismatchWarning, FormulaicError
 from formulaic.formula import SimpleFormula
 from formulaic.materializers import PandasMaterializer
-from formulaic.parser import DefaultFormulaParser
-from formulaic.parser.algos.tokenize import tokenize
-from formulaic.parser.types import Factor, Token
+from formulaic.parser.types import Factor
 
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.formulas.evaluation import Evaluator
 from mixmeta_jax.formulas.expressions import (
-    ALLOWED,
     QUOTED,
+    masked,
     pieces,
     read_expression,
     refuse_length,
+    restored,
     unquoted,
 )
 from mixmeta_jax.formulas.term_count import refuse_explosion
+from mixmeta_jax.formulas.tokens import NamesAsTyped, refuse_tokens, several_parts
 from mixmeta_jax.table.columns import existing_columns, numeric, row_label
 
 _ALL_OTHERS = re.compile(r"(?<![\w.)\]])\.(?![\w.])")
@@ -146,8 +146,8 @@ def _refuse_outcomes_among_predictors(sides: Sides) -> None:
 def _as_written(outcome: str) -> str | None:
     """An outcome's expression in the spelling that formulaic gives to predictors."""
     try:
-        return ast.unparse(ast.parse(as_formulaic(outcome), mode="eval"))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return read_expression(as_formulaic(outcome)).spelled()
+    except InputError:
         return None
 
 
@@ -167,110 +167,27 @@ def parse(predictors: str) -> SimpleFormula:
             f"The formula '~ {shown(predictors)}' has '.': name the predictors one by one."
         )
     try:
-        tokens = list(tokenize(predictors))
-        for token in tokens:
-            _refuse_token(token, predictors)
-        _refuse_literals(tokens, predictors)
-        _refuse_ambiguous(tokens, predictors)
-        refuse_explosion(DefaultFormulaParser().get_ast(predictors), predictors)
-        formula = Formula(predictors)
+        refuse_tokens(predictors)
+        parser = NamesAsTyped()
+        refuse_explosion(parser.get_ast(predictors), predictors)
+        formula = Formula(predictors, _parser=parser)
     except InputError:
         raise
     except Exception as error:
         # Errors of formulaic's reading are of many types, down to those of lists and numbers.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = restored(reason, masked(predictors)[1])
         raise InputError(
             f"The formula '~ {shown(predictors)}' cannot be read: {shown(reason, 160).rstrip('.')}."
         ) from error
     if not isinstance(formula, SimpleFormula):
-        raise _several_parts(predictors)
+        raise several_parts(predictors)
     for term in formula:
         for factor in term.factors:
             if factor.eval_method is Factor.EvalMethod.PYTHON:
                 # As formulaic spells it, which is what will be evaluated.
                 read_expression(factor.expr)
     return formula
-
-
-def _refuse_token(token: Token, predictors: str) -> None:
-    """Raise for a token that formulaic might run, or that has no meaning in one sum of terms.
-
-    It is judged before formulaic's own parser sees it, which evaluates parts of some formulas.
-    """
-    if token.kind is Token.Kind.PYTHON:
-        expression = read_expression(token.token)
-        if not any(True for _ in expression.names()):
-            raise InputError(
-                f"The term '{shown(token.token)}' in the formula '~ {shown(predictors)}' reads no "
-                "column of the data."
-            )
-    elif token.kind is Token.Kind.OPERATOR and token.token != "in":
-        if set(token.token) & set("~|"):
-            raise _several_parts(predictors)
-        unknown = set(token.token) - set("+-*/:^")
-        if unknown:
-            raise InputError(
-                f"The formula '~ {shown(predictors)}' has '{min(unknown)}' between its terms: "
-                f"write comparisons as I(x > 1); {ALLOWED}."
-            )
-    elif token.kind is Token.Kind.CONTEXT and token.token in "[]":
-        raise InputError(
-            f"The formula '~ {shown(predictors)}' has brackets [ ] outside a function: {ALLOWED}."
-        )
-
-
-def _refuse_literals(tokens: Sequence[Token], predictors: str) -> None:
-    """Raise for numbers and strings among terms, other than 0 and 1 and those of powers.
-
-    formulaic scales a term by a number, under the term's own name.
-    """
-    power = False
-    for token in tokens:
-        if token.kind is Token.Kind.VALUE and token.token not in ("0", "1") and not power:
-            raise InputError(
-                f"The formula '~ {shown(predictors)}' has {shown(token.token, 40)} among its "
-                "terms: only 0 and 1 mean something there, no intercept and an intercept; reckon "
-                "inside I(), as in I(2 * x)."
-            )
-        if token.kind is not Token.Kind.CONTEXT:
-            power = token.token.endswith(("**", "^"))
-
-
-def _several_parts(predictors: str) -> InputError:
-    bar = re.search(r"\(([^()|]*)\|([^()|]*)\)", predictors)
-    what = "several parts: it must be one sum of terms, and groups belong in random"
-    if bar:
-        effects, groups = (shown(part.strip(), 60) for part in bar.groups())
-        what = f"random effects among its terms: give them as random='~ {effects} | {groups}'"
-    return InputError(f"The formula '~ {shown(predictors)}' has {what}.")
-
-
-def _refuse_ambiguous(tokens: Sequence[Token], predictors: str) -> None:
-    """Raise for a backquoted column that formulaic would take for a number or an expression.
-
-    It knows both by their texts alone, and would leave out one of the two.
-    """
-    expressions = {
-        ast.unparse(read_expression(token.token).root)
-        for token in tokens
-        if token.kind is Token.Kind.PYTHON
-    }
-    for token in tokens:
-        if token.kind is Token.Kind.NAME and (
-            _is_number(token.token) or token.token in expressions
-        ):
-            raise InputError(
-                f"The column '{shown(token.token)}' in the formula '~ {shown(predictors)}' has a "
-                "number or an expression of the formula for a name: rename the column."
-            )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.strip().lower().lstrip("+-") not in ("nan", "inf", "infinity")
 
 
 @lru_cache(maxsize=128)

@@ -9,6 +9,7 @@ learns from all rows (``np.mean``) would learn anew from the rows of ``predict``
 from __future__ import annotations
 
 import keyword
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -111,7 +112,8 @@ def register_transform(name: str, function: Callable) -> None:
     >>> list(fit.coef.index)
     ['(Intercept)', 'decades(year)']
     """
-    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+    is_name = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+    if not is_name or not unicodedata.is_normalized("NFKC", name):
         raise gates.refused("name, that of a transform,", "a Python name", name)
     if name in RESERVED or (is_known(name) and name not in _own_functions):
         raise InputError(f"Formulas know '{name}' already: register the transform by another name.")

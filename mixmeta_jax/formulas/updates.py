@@ -8,7 +8,7 @@ import re
 from formulaic.parser.types import Factor, Term
 
 from mixmeta_jax.errors import InputError, shown
-from mixmeta_jax.formulas.expressions import pieces
+from mixmeta_jax.formulas.expressions import WORD, pieces, read_expression
 from mixmeta_jax.formulas.formula import as_formulaic, parse, split_formula, split_outside
 
 _DOT = re.compile(r"(?<![\w.)\]])\.(?![\w.])")
@@ -100,18 +100,14 @@ def written_term(term: Term) -> str:
 def _written_factor(factor: Factor) -> str:
     text = str(factor.expr)
     if factor.eval_method is Factor.EvalMethod.LOOKUP:
-        return text if re.fullmatch(r"[^\W\d]\w*", text) else f"`{text}`"
+        return text if WORD.fullmatch(text) else f"`{text}`"
     if factor.eval_method is Factor.EvalMethod.PYTHON and not _is_call(text):
         return f"{{{text}}}"
     return text
 
 
 def _is_call(text: str) -> bool:
-    try:
-        return isinstance(ast.parse(text.strip(), mode="eval").body, ast.Call)
-    except SyntaxError:
-        # A quoted name inside: it is written as it was.
-        return True
+    return isinstance(read_expression(text).root, ast.Call)
 
 
 def without_term(formula: str, term: str) -> str:
