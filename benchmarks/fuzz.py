@@ -19,23 +19,21 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
-import jax
 import numpy as np
 import pandas as pd
 
 import mixmeta_jax as mx
 from mixmeta_jax.errors import MESSAGE_LENGTH
 from mixmeta_jax.table.frame import build_frame
-from tests.arguments import CALLS, ENGINE, FULL_PRECISION, OWNERS, WRONG
+from tests.arguments import CALLS, ENGINE, WRONG, axes, call
 
 SLOW = 10.0
-TIMERS = (
-    (signal.ITIMER_PROF, 1, signal.SIGPROF),
-    (signal.ITIMER_REAL, 12, signal.SIGALRM),
-)
-"""What ends a call: its own time, or twelve times as long by the clock."""
+"""Seconds of the process's own time that a call may take: others may keep the machine busy."""
+
+WAITING = 60.0
+"""Seconds by the clock in which a call that runs takes at least a tenth of one of its own."""
 
 CANARY = "FUZZ_CANARY"
 WORDS = {
@@ -283,16 +281,19 @@ def of_arguments(g: random.Random) -> tuple:
     given = CALLS[name]()
     for parameter in g.sample(list(given), min(len(given), g.choice([1, 1, 2, 3]))):
         given[parameter] = changed(g, given[parameter])
-    first, *rest = name.split(".")
-    function = OWNERS[first]() if rest else getattr(mx, first)
-    for attribute in rest:
-        function = getattr(function, attribute)
 
-    def call() -> None:
-        with jax.enable_x64(True) if name in FULL_PRECISION else nullcontext():
-            function(**given)
+    def attempt() -> None:
+        if name.startswith("plots."):
+            _wipe()
+        call(name, dict(given))
 
-    return call, f"{name}({', '.join(f'{key}={_short(value)}' for key, value in given.items())})"
+    return attempt, f"{name}({', '.join(f'{key}={_short(value)}' for key, value in given.items())})"
+
+
+def _wipe() -> None:
+    """Pictures are drawn upon shared axes, which would fill over an hour."""
+    for given in (axes(), *axes(4), *axes(5)):
+        given.clear()
 
 
 def _short(value: object) -> str:
@@ -305,24 +306,31 @@ def _short(value: object) -> str:
 # The run
 
 
+class TooSlow(BaseException):
+    """No Exception: what catches those, as the gates do, is not to catch this."""
+
+
 @contextmanager
 def alarm(seconds: float):
-    """End what takes longer."""
+    """End what takes longer, or waits for what never comes."""
+    seen = [time.process_time()]
 
-    def ring(*_: object) -> None:
-        raise TimeoutError("too slow")
+    def ring(kind: int, _: object) -> None:
+        used, seen[0] = time.process_time() - seen[0], time.process_time()
+        if kind == signal.SIGPROF or used < 0.1:
+            raise TooSlow("it waits" if kind == signal.SIGALRM else "it takes too long")
 
-    # Of the process's own time: others may keep the machine busy.
-    for which, length, kind in TIMERS:
-        signal.signal(kind, ring)
-        signal.setitimer(which, length * seconds)
+    signal.signal(signal.SIGPROF, ring)
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, WAITING, WAITING)
     # Where Python is not reached, as in one long call of a library, at least the place is told.
     faulthandler.dump_traceback_later(15 * seconds)
     try:
         yield
     finally:
-        for which, _, _ in TIMERS:
-            signal.setitimer(which, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
 
 
@@ -350,7 +358,7 @@ def outcome(call: object) -> tuple[str, str]:
         said = str(error)
         wrong = len(said) > MESSAGE_LENGTH or "\n" in said
         return ("too long a message", said[:60]) if wrong else ("", "")
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, TooSlow) as error:
         own = [f for f in traceback.extract_tb(error.__traceback__) if "mixmeta_jax" in f.filename]
         place = f"{os.path.basename(own[-1].filename)}:{own[-1].lineno}" if own else "outside"
         return f"{type(error).__name__}: {_short(error)}", place
@@ -384,9 +392,10 @@ def main() -> int:
                 if told[key] == 1:
                     print(f"{wrong} at {place}: {said[:600]}", flush=True)
         os.chdir("/")
-    if dict(os.environ) != before:
+    changes = sorted(set(before.items()) ^ set(os.environ.items()))
+    if changes:
         told["the environment has changed", ""] += 1
-        print("the environment has changed", flush=True)
+        print(f"the environment has changed: {changes}", flush=True)
     counts = ", ".join(f"{count:,} {name}" for name, count in tried.items())
     failed = sum(told.values())
     print(f"seed {chosen.seed}, {time.monotonic() - start:.0f} s: {counts}; {failed:,} failed")

@@ -7,6 +7,8 @@ of every kind, from which each parameter in turn is given those that are not its
 
 import datetime
 import functools
+import inspect
+from contextlib import nullcontext
 from decimal import Decimal
 
 import numpy as np
@@ -592,6 +594,34 @@ FULL_PRECISION = {
     "predict",
 }
 """Functions that are called with JAX in double precision."""
+
+
+def called(name):
+    """The function or bound method of a name."""
+    first, *rest = name.split(".")
+    value = OWN_FITS.get(name, OWNERS.get(first))
+    start = getattr(mx, first) if value is None else value()
+    return functools.reduce(getattr, rest, start)
+
+
+def call(name, given):
+    """Call by keywords; of ``*fits`` the first is given, before one that is a fit."""
+    function = called(name)
+    several = [
+        p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_POSITIONAL
+    ]
+    first = [each for p in several for each in (given.pop(p.name), larger())]
+    with in_precision(name):
+        return function(*first, **given)
+
+
+def in_precision(name):
+    """JAX in double precision, where a function is to be called so."""
+    if name not in FULL_PRECISION:
+        return nullcontext()
+    import jax
+
+    return jax.enable_x64(True)
 
 
 def endless():

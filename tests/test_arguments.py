@@ -5,28 +5,25 @@ result where the value is legal. What is public is found here, by inspection; le
 those of `tests/arguments.py`.
 """
 
-import functools
 import inspect
 import re
 import signal
 import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
-import jax
 import pytest
 
 import mixmeta_jax as mx
 from mixmeta_jax.errors import MESSAGE_LENGTH
 from tests.arguments import (
     CALLS,
-    FULL_PRECISION,
     INNER,
     NOT_CALLED,
-    OWN_FITS,
     OWNERS,
     PROTOCOL,
     WRONG,
-    larger,
+    call,
+    called,
 )
 
 TRUTHS = ("True", "False", "NumPy's True")
@@ -114,34 +111,11 @@ LONGEST = 10.0
 PUBLIC = list(public_calls())
 
 
-def called(name):
-    """The function or bound method of a name."""
-    first, *rest = name.split(".")
-    value = OWN_FITS.get(name, OWNERS.get(first))
-    start = getattr(mx, first) if value is None else value()
-    return functools.reduce(getattr, rest, start)
-
-
 def parameters(name):
     """Names of the parameters, those of ``**options`` by the legal arguments."""
     signature = inspect.signature(called(name)).parameters.values()
     own = [p.name for p in signature if p.kind is not p.VAR_KEYWORD]
     return list(dict.fromkeys([*own, *CALLS[name]()])) if name in CALLS else own
-
-
-def call(name, given):
-    """Call by keywords; of ``*fits`` the first is given, before one that is a fit."""
-    function = called(name)
-    several = [
-        p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_POSITIONAL
-    ]
-    first = [each for p in several for each in (given.pop(p.name), larger())]
-    with in_precision(name):
-        return function(*first, **given)
-
-
-def in_precision(name):
-    return jax.enable_x64(True) if name in FULL_PRECISION else nullcontext()
 
 
 @contextmanager
