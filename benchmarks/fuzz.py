@@ -21,6 +21,7 @@ import warnings
 from collections import Counter
 from contextlib import contextmanager
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -374,6 +375,8 @@ def main() -> int:
     g = random.Random(chosen.seed)
     told: Counter = Counter()
     tried: Counter = Counter()
+    versions = ", ".join(f"{module.__name__} {module.__version__}" for module in (mx, jax, np, pd))
+    print(versions, flush=True)
     before = dict(os.environ)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,12 @@ MESSAGE_LENGTH = 400
 
 def shown(text: object, most: int = 70) -> str:
     """What the user typed, for a sentence: on one line, without its middle where it is long."""
-    return _cut(" ".join(str(text).split()), most)
+    try:
+        words = str(text)
+    except Exception:  # thousands of digits, or what an object of the user's own raises
+        words = f"an object of type {type(text).__name__}"
+    # Halves of characters, which no file or terminal takes, are spelled out.
+    return _cut(" ".join(words.encode("utf-8", "backslashreplace").decode().split()), most)
 
 
 def _cut(text: str, most: int) -> str:

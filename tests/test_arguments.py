@@ -11,6 +11,7 @@ import signal
 import warnings
 from contextlib import contextmanager
 
+import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
@@ -177,4 +178,59 @@ def test_wrong_kinds_are_told_in_a_sentence(name, parameter):
         else:
             if legal is not None and kind not in legal:
                 faults.append(f"{kind}: taken")
+    assert not faults, "\n".join(["", *faults])
+
+
+INSIDE = (
+    *("None", "text", "half a character", "True", "negative", "complex", "thousands of digits"),
+    *("nan", "infinite", "Decimal", "numbers", "dict", "rude object", "class", "timestamp"),
+    *("missing", "records"),
+)
+"""Kinds that entries of lists and mappings, and values of columns, are given."""
+
+
+def with_one_changed(value, other):
+    """The list, mapping, array or frame with one of its parts another, in each place in turn."""
+    if isinstance(value, dict):
+        yield from (value | {key: other} for key in value)
+        try:
+            yield {other: next(iter(value.values()))} if value else {}
+        except Exception:  # what cannot be hashed is no key
+            return
+    elif isinstance(value, (list, tuple)) and value:
+        yield [*value[:-1], other]
+        yield [other]
+    elif isinstance(value, pd.DataFrame):
+        for column in value.columns:
+            rest = value[column].tolist()[:-1]
+            yield value.assign(**{column: pd.Series([*rest, other], value.index, dtype=object)})
+            yield value.assign(**{column: pd.Series([other] * len(value), value.index, object)})
+            yield value.rename(columns={column: value.columns[0]})
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [
+        (name, parameter)
+        for name in CALLS
+        for parameter, value in CALLS[name]().items()
+        if isinstance(value, (dict, list, tuple, pd.DataFrame))
+    ],
+)
+def test_wrong_parts_are_told_in_a_sentence(name, parameter):
+    """One entry, label or column of another kind, where the argument itself is of the right one."""
+    faults = []
+    for kind in INSIDE:
+        for value in with_one_changed(CALLS[name]()[parameter], WRONG[kind]()):
+            try:
+                with within(LONGEST), warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)
+                    call(name, CALLS[name]() | {parameter: value})
+            except mx.InputError as error:
+                said = str(error)
+                if len(said) > MESSAGE_LENGTH or "\n" in said:
+                    faults.append(f"{kind}: {said}")
+                said.encode("utf-8")
+            except Exception as error:
+                faults.append(f"{kind}: {type(error).__name__}: {str(error)[:120]}")
     assert not faults, "\n".join(["", *faults])

@@ -4,6 +4,8 @@ The kinds and their tests are listed in tests/README.md.
 """
 
 import datetime
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -484,3 +486,72 @@ def test_a_pure_transform_is_taken(name, data):
     mx.register_transform("of_ones_own", PURE[name])
     fit = mx.mixmeta("y ~ of_ones_own(x)", "v", data, method="fixed", control=NUMPY)
     assert len(fit.coef) == 2 + (name == "two columns")
+
+
+# Numbers of every type are numbers, and nothing else is.
+
+
+@pytest.mark.parametrize("kind", [Fraction, Decimal, "mixed"])
+def test_numbers_held_as_objects_are_no_categories(kind, data):
+    """Fractions, and numbers of several types side by side, were one category each."""
+    texts = ["0.5", "1.5", "2", "3.25", "4", "1"]
+    kinds = [Fraction, Decimal, float] * 2 if kind == "mixed" else [kind] * N
+    held = pd.Series([of(text) for of, text in zip(kinds, texts, strict=True)], dtype=object)
+    expected = mx.mixmeta("y ~ q", "v", data.assign(q=np.array(texts, float)), control=NUMPY)
+    found = mx.mixmeta("y ~ q", "v", data.assign(q=held), control=NUMPY)
+    pd.testing.assert_series_equal(found.coef, expected.coef)
+
+
+def test_complex_numbers_held_as_objects_are_no_categories(data):
+    held = pd.Series([1j, 2.0, 3.0] * 2, dtype=object)
+    assert "1j in row 0" in refusal(mx.mixmeta, "y ~ q", "v", data.assign(q=held))
+
+
+@pytest.mark.parametrize("value", [[1], {}, Decimal("sNaN"), "\ud800", np.zeros(1)])
+def test_what_is_no_label_is_no_category_and_no_group(value, data):
+    held = pd.Series([value, "a", "b"] * 2, dtype=object)
+    for formula, random in (("y ~ q", None), ("y", "~ 1 | q")):
+        said = refusal(mx.mixmeta, formula, "v", data.assign(q=held), random)
+        assert "in row 0" in said and "no label" in said
+
+
+def test_truth_values_are_no_figures_of_effect_sizes():
+    counts = pd.DataFrame({"events": [3, 5], "total": [20, 30]})
+    names = {"events": "events", "total": "total"}
+    assert len(mx.effect_sizes("logit", counts, **names)) == 2
+    said = refusal(mx.effect_sizes, "logit", counts.assign(events=[True, False]), **names)
+    assert "truth values" in said
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "told"),
+    [(1e200, 1.0, "mean is 1e+200, of which the square"), (1.0, 0.0, "standard deviations are 0")],
+)
+def test_effects_that_are_not_finite_have_the_right_reason(mean, sd, told):
+    figures = {"mean": mean, "sd": sd, "n": 9, "control_mean": 2.0, "control_sd": sd}
+    table = pd.DataFrame([figures | {"control_n": 9}])
+    assert told in refusal(mx.effect_sizes, "smd", table, **{name: name for name in table.columns})
+
+
+def test_arms_of_a_picture_are_not_left_out():
+    arms = pd.DataFrame({"study": [1, 1, 2], "arm": ["a", "b", None]})
+    assert "Row 2 has no value in column 'arm'" in refusal(mx.plots.network, arms, "study", "arm")
+
+
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        ({"x": [1.0, 2.0]}, "at: 'x' must be a finite number"),
+        ({"x": "a"}, "at: 'x' must be a finite number"),
+        ({"arm": "c"}, "at: 'arm' must be one of"),
+        ({"arm": ["a"]}, "at: 'arm' must be one of"),
+    ],
+)
+def test_predictors_are_held_at_one_value(at, told, data):
+    fit = mx.mixmeta("y ~ x + z + arm", "v", data.assign(arm=list("ababab")), control=NUMPY)
+    for call in (fit.plot.bubble, fit.plot.response):
+        own = {"reference": 0.0} if call.__name__ == "response" else {}
+        assert told in refusal(call, "z", at=at, **own)
+    if "x" in at:
+        assert told in refusal(fit.plot.orchard, "arm", at=at)
+        assert told in refusal(fit.means, "arm", at=at)

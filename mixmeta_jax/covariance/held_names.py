@@ -17,6 +17,7 @@ from mixmeta_jax.covariance.parameters import (
 )
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.gates import described
 
 ALONE = ("tau2", "sigma2", "var")
 """Names of a variance that is the only one."""
@@ -62,9 +63,11 @@ def held_structures(
             "{'study': {'var(Intercept)': 0.1}}."
         )
     for level in given:
-        if level not in level_names:
+        if not isinstance(level, str) or level not in level_names:
             listed = ", ".join(f"'{name}'" for name in level_names)
-            raise InputError(f"hold names the level {level!r}, but the levels are {listed}.")
+            raise InputError(
+                f"hold names the level {described(level)}, but the levels are {listed}."
+            )
     made = []
     for structure, level, names in zip(structures, level_names, effects, strict=True):
         values = {

@@ -18,6 +18,7 @@ from mixmeta_jax.choices import (
 )
 from mixmeta_jax.fits import coefficients
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.kept import frozen
 from mixmeta_jax.fits.robust import RobustFit, robust_fit
 from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.report import tidying
@@ -162,7 +163,7 @@ was fitted by restricted maximum likelihood (REML)'
         >>> fit.reference("kenward-roger").words
         't distribution, Kenward and Roger'
         """
-        return coefficients.reference_of(self, test, df, adhoc, information)
+        return frozen(coefficients.reference_of(self, test, df, adhoc, information))
 
     def confint(
         self,

@@ -126,9 +126,9 @@ class Fit(
         ('logor ~ ablat + year', 'logor ~ 1')
         """
         for name in changes:
-            if name not in self.arguments:
+            if name not in self._arguments:
                 raise InputError(
-                    f"mixmeta has no argument '{name}': choose among {', '.join(self.arguments)}."
+                    f"mixmeta has no argument '{name}': choose among {', '.join(self._arguments)}."
                 )
         if isinstance(formula, str) and has_dots(formula):
             if self.frame.formula is None:
@@ -139,7 +139,7 @@ class Fit(
             formula = updated_formula(self.frame.formula, formula)
         if formula is not None:
             changes["formula"] = formula
-        return mixmeta(**{**self.arguments, "data": self.data, **changes})
+        return mixmeta(**{**self._arguments, "data": self.data, **changes})
 
     def drop_terms(
         self,

@@ -15,7 +15,7 @@ from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.estimation.estimator import SingleEstimate
 from mixmeta_jax.estimation.start import error_variances
-from mixmeta_jax.fits.kept import frozen, with_later_columns
+from mixmeta_jax.fits.kept import frozen, kept_arguments, with_later_columns
 from mixmeta_jax.inference.comparison import InformationCriteria, information_criteria
 from mixmeta_jax.inference.fixed_effects import FixedFit, fixed_effects
 from mixmeta_jax.inference.heterogeneity import QTable, q_table
@@ -42,18 +42,16 @@ class FittedModel:
         β̂, its covariance, Ψ̂ and how they were reached, as arrays.
     method
         Estimation method.
-    arguments
-        What `mixmeta` was called with, kept as it was then.
-    given
-        The data as they were given, in which there may be later columns.
     """
 
     frame: ModelFrame
     design: Design
     estimate: SingleEstimate
     method: str
-    arguments: dict[str, Any]
-    given: Any = None
+    # What `mixmeta` was called with, kept as it was then, and the data as they were given, in which
+    # there may be later columns.
+    _arguments: dict[str, Any]
+    _given: Any = None
 
     # The model
 
@@ -72,9 +70,14 @@ class FittedModel:
         return self.frame.random
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """What `mixmeta` was called with, as it was then."""
+        return kept_arguments(self._arguments)
+
+    @property
     def data(self) -> Any:
         """The data as they were fitted, with the columns that have been added since; or None."""
-        return with_later_columns(self.arguments["data"], self.given)
+        return with_later_columns(self.arguments["data"], self._given)
 
     def columns_at_units(self, names: Sequence[str], where: str) -> pd.DataFrame:
         """Columns of the data at the fitted units, by position, since labels may repeat.
@@ -91,7 +94,7 @@ class FittedModel:
             )
         data = as_pandas(self.data)
         existing_columns(names, data, where)
-        chosen = chosen_rows(self.arguments["subset"], data)
+        chosen = chosen_rows(self._arguments["subset"], data)
         return data.loc[:, list(names)][chosen][self.frame.kept]
 
     @property
@@ -240,7 +243,7 @@ class FittedModel:
 
     @property
     def _pads(self) -> bool:
-        return self.arguments["na_action"] == "exclude"
+        return self._arguments["na_action"] == "exclude"
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Values per fitted unit, shape (n, ...), in the rows of `index`."""

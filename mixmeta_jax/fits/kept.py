@@ -57,10 +57,22 @@ def with_later_columns(own: Any, given: Any) -> Any:
     return pd.concat([own, given[later]], axis=1)
 
 
+class GivesCopies:
+    """A result whose frames and mappings are the caller's own: every look at one is at a copy."""
+
+    def __getattribute__(self, name: str) -> Any:
+        value = object.__getattribute__(self, name)
+        if isinstance(value, (pd.DataFrame, pd.Series)):
+            return value.copy()
+        return dict(value) if isinstance(value, dict) and not name.startswith("_") else value
+
+
 def frozen(part: Part) -> Part:
     """The part, its arrays and those in our own dataclasses read-only: no result is written to."""
     if isinstance(part, np.ndarray):
         part.flags.writeable = False
+    elif isinstance(part, dict):
+        frozen(list(part.values()))
     elif isinstance(part, (list, tuple)):
         for own in part:
             frozen(own)

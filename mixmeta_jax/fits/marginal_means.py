@@ -120,11 +120,15 @@ def _checked_at(
             )
         if column in names:
             raise InputError(f"at names '{column}', whose levels the means are of: leave it out.")
-        if column in known:
-            gates.label(value, f"at: '{column}'", known[column])
-        else:
-            gates.number(value, f"at: '{column}'")
+        held_value(column, value, known.get(column))
     return at
+
+
+def held_value(column: str, value: Any, levels: Sequence[Any] | None) -> Any:
+    """The value at which a predictor is held: a number, or one of its levels where it has some."""
+    if levels is None:
+        return gates.number(value, f"at: '{column}'")
+    return gates.label(value, f"at: '{column}'", levels)
 
 
 def row_combinations(model: FittedModel, rows: Any, what: str) -> Combinations:

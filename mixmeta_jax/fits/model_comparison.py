@@ -11,12 +11,13 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
+from mixmeta_jax.fits.kept import GivesCopies
 from mixmeta_jax.fits.likelihood_ratio import check_comparable, lr_test
 from mixmeta_jax.report.results import LikelihoodRatioTest
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(GivesCopies):
     """What `compare` returns; ``str`` of it is the printed comparison.
 
     Attributes

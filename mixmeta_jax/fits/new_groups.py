@@ -55,7 +55,7 @@ def new_groups(model: FittedModel, newdata: Any, S: Any) -> ModelFrame:
     for level in levels:
         _check_complete(level.Z, index, f"random predictor of level '{level.name}'")
     # Only variances are completed, as those of the fit were.
-    rho: Any = model.arguments["rho"] if holds_variances(S, table, frame.k) else None
+    rho: Any = model._arguments["rho"] if holds_variances(S, table, frame.k) else None
     if np.ndim(rho) == 1 and len(rho) not in (1, frame.k * (frame.k - 1) // 2):
         raise InputError(
             "The fit has its rho by row, which says nothing of newdata: give S with covariances."
@@ -76,7 +76,7 @@ def new_groups(model: FittedModel, newdata: Any, S: Any) -> ModelFrame:
 
 
 def _offset(model: FittedModel, table: pd.DataFrame) -> np.ndarray:
-    offset = model.arguments["offset"]
+    offset = model._arguments["offset"]
     if offset is not None and not offset_columns(offset):
         raise InputError(
             "The fit has its offset as numbers, which say nothing of newdata: refit with the "

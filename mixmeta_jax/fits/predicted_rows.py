@@ -79,7 +79,7 @@ def new_rows(model: FittedModel, newdata: Any, depth: int) -> PredictedRows:
         for level in model.frame.levels[:depth]
     )
     # Without any of its columns the offset of the new rows is taken as zero.
-    named = offset_columns(model.arguments["offset"])
+    named = offset_columns(model._arguments["offset"])
     given = named if any(name in table.columns for name in named) else None
     offset = offset_values(given, table, model.frame.k)
     refuse_infinite_offset(offset, table.index)

@@ -261,14 +261,14 @@ def _refuse_cut(
 
 def _of_units(fit: FittedModel, cluster: Any) -> Any:
     """The values of a level, a column or an array for each fitted unit."""
-    frame, data = fit.frame, fit.arguments["data"]
+    frame, data = fit.frame, fit._arguments["data"]
     if isinstance(cluster, str):
         for level in frame.levels[: fit.n_levels]:
             if level.name == cluster:
                 labels = pd.Series(level.labels, dtype=object)
                 return labels.iloc[level.codes].to_numpy()
         return fit.columns_at_units([cluster], "cluster")[cluster].to_numpy()
-    subset = fit.arguments["subset"]
+    subset = fit._arguments["subset"]
     if data is not None:
         table = as_pandas(data)
     else:

@@ -12,6 +12,7 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.kept import GivesCopies
 from mixmeta_jax.fits.likelihood_ratio import lr_test
 from mixmeta_jax.formulas.formula import as_formulaic, parse
 from mixmeta_jax.formulas.updates import (
@@ -31,7 +32,7 @@ Refit = Callable[..., FittedModel]
 
 
 @dataclass(frozen=True)
-class TermTests:
+class TermTests(GivesCopies):
     """Tests of single terms; ``str`` of it is the printed table.
 
     Attributes

@@ -197,7 +197,7 @@ def maxima(
     """The highest likelihoods with parameters of a fit held at values."""
     if near is None:
         near = [np.repeat(P[None], len(values), 0) for P in model.Psi_by_level]
-    control = as_control(model.arguments["control"])
+    control = as_control(model._arguments["control"])
     return held_maxima(model.design, model.method, control, places, values, near, searched)
 
 
@@ -334,9 +334,9 @@ def held_fit(model: FittedModel, place: Place, value: float) -> FittedModel:
     own = hold(design.structures[place.level], design.dims[place.level], {place.parameter: value})
     structures = (*design.structures[: place.level], own, *design.structures[place.level + 1 :])
     design = replace(design, structures=structures)
-    control = replace(as_control(model.arguments["control"]), start=None, verbose=False)
+    control = replace(as_control(model._arguments["control"]), start=None, verbose=False)
     estimate = fit_design(design, model.method, control, model.level_names)
-    return FittedModel(model.frame, design, estimate, model.method, model.arguments)
+    return FittedModel(model.frame, design, estimate, model.method, model._arguments)
 
 
 def reference_of(model: FittedModel, null: FittedModel, place: Place) -> tuple[int, int, str]:

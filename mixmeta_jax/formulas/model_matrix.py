@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from numbers import Number
+from decimal import Decimal
+from numbers import Number, Real
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from mixmeta_jax.table.columns import (
     are_plain,
     existing_columns,
     is_numeric,
+    label_codes,
     missing_rows,
     plain_columns,
     refuse_infinite,
@@ -79,6 +81,7 @@ class ModelMatrix:
 
     def _refuse_unseen(self, data: pd.DataFrame) -> None:
         for column, known in self.categories.items():
+            label_codes(data, column)
             values = data[column]
             unseen = values[~values.isin(known).to_numpy()]
             if len(unseen):
@@ -155,9 +158,17 @@ def _refuse_mixed(terms: Terms, data: pd.DataFrame) -> None:
     for name in dict.fromkeys(factor for factors in terms for factor in factors):
         if name not in data.columns or data[name].dtype != object:
             continue
-        if not pd.api.types.infer_dtype(data[name], skipna=True).startswith("mixed"):
+        if is_numeric(data[name]):
             continue
-        numbers = data[name].map(lambda value: isinstance(value, Number)).to_numpy(bool)
+        kinds = [type(value) for value in data[name]]
+        numbers = np.array([issubclass(kind, Number) for kind in kinds], bool)
+        unreal = numbers & ~np.array([issubclass(kind, (Real, Decimal)) for kind in kinds], bool)
+        if unreal.any():
+            row = int(np.argmax(unreal))
+            raise InputError(
+                f"The column '{shown(name)}' holds {described(data[name].iloc[row])} in row "
+                f"{row_label(data.index, row)!r}, which is no real number."
+            )
         if numbers.any() and not numbers.all():
             row = int(np.argmin(numbers))
             raise InputError(

@@ -14,6 +14,7 @@ from mixmeta_jax.covariance.parameters import value_of
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import coefficients, predicted_rows
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.kept import frozen
 from mixmeta_jax.fits.robust import clusters_of
 from mixmeta_jax.fits.simulation import check_draws
 from mixmeta_jax.fits.variances import (
@@ -80,6 +81,9 @@ class BootstrapInference:
     draws: ManyFits | None
     groups: np.ndarray | None = None
     _wild: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        frozen(self.groups)
 
     def __repr__(self) -> str:
         return f"<{self.kind} bootstrap of {self.n} data sets, seed={self.seed}: {self.fit!r}>"

@@ -21,7 +21,7 @@ from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.moment_batch import fit_moment_batch
 from mixmeta_jax.estimation.start import error_variances
 from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, check_hold, method_of
-from mixmeta_jax.fits.kept import frozen
+from mixmeta_jax.fits.kept import GivesCopies, frozen
 from mixmeta_jax.inference.effects import predicted_outcomes
 from mixmeta_jax.inference.fixed_effects import fixed_effects
 from mixmeta_jax.many.many_checks import (
@@ -49,7 +49,7 @@ LONG_WORK = 2_000
 
 
 @dataclass(frozen=True, eq=False)
-class ManyFits:
+class ManyFits(GivesCopies):
     """B fits; every array has a leading B and is read-only. What was not asked for is None.
 
     Attributes

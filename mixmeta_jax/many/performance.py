@@ -17,6 +17,7 @@ from mixmeta_jax.fits.simulation import mixmeta_sim
 from mixmeta_jax.many.many_fits import fit_many
 from mixmeta_jax.memory import refuse_size
 from mixmeta_jax.status import Status
+from mixmeta_jax.table.columns import is_label
 
 DRAWN_NUMBERS = 2**23
 """Outcomes that are drawn and fitted at once."""
@@ -350,6 +351,8 @@ def _estimates(
 
 
 def _check(name: Any, scenario: Mapping[str, Any]) -> None:
+    if not is_label(name):
+        raise gates.refused("scenarios: a name", "text, a number or a tuple", name)
     gates.mapping(scenario, f"scenarios: the scenario {gates.described(name)}", SCENARIO)
     for needed in ("y", "S", "Psi", "coef"):
         if needed not in scenario:

@@ -218,4 +218,4 @@ def _fits(fit: FittedModel, design: Design, progress: bool, more: Sequence[str] 
 
 def settings_of(fit: FittedModel) -> Control:
     """Those of the fit, less what is for a single fit."""
-    return replace(as_control(fit.arguments["control"]), start=None, mesh=None, verbose=False)
+    return replace(as_control(fit._arguments["control"]), start=None, mesh=None, verbose=False)

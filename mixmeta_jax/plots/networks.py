@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixmeta_jax import gates
 from mixmeta_jax.choices import RatioTransform
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.plots.canvas import (
     COLOURS,
@@ -25,7 +25,7 @@ from mixmeta_jax.plots.canvas import (
     tidied,
     transformed,
 )
-from mixmeta_jax.table.columns import existing_columns
+from mixmeta_jax.prepare.network import refuse_unlabelled
 from mixmeta_jax.table.rows import as_pandas
 
 
@@ -55,7 +55,8 @@ def network(
     Raises
     ------
     InputError
-        For a column that is not there, or data in which no study has two treatments.
+        For a column that is not there, an arm without a label, or data in which no study has two
+        treatments.
 
     Examples
     --------
@@ -68,10 +69,9 @@ def network(
     1         A     C        1
     """
     data = as_pandas(data)
-    existing_columns([study], data, "study")
-    existing_columns([treatment], data, "treatment")
+    refuse_unlabelled(data, study, treatment)
     counts: dict[tuple[Any, Any], int] = {}
-    arms = data[[study, treatment]].dropna().drop_duplicates()
+    arms = data[[study, treatment]].drop_duplicates()
     names = sorted(arms[treatment].unique().tolist(), key=str)
     for _, own in arms.groupby(study, sort=False):
         there = [name for name in names if name in set(own[treatment])]
@@ -103,9 +103,9 @@ def network(
             fontsize="small",
             zorder=2,
         )
-    size = arms[treatment].value_counts()
+    size = arms[treatment].value_counts().to_dict()
     for name, place in places.items():
-        area = 120 + 500 * size[name] / size.max()
+        area = 120 + 500 * size[name] / max(size.values())
         axis.scatter(place[0], place[1], s=area, color=COLOURS[0], edgecolor=INK, zorder=3)
         axis.annotate(
             shortened(str(name), 20),
@@ -171,17 +171,21 @@ def refits(
     """
     change = transformed(transform)
     half = normal_quantile(check_conf_level(conf_level))
-    if not isinstance(table, pd.DataFrame) or "status" not in table:
+    there = list(table.columns) if isinstance(table, pd.DataFrame) else []
+    terms = [name for name in there if isinstance(name, str) and f"se[{name}]" in there]
+    if "status" not in there or not terms:
         raise InputError("table must be what cumulative or leave_one_out returned.")
-    terms = [name for name in table.columns if f"se[{name}]" in table.columns]
     term = terms[0] if term is None else gates.choice(term, "term", terms)
-    estimate, reach = table[term], half * table[f"se[{term}]"]
+    estimate, se = (
+        gates.numbers(table[name], f"table: the column '{name}'", ("n",), missing=True)
+        for name in (term, f"se[{term}]")
+    )
     found = pd.DataFrame(
         {
-            "label": [str(label) for label in table.index.tolist()],
-            "estimate": change(estimate.to_numpy()),
-            "lower": change((estimate - reach).to_numpy()),
-            "upper": change((estimate + reach).to_numpy()),
+            "label": [shown(label) for label in table.index.tolist()],
+            "estimate": change(estimate),
+            "lower": change(estimate - half * se),
+            "upper": change(estimate + half * se),
         }
     )
     (axis,) = new_axes(ax, 5.6, 1.1 + 0.24 * len(found))
@@ -193,8 +197,8 @@ def refits(
     axis.scatter(found["estimate"], place, s=24, marker="s", color=INK, zorder=3)
     size = fitting_size(axis, len(found) + 1)
     fits = size >= READABLE
-    shown = [shortened(label) for label in found["label"]] if fits else []
-    axis.set_yticks(place if fits else [], shown, fontsize=size)
+    readable = [shortened(label) for label in found["label"]] if fits else []
+    axis.set_yticks(place if fits else [], readable, fontsize=size)
     axis.set_ylim(len(found) - 0.4, -0.6)
     axis.set_ylabel(str(table.index.name or ""))
     axis.set_xlabel(f"exp({term})" if transform else term)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtri
 
+from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.variance_methods import VarianceMethods
 from mixmeta_jax.inference.wald import check_conf_level
@@ -165,9 +166,11 @@ def curves(
 
 def _flat(table: Any, what: str) -> pd.DataFrame:
     columns = ["curve", "lower", "upper"]
-    if not isinstance(table, pd.DataFrame) or not set(columns) <= set(table.columns):
+    there = list(table.columns) if isinstance(table, pd.DataFrame) else []
+    if any(there.count(column) != 1 for column in columns):
         raise InputError(f"{what} must be what curves returned: a frame of curve, lower and upper.")
     if table.index.nlevels != 2:
         raise InputError(f"{what} must have two index levels: the locations, and where they are.")
-    flat = table[columns].reset_index()
+    own = {c: gates.numbers(table[c], f"{what}: the column '{c}'", ("n",)) for c in columns}
+    flat = pd.DataFrame(own, index=table.index).reset_index()
     return flat.set_axis(["location", "at", *columns], axis=1)

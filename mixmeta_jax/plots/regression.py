@@ -11,6 +11,7 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.choices import RatioTransform
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.fits.marginal_means import held_value
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.plots.canvas import (
     COLOURS,
@@ -356,8 +357,11 @@ def _held(columns: pd.DataFrame, drawn: str, at: Mapping[str, Any] | None) -> di
         if name == drawn:
             continue
         column = columns[name]
-        usual = column.mean() if is_numeric(column) else column.mode().iloc[0]
-        held[name] = given.get(name, usual)
+        levels = None if is_numeric(column) else column.unique().tolist()
+        if name in given:
+            held[name] = held_value(name, given[name], levels)
+        else:
+            held[name] = column.mean() if levels is None else column.mode().iloc[0]
     return held
 
 

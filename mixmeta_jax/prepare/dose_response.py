@@ -36,7 +36,7 @@ from scipy.optimize import brentq
 
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.table.columns import label_codes, numeric, refuse_twice_named
+from mixmeta_jax.table.columns import label_codes, numeric, refuse_twice_named, row_label
 from mixmeta_jax.table.rows import as_pandas
 
 NON_CASES = {"ir": 0.0, "ci": -1.0, "cc": 1.0}
@@ -310,12 +310,14 @@ def _read_tables(
     for role, name in roles.items():
         gates.column(name, data, role)
     refuse_twice_named(roles)
-    if data[study].isna().any():
-        row = data.index[data[study].isna()].tolist()[0]
-        raise InputError(f"Row {row!r} has no study in column {study!r}; every row needs one.")
-    tables = []
     codes, labels = label_codes(data, study)
-    label_codes(data, type)
+    for role, found in (("study", codes), ("type", label_codes(data, type)[0])):
+        if (found < 0).any():
+            row = row_label(data.index, int(np.argmin(found)))
+            raise InputError(
+                f"Row {row!r} has no {role} in column {roles[role]!r}; every row needs one."
+            )
+    tables = []
     numbers = pd.DataFrame(
         {
             name: numeric(data[name], f"column '{name}' ({role})", finite=False, truths=False)

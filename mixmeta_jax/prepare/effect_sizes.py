@@ -20,6 +20,7 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.prepare.measures import KINDS, Effects, Figures
 from mixmeta_jax.table.columns import label_codes, numeric, refuse_twice_named, row_label
 from mixmeta_jax.table.rows import as_pandas
+from mixmeta_jax.tolerances import SQUARE_OVERFLOWS
 
 # Events and what they are counted among.
 _AMONG = {"events": "total", "control_events": "control_total"}
@@ -150,10 +151,10 @@ def effect_sizes(
     zero_cell = gates.number(zero_cell, "zero_cell", least=0)
     if KINDS[name].corrected:
         _correct(figures, zero_cell)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):  # what is not finite is refused with its row
         found = KINDS[name].measure(figures)
     seen = np.logical_and.reduce([np.isfinite(values) for values in figures.values()])
-    _refuse_infinite(name, found, seen, data.index)
+    _refuse_infinite(name, found, seen, figures, data.index)
     effect, variance = (np.where(seen, values, np.nan) for values in found[:2])
     frame = data.assign(effect=effect, variance=variance)
     if study is None or found.control is None:
@@ -183,7 +184,9 @@ def _read(name: str, data: pd.DataFrame, columns: dict[str, str]) -> Figures:
     for pair in _APART:
         refuse_twice_named({figure: columns[figure] for figure in pair if figure in columns})
     return {
-        wanted: numeric(data[columns[wanted]], f"column '{columns[wanted]}' ({wanted})").copy()
+        wanted: numeric(
+            data[columns[wanted]], f"column '{columns[wanted]}' ({wanted})", truths=False
+        ).copy()
         for wanted in needed
     }
 
@@ -228,10 +231,19 @@ def _correct(figures: Figures, zero_cell: float) -> None:
             figures[total][empty] += 2 * zero_cell
 
 
-def _refuse_infinite(name: str, found: Effects, seen: np.ndarray, index: pd.Index) -> None:
-    fine = np.isfinite(found.effect) & np.isfinite(found.variance)
-    if (seen & ~fine).any():
-        row = row_label(index, int(np.argmax(seen & ~fine)))
+def _refuse_infinite(
+    name: str, found: Effects, seen: np.ndarray, figures: Figures, index: pd.Index
+) -> None:
+    wrong = seen & ~(np.isfinite(found.effect) & np.isfinite(found.variance))
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        row = row_label(index, i)
+        for figure, values in figures.items():
+            if abs(values[i]) > SQUARE_OVERFLOWS:
+                raise InputError(
+                    f"The effect '{name}' of row {row!r} is not finite: {figure} is "
+                    f"{values[i]:g}, of which the square is beyond double precision."
+                )
         what = {
             "smd": "the standard deviations are 0",
             "smcc": "changes do not vary",

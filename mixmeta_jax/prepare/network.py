@@ -27,7 +27,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.table.columns import label_codes, numeric, refuse_twice_named
+from mixmeta_jax.table.columns import label_codes, numeric, refuse_twice_named, row_label
 from mixmeta_jax.table.rows import as_pandas
 
 
@@ -238,6 +238,20 @@ def long_contrasts(
     return LongContrasts(frame, blocks, columns, added)
 
 
+def refuse_unlabelled(data: pd.DataFrame, study: str, treatment: str) -> None:
+    """Raise where an arm has no study or no treatment, or what is no label for one."""
+    for role, column in (("study", study), ("treatment", treatment)):
+        gates.column(column, data, role)
+        codes, _ = label_codes(data, column)
+        if (codes < 0).any():
+            row = row_label(data.index, int(np.argmin(codes)))
+            raise InputError(
+                f"Row {row!r} has no value in column {column!r}; every arm needs its study and "
+                "treatment."
+            )
+    refuse_twice_named({"study": study, "treatment": treatment})
+
+
 def _read_arms(
     data: pd.DataFrame, study: str, treatment: str, events: str, total: str
 ) -> pd.DataFrame:
@@ -251,14 +265,7 @@ def _read_arms(
         role: numeric(data[roles[role]], f"column '{roles[role]}' ({role})", truths=False)
         for role in ("events", "total")
     }
-    for column in (study, treatment):
-        label_codes(data, column)
-        if data[column].isna().any():
-            row = data.index[data[column].isna()].tolist()[0]
-            raise InputError(
-                f"Row {row!r} has no value in column {column!r}; every arm needs its study and "
-                "treatment."
-            )
+    refuse_unlabelled(data, study, treatment)
     arms = pd.DataFrame(
         {
             "study": data[study].tolist(),

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mixmeta_jax.fits.kept import GivesCopies
 from mixmeta_jax.report.coefficient_table import decimals, text_table
 
 
 @dataclass(frozen=True)
-class RandomPart:
+class RandomPart(GivesCopies):
     """The random effects of one level.
 
     Attributes

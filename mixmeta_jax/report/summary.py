@@ -16,6 +16,7 @@ from mixmeta_jax.covariance.held_names import held_words
 from mixmeta_jax.errors import shown
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.kept import GivesCopies
 from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.report.coefficient_table import (
     MOST_DIGITS,
@@ -56,7 +57,7 @@ METHODS_IN_WORDS = {
 
 
 @dataclass(frozen=True)
-class SummaryResult:
+class SummaryResult(GivesCopies):
     """What ``fit.summary()`` returns; ``str`` of it is the printed summary.
 
     Attributes
@@ -269,7 +270,7 @@ def summarise(
 
 def _coding_notes(model: FittedModel) -> list[str]:
     """What users of R may take otherwise: how ordered categories are coded."""
-    data, frame = model.arguments["data"], model.frame
+    data, frame = model._arguments["data"], model.frame
     if not isinstance(data, pd.DataFrame):
         return []
     ordered = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -72,27 +74,44 @@ def refuse_twice_named(roles: Mapping[str, Any]) -> None:
                 )
 
 
+def is_label(value: Any) -> bool:
+    """Whether a value can name a group or a result: it can be told from others, and printed."""
+    try:
+        hash(value)
+        repr(value).encode("utf-8")
+        f"{value}".encode()
+    except Exception:  # what an object of the user's own raises too
+        return False
+    return True
+
+
 def label_codes(data: pd.DataFrame, name: str) -> tuple[np.ndarray, list[Any]]:
     """The groups that a column of labels makes, shape (n,), −1 where missing; and their labels.
 
     Raises
     ------
     InputError
-        For labels that cannot be told apart, as lists and dicts.
+        For labels that cannot be told apart, as lists and dicts, or not be printed.
     """
+    column = data[name]
     try:
-        codes, labels = pd.factorize(data[name])
-    except TypeError as error:
-        for label, value in data[name].items():
-            try:
-                hash(value)
-            except TypeError:
-                raise InputError(
-                    f"The column '{name}' holds {gates.described(value)} in row {label!r}, which "
-                    "is no label: use text, numbers or tuples."
-                ) from error
-        raise
-    return codes, labels.tolist()
+        codes, found = pd.factorize(column)
+        labels = found.tolist()
+    except Exception as error:  # of pandas, or of an object of the user's own
+        raise _no_label(column, column.tolist(), name) from error
+    plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "iufb"
+    if not plain and not all(map(is_label, labels)):
+        raise _no_label(column, column.tolist(), name)
+    return codes, labels
+
+
+def _no_label(column: pd.Series, values: list[Any], name: str) -> InputError:
+    """The error on the first value of a column that is no label."""
+    place = next((i for i, value in enumerate(values) if not is_label(value)), 0)
+    return InputError(
+        f"The column '{shown(name)}' holds {gates.described(values[place])} in row "
+        f"{shown(row_label(column.index, place))}, which is no label: use text, numbers or tuples."
+    )
 
 
 def refuse_reordered(values: Any, index: pd.Index, what: str) -> None:
@@ -118,8 +137,16 @@ def is_numeric(column: pd.Series) -> bool:
     if _is_boolean(column):
         return False
     if column.dtype == object:
-        return pd.api.types.infer_dtype(column, skipna=True) in NUMBER_KINDS
+        kind = pd.api.types.infer_dtype(column, skipna=True)
+        # Fractions, and numbers of several types, are "mixed" to pandas.
+        return kind in NUMBER_KINDS or (kind.startswith("mixed") and _all_real(column))
     return pd.api.types.is_numeric_dtype(column)
+
+
+def _all_real(column: pd.Series) -> bool:
+    """Whether an object column holds real numbers and nothing else, but for what is missing."""
+    kinds = set(map(type, column)) - {type(None), type(pd.NA), type(pd.NaT)}
+    return bool(kinds) and all(issubclass(kind, (Real, Decimal)) for kind in kinds - {bool})
 
 
 def _is_boolean(column: pd.Series) -> bool:
@@ -136,7 +163,10 @@ def missing_rows(data: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
         if _holds_numbers(column):
             missing |= np.isnan(column.to_numpy())
             continue
-        missing |= column.isna().to_numpy()
+        try:
+            missing |= column.isna().to_numpy()
+        except Exception as error:  # of what cannot be compared with itself
+            raise _no_label(column, column.tolist(), name) from error
         if isinstance(column.dtype, pd.api.extensions.ExtensionDtype) and is_numeric(column):
             # A nullable column may hold NaN beside its own missing value.
             missing |= np.isnan(column.to_numpy(dtype=float, na_value=np.nan))
@@ -173,7 +203,7 @@ def plain_columns(
     Raises
     ------
     InputError
-        For dates, which have no scale of their own.
+        For dates, which have no scale of their own, and categories that are no labels.
     """
     plain: dict[str, pd.Series | np.ndarray] = {}
     for name in columns:
@@ -191,5 +221,6 @@ def plain_columns(
                 f"The column '{name}' holds dates: turn them into numbers (such as years) first."
             )
         else:
+            label_codes(data, name)
             plain[name] = column.astype(object)
     return pd.DataFrame(plain, index=data.index)

@@ -13,6 +13,7 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fit import Fit, mixmeta
 from mixmeta_jax.fits.fitted_model import checked_fit
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
+from mixmeta_jax.table.columns import is_label
 from mixmeta_jax.table.rows import as_pandas
 from mixmeta_jax.tolerances import ASYMMETRY
 
@@ -142,7 +143,7 @@ def curves(
     if isinstance(at, np.ndarray) or type(at).__module__.startswith("jax"):
         at = np.asarray(at).ravel()
     at = gates.listed(at, "at")
-    if not all(map(pd.api.types.is_hashable, at)):
+    if not all(map(is_label, at)):
         raise gates.refused("at", "a list of exposures", at)
     if len(at) != len(basis):
         raise InputError(f"at has {len(at)} values, but basis has {len(basis)} rows.")
@@ -159,7 +160,11 @@ def curves(
 
 
 def _names(names: Iterable[str]) -> list[str]:
-    return [gates.text(name, "an entry of names") for name in gates.listed(names, "names")]
+    given = [gates.text(name, "an entry of names") for name in gates.listed(names, "names")]
+    for name in given:
+        if not is_label(name):
+            raise gates.refused("an entry of names", "text that can be printed", name)
+    return given
 
 
 def _labelled(estimates: Any, labels: Iterable[Any] | None) -> tuple[list, pd.Index]:
@@ -195,7 +200,8 @@ def _label_index(given: list, what: str) -> pd.Index:
     """The labels, each one thing that can be told from the others."""
     for label in given:
         unlike = isinstance(label, (list, dict, set, np.ndarray, pd.Series, pd.DataFrame, pd.Index))
-        if unlike or (not isinstance(label, tuple) and pd.isna(label)):
+        missing = not unlike and not isinstance(label, tuple) and pd.isna(label)
+        if missing or not is_label(label):
             raise gates.refused(what, "text, a number or a tuple", label)
     # A tuple is one label.
     return pd.Index(given, name="location", tupleize_cols=False)

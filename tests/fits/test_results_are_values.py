@@ -49,6 +49,132 @@ def test_what_a_fit_returns_is_the_callers_own(fit):
         np.testing.assert_array_equal(one, other)
 
 
+def spoilt(value):
+    """Write to a frame, an array or a mapping by every way there is; what is read-only stays."""
+    if isinstance(value, (pd.DataFrame, pd.Series)):
+        value.iloc[:1] = np.nan
+        values = value.to_numpy()
+        if values.flags.writeable:
+            values[...] = np.nan
+    elif isinstance(value, np.ndarray):
+        if value.flags.writeable:
+            value[...] = np.array(np.nan).astype(value.dtype)
+    elif isinstance(value, dict):
+        for own in value.values():
+            spoilt(own)
+        value.clear()
+    elif isinstance(value, (tuple, list)):
+        for own in value:
+            spoilt(own)
+
+
+def looks(result):
+    """What a result has: its public attributes that are no methods, by name."""
+    values = {}
+    for name in (name for name in dir(result) if not name.startswith("_")):
+        try:
+            values[name] = getattr(result, name)
+        except mx.InputError:  # what a result of its kind does not have
+            continue
+    return {name: value for name, value in values.items() if not callable(value)}
+
+
+def leaves(value):
+    """The numbers and texts in a value, as text to the last digit."""
+    if isinstance(value, pd.DataFrame):
+        return [repr(value.to_dict("split"))]
+    if isinstance(value, pd.Series):
+        return [repr(value.to_dict())]
+    if isinstance(value, np.ndarray):
+        return [repr(value.tolist())]
+    if isinstance(value, dict):
+        return [str(key) for key in value] + [
+            leaf for own in value.values() for leaf in leaves(own)
+        ]
+    if isinstance(value, (tuple, list)):
+        return [leaf for own in value for leaf in leaves(own)]
+    return [str(value)]
+
+
+DATA = {"y": [0.1, 0.9, -0.4, 0.3, 0.6, -0.2], "x": [1.0, 2, 3, 4, 5, 7], "v": [0.1, 0.2] * 3}
+
+
+def one_fit(**changes):
+    table = pd.DataFrame(DATA)
+    return mx.mixmeta("y ~ x", **{"S": "v", "data": table, "control": NUMPY, **changes})
+
+
+RESULTS = {
+    "fit": one_fit,
+    "fit with blocks": lambda: one_fit(
+        S={g: np.diag([0.1, 0.2]) for g in "abc"},
+        data=pd.DataFrame(DATA).assign(g=list("aabbcc")),
+        random="~ 1 | g",
+    ),
+    "fit with missing": lambda: one_fit(
+        data=pd.DataFrame(DATA).replace({"y": {0.9: np.nan}}), na_action="exclude"
+    ),
+    "summary": lambda: one_fit().summary(),
+    "robust": lambda: one_fit().robust(),
+    "many": lambda: mx.fit_many(
+        np.stack([DATA["y"], DATA["x"]]),
+        S=DATA["v"],
+        random="~ 1 | g/h",
+        data=pd.DataFrame({"g": list("aaabbb"), "h": [1, 1, 2, 3, 3, 4]}),
+        bscov="id",
+        returns=("coef", "vcov", "Psi", "status", "loglik", "blup", "Q"),
+        progress=False,
+    ),
+    "bootstrap": lambda: one_fit().bootstrap_inference(n=19, progress=False),
+    "wild bootstrap": lambda: one_fit().bootstrap_inference(n=19, kind="wild", progress=False),
+    "comparison": lambda: mx.compare(
+        one_fit(method="ml"), one_fit(method="ml").update(formula="y")
+    ),
+    "terms": lambda: one_fit(method="ml").drop_terms(),
+}
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_no_look_at_a_result_gives_out_its_own(kind):
+    result = RESULTS[kind]()
+    before, printed = {k: leaves(v) for k, v in looks(result).items()}, str(result)
+    for name in before:
+        spoilt(getattr(result, name))
+        after = {k: leaves(v) for k, v in looks(result).items()}
+        assert [k for k in before if after.get(k) != before[k]] == [], f"by {name}"
+    assert str(result) == printed
+
+
+def test_the_arguments_and_data_of_a_fit_are_copies(fit):
+    loglik = fit.update().loglik
+    data, arguments = fit.data, fit.arguments
+    data.iloc[:], arguments["data"].iloc[:] = 0, 0
+    arguments["control"]["backend"] = "jax"
+    arguments.clear()
+    assert fit.update().loglik == loglik
+
+
+def test_robust_covariances_are_the_callers_own(fit):
+    robust = fit.robust()
+    before = str(robust)
+    vcov = robust.vcov
+    vcov.iloc[:] = 99
+    assert str(robust) == before
+    with pytest.raises(ValueError, match="read-only"):
+        robust.reference.vcov[:] = 99
+    with pytest.raises(ValueError, match="read-only"):
+        fit.reference("satterthwaite").vcov[:] = 99
+
+
+def test_arrays_of_many_fits_are_read_only():
+    fits = RESULTS["many"]()
+    for array in (fits.coef, fits.vcov, fits.status, fits.blup, *fits.Psi.values()):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+    fits.Psi["g"] = None
+    assert fits.Psi["g"] is not None
+
+
 @pytest.mark.parametrize(
     "array",
     [
