@@ -159,8 +159,8 @@ def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float |
     if found.determined.any():
         which = labels[int(np.argmax(found.determined[0]))]
         raise InputError(
-            f"The cluster {which!r} of '{name}' determines a coefficient by itself: type='CR3' "
-            "leaves each cluster out, and does not exist. Choose 'CR2'."
+            f"The cluster {gates.described(which)} of '{name}' determines a coefficient by itself: "
+            "type='CR3' leaves each cluster out, and does not exist. Choose 'CR2'."
         )
     vcov = found.vcov[0]
     vcov = 0.5 * (vcov + vcov.T)
@@ -253,9 +253,10 @@ def _refuse_cut(
         unit = int(np.argmax(apart))
         group = level.labels[level.codes[unit]]
         raise InputError(
-            f"The clusters of '{name}' cut the outer group {group!r} of '{level.name}': its rows "
-            f"lie in {labels[first[outer[unit]]]!r} and {labels[codes[unit]]!r}. Its outcomes are "
-            "correlated in the model: clusters are outer groups, or unions of them."
+            f"The clusters of '{name}' cut the outer group {gates.described(group)} of "
+            f"'{level.name}': its rows lie in {gates.described(labels[first[outer[unit]]])} and "
+            f"{gates.described(labels[codes[unit]])}. Its outcomes are correlated in the model: "
+            "clusters are outer groups, or unions of them."
         )
 
 

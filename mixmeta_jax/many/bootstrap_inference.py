@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
-from mixmeta_jax.choices import BootstrapKind
+from mixmeta_jax.choices import BootstrapKind, Transform
 from mixmeta_jax.covariance.parameters import value_of
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import coefficients, predicted_rows
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.predictions import apply_transform
 from mixmeta_jax.fits.robust import clusters_of
 from mixmeta_jax.fits.simulation import check_draws
 from mixmeta_jax.fits.variances import (
@@ -242,7 +243,9 @@ class BootstrapInference:
         made = np.array(columns, float).reshape(len(columns), self.n)
         return pd.DataFrame(made.T, index=index, columns=names)
 
-    def predict(self, newdata: Any = None, level: int | str | None = None) -> pd.DataFrame:
+    def predict(
+        self, newdata: Any = None, level: int | str | None = None, transform: Transform = None
+    ) -> pd.DataFrame:
         """``fit, pi_lower, pi_upper``: prediction intervals of the outcomes of new groups.
 
         A new effect is drawn beside every data set; the interval is the prediction ± the quantile
@@ -250,8 +253,13 @@ class BootstrapInference:
 
         Parameters
         ----------
-        newdata, level
+        newdata, level, transform
             As in `Fit.predict`.
+
+        Raises
+        ------
+        InputError
+            As `Fit.predict`; for the wild bootstrap, which has no new effects.
 
         Examples
         --------
@@ -288,6 +296,7 @@ class BootstrapInference:
             "pi_lower": expected + rows.offset - quantile * own,
             "pi_upper": expected + rows.offset + quantile * own,
         }
+        values = {name: apply_transform(transform, value) for name, value in values.items()}
         index = rows.index
         if newdata is None:
             values = {name: fit.spread(value) for name, value in values.items()}
