@@ -159,8 +159,8 @@ def robust_fit(fit: FittedModel, cluster: Any, kind: str, test: str, df: float |
     if found.determined.any():
         which = labels[int(np.argmax(found.determined[0]))]
         raise InputError(
-            f"The cluster {gates.described(which)} of '{name}' determines a coefficient by itself: "
-            "type='CR3' leaves each cluster out, and does not exist. Choose 'CR2'."
+            f"The cluster {which!r} of '{name}' determines a coefficient by itself: type='CR3' "
+            "leaves each cluster out, and does not exist. Choose 'CR2'."
         )
     vcov = found.vcov[0]
     vcov = 0.5 * (vcov + vcov.T)
@@ -230,7 +230,8 @@ def clusters_of(fit: FittedModel, cluster: Any) -> tuple[np.ndarray, list[Any], 
             codes, found = pd.factorize(given)
         except (TypeError, ValueError) as error:  # what cannot be hashed, or compared
             raise gates.refused("cluster", "made of numbers or text", cluster) from error
-        labels = list(found)
+        # As a user reads them: an array holds numbers of numpy's.
+        labels = [own.item() if isinstance(own, np.generic) else own for own in found]
         if (codes < 0).any():
             row = row_label(frame.index, int(np.argmin(codes)))
             raise InputError(f"The cluster '{name}' is missing in row {row!r}.")
@@ -253,10 +254,9 @@ def _refuse_cut(
         unit = int(np.argmax(apart))
         group = level.labels[level.codes[unit]]
         raise InputError(
-            f"The clusters of '{name}' cut the outer group {gates.described(group)} of "
-            f"'{level.name}': its rows lie in {gates.described(labels[first[outer[unit]]])} and "
-            f"{gates.described(labels[codes[unit]])}. Its outcomes are correlated in the model: "
-            "clusters are outer groups, or unions of them."
+            f"The clusters of '{name}' cut the outer group {group!r} of '{level.name}': its rows "
+            f"lie in {labels[first[outer[unit]]]!r} and {labels[codes[unit]]!r}. Its outcomes are "
+            "correlated in the model: clusters are outer groups, or unions of them."
         )
 
 
