@@ -105,10 +105,10 @@ def held_maxima(
     if not len(there):
         return found
     if len(there) < len(values):
-        chosen = [places[b] for b in there], values[there], [P[there] for P in near]
-        own = held_maxima(design, method, control, *chosen, searched)
-        found.loglik[there] = own.loglik
-        for P, matrix in zip(found.Psi, own.Psi, strict=True):
+        chosen = [places[b] for b in there.tolist()], values[there], [P[there] for P in near]
+        some = held_maxima(design, method, control, *chosen, searched)
+        found.loglik[there] = some.loglik
+        for P, matrix in zip(found.Psi, some.Psi, strict=True):
             P[there] = matrix
         return found
     B = len(values)

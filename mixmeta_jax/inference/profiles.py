@@ -143,8 +143,20 @@ def profile_intervals(
             def searched(active: np.ndarray, z: np.ndarray) -> np.ndarray:
                 return excess(again[active], z, searched=True)
 
-            at = b[again], left[again], beyond_end[again]
-            z[again] = bracketed(searched, z[again], *at)
+            inside, at_inside = z[again], left[again]
+            beyond_it = b[again]
+            at_beyond = excess(again, beyond_it, searched=True)
+            limit = bounds[side[again], which[again]]
+            limit = np.where(root[again], np.sqrt(np.abs(limit)), limit)
+            short = np.flatnonzero(at_beyond <= 0)
+            while len(short):
+                # It is as high there too: on to the bound, or further out.
+                inside[short], at_inside[short] = beyond_it[short], at_beyond[short]
+                further = np.sqrt(FURTHER) * beyond_it[short]
+                beyond_it[short] = np.where(np.isfinite(limit[short]), limit[short], further)
+                at_beyond[short] = searched(short, beyond_it[short])
+                short = short[(at_beyond[short] <= 0) & (beyond_it[short] < limit[short])]
+            z[again] = bracketed(searched, inside, beyond_it, at_inside, at_beyond)
         ends[side, which] = values(every, z)
     return Intervals(ends[0], ends[1], held[0], held[1], seen.highest)
 

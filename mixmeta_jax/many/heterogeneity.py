@@ -125,7 +125,7 @@ def _with_interval(
 ) -> dict[str, np.ndarray]:
     """``estimate, se, lower, upper``; delta intervals are symmetric for the logit."""
     se = lower = upper = np.full(len(estimate), np.nan)
-    if gradient is not None:
+    if gradient is not None and covariance is not None:
         se = np.sqrt(np.einsum("at,tu,au->a", gradient, covariance, gradient))
         se = np.where(se > 0, se, np.nan)
         lower, upper = delta_interval("logit", estimate, se, level)

@@ -6,9 +6,11 @@ import pytest
 from scipy import stats
 
 import mixmeta_jax as mx
+from mixmeta_jax.covariance.parameters import Parameter
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import variances
 from mixmeta_jax.inference import held_maxima
+from mixmeta_jax.inference.profiles import profile_intervals
 from tests.models import NUMPY
 from tests.tolerances import MAXIMUM, ROOTS
 
@@ -109,6 +111,25 @@ def test_large_data_have_one_start_and_no_look_at_bounds(monkeypatch):
     np.testing.assert_allclose(quick[["lower", "upper"]], thorough[["lower", "upper"]], rtol=ROOTS)
     # Of four ends each is met first just beyond it, and then in a few steps.
     assert 0.0 not in asked and len(asked) <= 4 * 8
+
+
+def test_an_end_on_a_higher_maximum_may_lie_beyond_where_the_other_ends():
+    """ℓ_p in closed form: a parabola in η or √η where followed, a wider one where searched for."""
+    correlation, variance = Parameter("cor", (0, 1), -1.0, 1.0), Parameter("var", (0,), 0.0, np.inf)
+    estimates, errors = np.array([0.5, 1.0]), np.array([0.1, 0.2])
+
+    def profile(which, values, searched):
+        scale = np.where(which == 0, values, np.sqrt(np.abs(values)))
+        away = (scale - np.where(which == 0, 0.5, 1.0)) / 0.1
+        outside = (which == 0) == (away < 0)
+        return -0.5 * (away / np.where(searched & outside, 2, 1)) ** 2
+
+    found = profile_intervals(
+        profile, [correlation, variance], estimates, np.ones(2), 0.0, 0.95, errors
+    )
+    half = 0.1 * np.sqrt(CUT)
+    np.testing.assert_allclose(found.lower, [0.5 - 2 * half, (1 - half) ** 2], rtol=ROOTS)
+    np.testing.assert_allclose(found.upper, [0.5 + half, (1 + 2 * half) ** 2], rtol=ROOTS)
 
 
 # Errors at a bound
