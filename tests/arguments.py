@@ -389,7 +389,11 @@ CALLS = {
     "BootstrapInference.boundary": dict,
     "BootstrapInference.contrasts": hypotheses,
     "BootstrapInference.lr_test": lambda: {"smaller": fixed()},
-    "BootstrapInference.predict": lambda: {"newdata": data(), "level": None},
+    "BootstrapInference.predict": lambda: {
+        "newdata": data(),
+        "level": None,
+        "transform": "exp",
+    },
     "BootstrapInference.varcomp": dict,
     "BootstrapInference.wald_test": hypotheses,
     "Fit.add_terms": lambda: tested() | {"terms": ["time"]},

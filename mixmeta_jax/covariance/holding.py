@@ -52,6 +52,32 @@ def hold(structure: Structure, d: int, values: Values) -> Structure:
     return Held(structure, d, tuple(values), np.stack(rows), recipe)
 
 
+def hold_too(structure: Structure, d: int, parameter: Parameter, values: Any) -> Structure:
+    """The structure with one more parameter held at a value, or at as many as there are paths.
+
+    Beside a variance of zero a correlation, or a covariance of zero, that was held is no constraint
+    any more: the effect has left the model.
+
+    Raises
+    ------
+    InputError
+        As `hold`; so too where a covariance is held at another value and its variance at zero.
+    """
+    if structure.name == "unstr" and isinstance(structure, Held) and np.all(values == 0):
+        before = dict(zip(structure.held, structure.values, strict=True))
+        if parameter.kind == "var":
+            before = {p: v for p, v in before.items() if not _left(p, v, parameter)}
+        return hold(structure.origin, d, {**before, parameter: values})
+    return hold(structure, d, {parameter: values})
+
+
+def _left(held: Parameter, value: Any, null: Parameter) -> bool:
+    """Whether what is held says nothing where another variance is zero."""
+    if held.kind == "var" or null.at[0] not in held.at:
+        return False
+    return held.kind == "cor" or bool(np.all(value == 0))
+
+
 def regime(parameter: Parameter, value: float) -> tuple[bool, ...]:
     """What values must have in common to be held side by side."""
     return value in (0.0, parameter.lower, parameter.upper), value > 0

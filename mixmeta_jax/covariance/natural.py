@@ -65,6 +65,16 @@ def linear(terms: np.ndarray, free: np.ndarray, bounds: tuple[Bound, ...]) -> Na
     return Natural(slopes, None, free, bounds)
 
 
+def along_bound(slopes: np.ndarray, second: np.ndarray) -> Natural:
+    """The parameters θ themselves, of one Ψ that is singular: Ψ keeps its rank, not its null space.
+
+    ``slopes`` is ∂Ψ/∂θ, shape (d, d, n), and ``second`` ∂²Ψ/∂θ∂θ, shape (d, d, n, n). Directions in
+    which the rank would rise move Ψ in second order only.
+    """
+    free = np.ones((slopes.shape[2], 1), bool)
+    return Natural(slopes[..., None], second[..., None], free, ())
+
+
 def coefficients(Psi: np.ndarray, terms: np.ndarray) -> np.ndarray:
     """ψ with Ψ = Σ_a ψ_a M_a, shape (n, B)."""
     flat = terms.reshape(len(terms), -1)

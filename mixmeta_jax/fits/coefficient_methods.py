@@ -142,9 +142,13 @@ was fitted by restricted maximum likelihood (REML)'
             Cornelius (1996). "kenward-roger", Kenward and Roger's (1997, 2009) covariance and
             scaled F.
         df
-            Of "t": "residual" (observed outcomes less coefficients, the default), "contain" (per
-            coefficient, the groups of the outermost level within which its predictor is constant,
-            less the predictors constant there; R metafor 3.8 subtracts all) or a number.
+            Of "t": "residual" (observed outcomes less coefficients, the default), "contain" or a
+            number. "contain": per coefficient, the groups of the outermost level within whose
+            groups its predictor is constant, less the predictors that are constant there. Of the
+            levels at which it is constant the outermost has the fewest groups, and it is those that
+            the coefficient compares, as in R metafor. Metafor 3.8 subtracts all coefficients; here
+            those that vary within the groups are not, since they take nothing from differences
+            between them.
         adhoc
             Of "knha": whether the factor of the covariance is at least 1.
         information
@@ -155,6 +159,14 @@ was fitted by restricted maximum likelihood (REML)'
         InputError
             For an unknown test, an argument of another test, or a test that is not defined for the
             model.
+
+        Notes
+        -----
+        Kenward and Roger's covariance is that of a choice of parameters, which are those of the
+        structure: elements of Ψ for "unstr", "diag", "id", "prop" and "cs", variances and a
+        correlation for the others. Of two effects "unstr" and "hcs" are the same model with the
+        same likelihood, but their corrections differ a little, in the term with the second
+        derivatives. Satterthwaite's degrees of freedom do not depend on it.
 
         Examples
         --------

@@ -65,6 +65,17 @@ def lr_test(smaller: FittedModel, larger: FittedModel) -> LikelihoodRatioTest:
         mixture,
         (smaller.loglik, larger.loglik),
         counts,
+        note=_note(smaller, larger),
+    )
+
+
+def _note(smaller: FittedModel, larger: FittedModel) -> str:
+    """That neither distribution is exact where the smaller fit is itself at a bound."""
+    if smaller.status is not Status.BOUNDARY or smaller.df.random == larger.df.random:
+        return ""
+    return (
+        "The smaller fit has variances or correlations at a bound, where neither chi-square nor "
+        "the mixture is exact: give n=999, for draws from it."
     )
 
 

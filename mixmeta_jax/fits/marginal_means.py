@@ -21,6 +21,7 @@ from mixmeta_jax.fits.predictions import apply_transform
 from mixmeta_jax.inference.reference import Reference, f_tail, independent_rows
 from mixmeta_jax.inference.wald import check_conf_level, largest_tail
 from mixmeta_jax.report import tables
+from mixmeta_jax.table.columns import row_label
 from mixmeta_jax.table.rows import as_pandas
 
 MOST_CELLS = 100_000
@@ -144,9 +145,8 @@ def row_combinations(model: FittedModel, rows: Any, what: str) -> Combinations:
     found = new_rows(model, table, 0)
     gaps = np.isnan(found.X).any(1)
     if gaps.any():
-        raise InputError(
-            f"The row {found.index[int(np.argmax(gaps))]!r} of {what} lacks a predictor."
-        )
+        row = row_label(found.index, int(np.argmax(gaps)))
+        raise InputError(f"The row {row!r} of {what} lacks a predictor.")
     return Combinations(found.X, found.offset, found.index)
 
 

@@ -13,6 +13,7 @@ from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.formulas.formula import evaluate_outcome, split_formula
 from mixmeta_jax.table.array_frame import judged_within
 from mixmeta_jax.table.blocks import Rows
+from mixmeta_jax.table.columns import row_label
 from mixmeta_jax.table.frame import ModelFrame
 from mixmeta_jax.table.rows import (
     as_pandas,
@@ -91,4 +92,5 @@ def _offset(model: FittedModel, table: pd.DataFrame) -> np.ndarray:
 def _check_complete(values: np.ndarray, index: pd.Index, what: str) -> None:
     gaps = np.isnan(values).any(axis=1)
     if gaps.any():
-        raise InputError(f"newdata has no {what} in row {index[int(np.argmax(gaps))]!r}.")
+        row = row_label(index, int(np.argmax(gaps)))
+        raise InputError(f"newdata has no {what} in row {row!r}.")

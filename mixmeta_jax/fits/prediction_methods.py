@@ -116,7 +116,8 @@ class PredictionMethods(FittedModel):
         test, df, adhoc, information
             Reference distribution of the intervals and of ``prob``, and the errors that go with it;
             see `reference`. The prediction interval of Higgins, Thompson and Spiegelhalter is
-            ``test="t"`` with ``df`` the number of groups less two.
+            ``test="t"`` with ``df`` the number of groups less two. Bootstrapped ones are those of
+            ``fit.bootstrap_inference().predict()``.
         prob
             A cutoff on the scale of the outcomes, whatever ``transform``: adds the probability that
             the outcome of a new group, with the effects of the levels up to ``level``, exceeds it.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax import gates
-from mixmeta_jax.covariance.natural import Bound, Natural
+from mixmeta_jax.covariance.natural import Bound, Natural, along_bound
 from mixmeta_jax.design.design import parameters_by_level
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
@@ -211,6 +211,37 @@ def variances_of(fit: FittedModel, information: str) -> tuple[VarianceInformatio
         where = f" of level '{fit.level_names[level]}'" if fit.n_levels > 1 else ""
         held += [held_words(bound, names) + where for bound in own.bounds]
     return found, held
+
+
+def delta_information(fit: FittedModel) -> tuple[list[Natural], VarianceInformation]:
+    """What the delta method for functions of the variances goes by: the observed information.
+
+    As that of `variances_of`, but where an unstructured Ψ is singular its rank is held and not its
+    null space, which its other parameters move: of two effects the correlation of ±1, so that the
+    errors are those of the fit in which that is held.
+    """
+    Psi, natural = natural_of(fit)
+    design, theta = fit.design, fit.estimate.theta[:, None]
+    levels = parameters_by_level(design.structures, design.dims, theta)
+    singular = [any(bound.kind == "null space" for bound in own.bounds) for own in natural]
+    if not any(singular):
+        return natural, variances_of(fit, "observed")[0]
+    for level, (structure, own, d) in enumerate(levels):
+        if singular[level]:
+            slopes = np.asarray(structure.slopes(own, d))[..., 0]
+            units = np.eye(d * d).reshape(d, d, d, d)
+            units = 0.5 * (units + units.swapaxes(2, 3))
+            bends = [
+                [
+                    2 * np.asarray(structure.curvature(own, d, unit[..., None]))[..., 0]
+                    for unit in row
+                ]
+                for row in units
+            ]
+            natural[level] = along_bound(slopes, np.array(bends))
+    with one_thread():
+        found = variance_information(design, Psi, natural, True, fit.method != "ml")
+    return natural, found
 
 
 def held_words(bound: Bound, names: Sequence[str]) -> str:

@@ -230,7 +230,8 @@ def clusters_of(fit: FittedModel, cluster: Any) -> tuple[np.ndarray, list[Any], 
             codes, found = pd.factorize(given)
         except (TypeError, ValueError) as error:  # what cannot be hashed, or compared
             raise gates.refused("cluster", "made of numbers or text", cluster) from error
-        labels = list(found)
+        # As a user reads them: an array holds numbers of numpy's.
+        labels = [own.item() if isinstance(own, np.generic) else own for own in found]
         if (codes < 0).any():
             row = row_label(frame.index, int(np.argmin(codes)))
             raise InputError(f"The cluster '{name}' is missing in row {row!r}.")

@@ -49,7 +49,8 @@ class VarianceMethods(FittedModel):
         test
             Whether to add tests of each parameter at zero: by likelihood ratio against the mixture
             of χ² where one is known (one variance, with the covariances that vanish beside it),
-            else against ``n`` data sets drawn without it.
+            else against ``n`` data sets drawn without it; these too where other parameters are at
+            their bound without it, since the mixture is not exact then. ``reference`` says which.
         n, seed
             Draws of a bootstrap, and their seed.
 
@@ -60,7 +61,9 @@ class VarianceMethods(FittedModel):
             lower, upper, note``, and with ``test`` also ``statistic, pvalue, reference, mc_error``
             (the Monte Carlo error of a bootstrapped p-value). Its index names them as ``hold`` of
             `mixmeta` does. ``note`` says where an estimate is at a bound, and where an interval is
-            open at one. ``se`` is NaN at a bound.
+            open at one, and where a parameter cannot be held beside what the fit holds already, so
+            that it has no profile. ``se`` is NaN at a bound; those of the others hold a correlation
+            of ±1, or the rank of a singular Ψ.
 
         Raises
         ------
@@ -100,7 +103,8 @@ class VarianceMethods(FittedModel):
         ----------
         parameters
             Name of a parameter as in `varcomp`, (level, name) where several levels have it, or a
-            sequence of these; None for all that have a value.
+            sequence of these; None for all that have a value, and can be held beside what the fit
+            holds.
         values
             Where to evaluate the profile of one parameter; None for ``n`` values over its profile
             interval, evenly in standard deviations or correlations, and its estimate.
@@ -111,7 +115,8 @@ class VarianceMethods(FittedModel):
         -------
         DataFrame
             Columns ``level, parameter, value, loglik, deviance``: the highest log-likelihood with
-            the parameter at the value, and by how much twice that is below the fit's.
+            the parameter at the value, and by how much twice that is below the fit's; NaN where no
+            covariance matrix has the value beside what the fit holds.
 
         Raises
         ------
@@ -205,8 +210,9 @@ class VarianceMethods(FittedModel):
             (|V| / |V_F|)^(1/p), the covariances of the coefficients with and without random effects
             (Jackson, White & Riley 2012), of all coefficients and of each outcome's.
         ci
-            "delta": symmetric for the logit, from the observed information; "bootstrap":
-            percentiles of ``n`` refits to data drawn from the fit; None for none.
+            "delta": symmetric for the logit, from the observed information, NaN where the variance
+            is zero, of which its derivatives say nothing; "bootstrap": percentiles of ``n`` refits
+            to data drawn from the fit, there too; None for none.
         conf_level, n, seed
             Level of the intervals; draws, and their seed.
 
@@ -281,7 +287,8 @@ class VarianceMethods(FittedModel):
             Fit of the same data with fewer fixed effects and the same levels.
         ci
             "bootstrap": percentiles of ``n`` refits of both models to data drawn from this fit;
-            None for none.
+            None for none. There is no delta interval: the variances of two models of the same data
+            depend on one another in a way that neither model's information knows.
         conf_level, n, seed
             Level of the intervals; draws, and their seed.
 

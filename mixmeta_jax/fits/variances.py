@@ -13,14 +13,15 @@ from mixmeta_jax import gates
 from mixmeta_jax.choices import VarianceInterval
 from mixmeta_jax.control import as_control
 from mixmeta_jax.covariance.held_names import find_parameter
-from mixmeta_jax.covariance.holding import has_mixture, hold
+from mixmeta_jax.covariance.holding import has_mixture, hold_too
 from mixmeta_jax.covariance.parameters import known
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.estimation.start import follows_all
 from mixmeta_jax.fits.fitted_model import FittedModel
-from mixmeta_jax.fits.references import natural_of, variances_of
+from mixmeta_jax.fits.references import delta_information
 from mixmeta_jax.inference import variances
-from mixmeta_jax.inference.held_maxima import Maxima, Place, held_maxima
+from mixmeta_jax.inference.held_maxima import Maxima, Place, can_hold, held_maxima
 from mixmeta_jax.inference.profiles import Intervals, profile_intervals
 from mixmeta_jax.inference.variances import Components
 from mixmeta_jax.inference.wald import check_conf_level
@@ -36,6 +37,9 @@ OPEN_BELOW, OPEN_ABOVE = (
 )
 AT_LOWER, AT_UPPER = "the estimate is at its lower bound", "the estimate is at its upper bound"
 NO_VALUE = "a variance is zero: the correlation has no meaning"
+NOT_HELD_TOO = (
+    "no profile: it cannot be held beside what the fit holds; ci='delta' or 'bootstrap' can tell"
+)
 EMPTY = "empty: Q is below what any variance explains"
 
 
@@ -100,10 +104,11 @@ def interval_frame(model: FittedModel, ci: str | None, conf_level: float) -> pd.
     if ci == "delta":
         frame["lower"], frame["upper"] = _delta(frame, parts, level)
     elif ci == "profile":
-        found = intervals(model, parts, level)
+        found = intervals(model, parts, level, frame["se"].to_numpy())
         frame["lower"], frame["upper"] = found.lower, found.upper
         notes = zip(frame["note"], found.open_below, found.open_above, strict=True)
         frame["note"] = ["; ".join(_open(*own)) for own in notes]
+        frame.loc[np.isfinite(parts.estimates) & ~can_be_held(model, parts), "note"] = NOT_HELD_TOO
     elif ci == "qprofile":
         frame.loc[:, ["lower", "upper"]] = _q_profile(model, parts, level, frame)
     return frame
@@ -121,10 +126,8 @@ def standard_errors(model: FittedModel, parts: Components) -> np.ndarray:
 
 def covariance_of(model: FittedModel, parts: Components) -> np.ndarray:
     """Covariance of the natural parameters over their scales, (n, n); null for those at a bound."""
-    Psi, natural = natural_of(model)
-    found, _ = variances_of(model, "observed")
-    own = [P[0] for P in Psi]
-    J = variances.component_gradients(model.design, parts.places, own, natural)
+    natural, found = delta_information(model)
+    J = variances.component_gradients(model.design, parts.places, model.Psi_by_level, natural)
     J = J / parts.scale[:, None]  # squares of variances near 1e180 overflow
     return J @ found.inverse[0] @ J.T
 
@@ -149,8 +152,16 @@ def _delta(frame: pd.DataFrame, parts: Components, level: float) -> tuple[np.nda
     return lower, upper
 
 
-def intervals(model: FittedModel, parts: Components, conf_level: float) -> Intervals:
-    """Profile intervals of the natural parameters of a fit."""
+def can_be_held(model: FittedModel, parts: Components) -> np.ndarray:
+    """Which natural parameters can be held at their estimates, beside what the fit holds."""
+    pairs = zip(parts.places, parts.estimates, strict=True)
+    return np.array([can_hold(model.design, place, value) for place, value in pairs], bool)
+
+
+def intervals(
+    model: FittedModel, parts: Components, conf_level: float, errors: np.ndarray
+) -> Intervals:
+    """Profile intervals of the natural parameters of a fit; none of those that cannot be held."""
     # Every fit starts from the nearest that is there, towards the estimate: beyond may lie others.
     known = [[(value, model.Psi_by_level)] for value in parts.estimates]
 
@@ -158,17 +169,19 @@ def intervals(model: FittedModel, parts: Components, conf_level: float) -> Inter
         nearest = [_nearest(known[i], value) for i, value in zip(which, values, strict=True)]
         near = [np.stack(level) for level in zip(*nearest, strict=True)]
         found = maxima(model, [parts.places[i] for i in which], values, near, searched)
-        for b, i in enumerate(which):
-            known[i].append((values[b], tuple(P[b] for P in found.Psi)))
+        for b in np.flatnonzero(np.isfinite(found.loglik)):
+            known[which[b]].append((values[b], tuple(P[b] for P in found.Psi)))
         return found.loglik
 
     found = profile_intervals(
         profile,
         [place.parameter for place in parts.places],
-        parts.estimates,
+        np.where(can_be_held(model, parts), parts.estimates, np.nan),
         parts.scale,
         model.loglik,
         conf_level,
+        errors,
+        follows_all(model.design),
     )
     if found.highest > model.loglik + MISSED * (1 + abs(model.loglik)):
         raise InputError(
@@ -244,7 +257,7 @@ def profile_frame(
             )
         grids = [grid]
     else:
-        found = intervals(model, parts, level)
+        found = intervals(model, parts, level, standard_errors(model, parts))
         grids = [_grid(parts, found, i, int(n)) for i in chosen]
     which = np.repeat(chosen, [len(grid) for grid in grids])
     at = np.concatenate(grids) if len(grids) else np.zeros(0)
@@ -289,8 +302,9 @@ def _grid(parts: Components, found: Intervals, i: int, n: int) -> np.ndarray:
 
 def _chosen(model: FittedModel, parts: Components, parameters: Any) -> list[int]:
     """Numbers of the parameters that are named; all that have a value for None."""
+    able = np.isfinite(parts.estimates) & can_be_held(model, parts)
     if parameters is None:
-        return [i for i, value in enumerate(parts.estimates) if np.isfinite(value)]
+        return np.flatnonzero(able).tolist()
     names = names_of(model, parts.places)
     one = isinstance(parameters, (str, tuple))
     given = [parameters] if one else gates.listed(parameters, "parameters")
@@ -323,15 +337,17 @@ def _chosen(model: FittedModel, parts: Components, parameters: Any) -> list[int]
                 f"{name!r} is there at the levels {levels}: give (level, {own!r}) for one."
             )
         chosen.append(found[0])
-        if not np.isfinite(parts.estimates[found[0]]):
-            raise InputError(f"{name!r} has no value: {NO_VALUE}.")
+        if not able[found[0]]:
+            none = np.isnan(parts.estimates[found[0]])
+            why = f"no value: {NO_VALUE}" if none else NOT_HELD_TOO
+            raise InputError(f"{name!r} has {why}.")
     return chosen
 
 
 def held_fit(model: FittedModel, place: Place, value: float) -> FittedModel:
     """The fit with one more parameter held at a value."""
     design = model.design
-    own = hold(design.structures[place.level], design.dims[place.level], {place.parameter: value})
+    own = hold_too(design.structures[place.level], design.dims[place.level], place.parameter, value)
     structures = (*design.structures[: place.level], own, *design.structures[place.level + 1 :])
     design = replace(design, structures=structures)
     control = replace(as_control(model._arguments["control"]), start=None, verbose=False)

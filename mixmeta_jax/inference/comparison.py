@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import chdtrc
 
+from mixmeta_jax.tolerances import AS_HIGH
+
 
 class InformationCriteria(NamedTuple):
     """Smaller is better; comparable between fits to the same outcomes by the same likelihood."""
@@ -57,8 +59,9 @@ def likelihood_ratio(
         (Self and Liang 1987; Stram and Lee 1994), NaN for none or for several, whose weights have
         no simple form.
     """
-    # Two maxima that agree to rounding may differ in the wrong direction.
-    statistic = max(0.0, 2 * (larger - smaller))
+    # Two maxima that agree to rounding are one: half of the mixture lies at zero itself.
+    gain = larger - smaller
+    statistic = 2 * gain if gain > AS_HIGH * (1 + abs(larger)) else 0.0
     pvalue = float(chdtrc(df, statistic))
     if n_bounds != 1:
         return statistic, pvalue, float("nan")

@@ -11,16 +11,22 @@ import numpy as np
 
 from mixmeta_jax.control import Control
 from mixmeta_jax.covariance.held import Held
-from mixmeta_jax.covariance.holding import hold, regime
+from mixmeta_jax.covariance.holding import hold_too, regime
 from mixmeta_jax.covariance.parameters import Parameter
 from mixmeta_jax.covariance.side_by_side import SideBySide
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.tensors import arrange
+from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.executors import AtOnce
 from mixmeta_jax.estimation.newton import Problem, departure
-from mixmeta_jax.estimation.start import SMALL_LEVEL, natural_units, starting_variances
+from mixmeta_jax.estimation.start import (
+    SMALL_LEVEL,
+    follows_all,
+    natural_units,
+    starting_variances,
+)
 from mixmeta_jax.likelihood.information import is_exact
 from mixmeta_jax.status import Status
 
@@ -57,7 +63,7 @@ class Maxima:
     Attributes
     ----------
     loglik
-        Shape (B,).
+        Shape (B,); NaN where no covariance matrix has the value, beside what the model holds.
     Psi
         Per level, outer first, shape (B, d, d).
     """
@@ -86,17 +92,27 @@ def held_maxima(
     near
         Ψ of each level from which the paths start, outer first, shape (B, d, d).
     searched
-        Whether every path is searched for as a fit of its own is, from all starts.
+        Whether every path is searched for as a fit of its own is: from all starts, but of data so
+        many that single fits have one start.
     """
     settings = replace(control, start=None, n_starts=None, verbose=False)
     closed = all(structure.closed for structure in design.structures)
     if closed and settings.backend == "auto" and settings.mesh is None:
         # Of every parameter that is held a program would be another, used a few times.
         settings = replace(settings, backend="numpy")
-    B = len(values)
-    found = Maxima(np.full(B, np.nan), tuple(np.array(P) for P in near))
-    if not B:
+    found = Maxima(np.full(len(values), np.nan), tuple(np.array(P) for P in near))
+    there = np.flatnonzero([can_hold(design, *own) for own in zip(places, values, strict=True)])
+    if not len(there):
         return found
+    if len(there) < len(values):
+        chosen = [places[b] for b in there.tolist()], values[there], [P[there] for P in near]
+        some = held_maxima(design, method, control, *chosen, searched)
+        found.loglik[there] = some.loglik
+        for P, matrix in zip(found.Psi, some.Psi, strict=True):
+            P[there] = matrix
+        return found
+    B = len(values)
+    searched = searched and follows_all(design)
     scales = [scale[:, 0] for scale in starting_variances(design)]
     near = [_moved_in(P, scale) for P, scale in zip(near, scales, strict=True)]
     size = design.X.size * design.k**2 * B
@@ -133,13 +149,25 @@ def _structures(design: Design, place: Place, values: Any) -> tuple[Structure, .
     """Those of a model that holds a parameter, at one value or at as many as there are paths."""
     structures = list(design.structures)
     d = design.dims[place.level]
-    structures[place.level] = hold(structures[place.level], d, {place.parameter: values})
+    structures[place.level] = hold_too(structures[place.level], d, place.parameter, values)
     return tuple(structures)
 
 
+def can_hold(design: Design, place: Place, value: float) -> bool:
+    """Whether a covariance matrix has the value, beside what the model holds."""
+    try:
+        _structures(design, place, value)
+    except InputError:
+        return False
+    return True
+
+
 def _moved_in(Psi: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Ψ (B, d, d) away from its bounds, where every path would stay."""
-    return Psi + SMALL_LEVEL**2 * np.diag(scale)
+    """Ψ (B, d, d) away from its bounds, where every path would stay; where it is inside, itself."""
+    sd = np.sqrt(scale)
+    least = np.linalg.eigvalsh(Psi / np.outer(sd, sd))[:, 0]
+    short = np.maximum(SMALL_LEVEL**2 - least, 0.0)
+    return Psi + short[:, None, None] * np.diag(scale)
 
 
 @dataclass(frozen=True)

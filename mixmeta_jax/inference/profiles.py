@@ -1,8 +1,9 @@
 """Profile-likelihood intervals of natural parameters: all parameters and both ends together.
 
 The signed root r(η) = sign(η − η̂) √(2(ℓ̂ − ℓ_p(η))) is nearly linear in a standard deviation or a
-correlation; an end is where it is ±√χ²_1. Every round evaluates the profile ℓ_p of all ends that
-are still open as one batch of fits, and brackets them as Chandrupatla's method does.
+correlation; an end is where it is ±√χ²_1. The delta method says about where that is. Every round
+evaluates the profile ℓ_p of all ends that are still open as one batch of fits, and brackets them as
+Chandrupatla's method does.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ MOST_ROUNDS = 60
 
 FURTHER = 4.0
 """Factor by which an upper end of a variance is looked for further out."""
+
+BEYOND = 1.1
+"""Part of the way to an end, as the delta method has it, at which the profile is met first: mostly
+beyond the end, and close to it."""
 
 ProfileFunction = Callable[[np.ndarray, np.ndarray, bool], np.ndarray]
 """ℓ_p of the parameters of some numbers, (b,), at some values, (b,); whether each is searched for
@@ -56,6 +61,8 @@ def profile_intervals(
     steps: np.ndarray,
     loglik: float,
     conf_level: float,
+    errors: np.ndarray,
+    thorough: bool = True,
 ) -> Intervals:
     """Intervals of all parameters.
 
@@ -71,6 +78,11 @@ def profile_intervals(
         The log-likelihood there.
     conf_level
         Level of the intervals.
+    errors
+        Standard errors of the estimates, shape (n,), NaN where there is none.
+    thorough
+        Whether bounds are looked at where an end has been found before them, since the profile may
+        rise again.
     """
     n, cut = len(parameters), float(np.sqrt(chdtri(1, 1 - conf_level)))
     bounds = np.array([[p.lower for p in parameters], [p.upper for p in parameters]])
@@ -78,42 +90,50 @@ def profile_intervals(
     held = np.zeros((2, n), bool)
     there = np.isfinite(estimates)
     seen = _Seen(profile, estimates, loglik)
+    variances = np.array([p.is_variance for p in parameters], bool)
+    near, far, outside = _first(estimates, errors, variances, bounds, cut)
+    inner, at_inner = np.stack([estimates] * 2), np.full((2, n), -cut)
+    side, which = np.nonzero(there & np.isfinite(near))
+    roots = np.full((2, n), np.nan)
+    roots[side, which] = np.abs(seen.roots(which, near[side, which], side)) - cut
+    beyond, within = roots > 0, roots <= 0
+    far[beyond], outside[beyond] = near[beyond], roots[beyond]
+    inner[within], at_inner[within] = near[within], roots[within]
     # Ends that are bounds, or within which an end must lie.
-    asked = np.isfinite(bounds) & there
-    side, which = np.nonzero(asked)
-    outside = np.full((2, n), np.nan)
-    roots = seen.roots(which, bounds[side, which], side, searched=True)
-    outside[side, which] = roots
-    held[side, which] = np.abs(roots) <= cut
+    side, which = np.nonzero(np.isfinite(bounds) & there & (thorough | ~beyond))
+    found = np.abs(seen.roots(which, bounds[side, which], side, searched=True)) - cut
+    held[side, which] = found <= 0
     ends[held] = bounds[held]
+    first = ~beyond[side, which]
+    far[side[first], which[first]] = bounds[side[first], which[first]]
+    outside[side[first], which[first]] = found[first]
     # Of a variance above: as far out as it takes.
-    far = bounds.copy()
-    open_ended = np.flatnonzero(there & np.isinf(bounds[1]))
-    start = np.maximum(FURTHER * estimates, steps)
+    open_ended = np.flatnonzero(there & np.isinf(bounds[1]) & ~beyond[1])
+    start = np.maximum(FURTHER * np.where(within[1], near[1], estimates), steps)
     value = start.copy()
     while len(open_ended):
-        roots = seen.roots(open_ended, value[open_ended], np.ones(len(open_ended), int))
-        far[1, open_ended], outside[1, open_ended] = value[open_ended], roots
+        left = np.abs(seen.roots(open_ended, value[open_ended], np.ones(len(open_ended), int)))
+        far[1, open_ended], outside[1, open_ended] = value[open_ended], left - cut
         value[open_ended] *= FURTHER
-        open_ended = open_ended[roots <= cut]
+        open_ended = open_ended[left <= cut]
         lost = value[open_ended] > FURTHEST * start[open_ended]
         ends[1, open_ended[lost]], held[1, open_ended[lost]] = np.inf, True
         open_ended = open_ended[~lost]
     side, which = np.nonzero(there & ~held)
     if len(which):
-        variances = np.array([p.is_variance for p in parameters])[which]
+        root = variances[which]
 
         def values(active: np.ndarray, z: np.ndarray) -> np.ndarray:
-            return np.where(variances[active], z**2, z)
+            return np.where(root[active], z**2, z)
 
         def excess(active: np.ndarray, z: np.ndarray, searched: bool = False) -> np.ndarray:
             roots = seen.roots(which[active], values(active, z), side[active], searched)
             return np.abs(roots) - cut
 
-        inner, outer = estimates[which], far[side, which]
-        inner, outer = (np.where(variances, np.sqrt(np.abs(v)), v) for v in (inner, outer))
-        beyond = np.abs(outside[side, which]) - cut
-        z = bracketed(excess, inner, outer, np.full(len(which), -cut), beyond)
+        a, b = inner[side, which], far[side, which]
+        a, b = (np.where(root, np.sqrt(np.abs(v)), v) for v in (a, b))
+        beyond_end = outside[side, which]
+        z = bracketed(excess, a, b, at_inner[side, which], beyond_end)
         # Where another maximum is higher at the end, the end lies further out, on that.
         every = np.arange(len(which))
         left = excess(every, z, searched=True)
@@ -123,10 +143,42 @@ def profile_intervals(
             def searched(active: np.ndarray, z: np.ndarray) -> np.ndarray:
                 return excess(again[active], z, searched=True)
 
-            at = outer[again], left[again], beyond[again]
-            z[again] = bracketed(searched, z[again], *at)
+            inside, at_inside = z[again], left[again]
+            beyond_it = b[again]
+            at_beyond = excess(again, beyond_it, searched=True)
+            limit = bounds[side[again], which[again]]
+            limit = np.where(root[again], np.sqrt(np.abs(limit)), limit)
+            short = np.flatnonzero(at_beyond <= 0)
+            while len(short):
+                # It is as high there too: on to the bound, or further out.
+                inside[short], at_inside[short] = beyond_it[short], at_beyond[short]
+                further = np.sqrt(FURTHER) * beyond_it[short]
+                beyond_it[short] = np.where(np.isfinite(limit[short]), limit[short], further)
+                at_beyond[short] = searched(short, beyond_it[short])
+                short = short[(at_beyond[short] <= 0) & (beyond_it[short] < limit[short])]
+            z[again] = bracketed(searched, inside, beyond_it, at_inside, at_beyond)
         ends[side, which] = values(every, z)
     return Intervals(ends[0], ends[1], held[0], held[1], seen.highest)
+
+
+def _first(
+    estimates: np.ndarray,
+    errors: np.ndarray,
+    variances: np.ndarray,
+    bounds: np.ndarray,
+    cut: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where ends are looked for first, shape (2, n), NaN for nowhere; and outside of them nothing.
+
+    Standard deviations and correlations at `BEYOND` times their distance by the delta method.
+    """
+    with np.errstate(all="ignore"):
+        centre = np.where(variances, np.sqrt(np.abs(estimates)), estimates)
+        half = BEYOND * cut * np.where(variances, errors / (2 * centre), errors)
+        near = centre + np.array([[-1.0], [1.0]]) * half
+        near = np.where(variances & (near > 0), near**2, np.where(variances, np.nan, near))
+        near[~((near > bounds[0]) & (near < bounds[1]))] = np.nan
+    return near, bounds.copy(), np.full(near.shape, np.nan)
 
 
 class _Seen:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import chdtrc, chdtri, fdtrc, fdtri, ndtr, ndtri, stdtr, stdtrit
 
+from mixmeta_jax.errors import InputError
 from mixmeta_jax.inference.wald import check_independent, check_simultaneous, largest_quantile
 
 NORMAL = "normal distribution"
@@ -104,6 +105,11 @@ class Reference:
             with r the rank of L: it covers every combination of those in L. "max-t" for the
             quantile of the largest |z| or |t| among them; with the smallest of their degrees of
             freedom where these differ, which is on the safe side.
+
+        Raises
+        ------
+        InputError
+            For "goldstein" where the joint test has no degrees of freedom.
         """
         check_simultaneous(simultaneous)
         if simultaneous is None:
@@ -112,6 +118,11 @@ class Reference:
             rows = independent_rows(L)
             r = len(rows)
             scale, df = self.scale_and_df(L[rows])
+            if r and not df > 0:
+                raise InputError(
+                    "Intervals that are simultaneous by 'goldstein' rest on the joint test of all "
+                    f"of them. {self.why_not(L[rows])} Or use simultaneous='max-t'."
+                )
             return np.full(len(L), np.sqrt(r * f_quantile(conf_level, r, df) / scale))
         se = self.se(L)
         some = se > 0

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
-from mixmeta_jax.choices import BootstrapKind
+from mixmeta_jax.choices import BootstrapKind, Transform
 from mixmeta_jax.covariance.parameters import value_of
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits import coefficients, predicted_rows
+from mixmeta_jax.fits import coefficients
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.kept import frozen
 from mixmeta_jax.fits.robust import clusters_of
@@ -23,18 +23,17 @@ from mixmeta_jax.fits.variances import (
     components_of,
     names_of,
 )
-from mixmeta_jax.inference.drawn import quantiles, tails
+from mixmeta_jax.inference.drawn import tails
 from mixmeta_jax.inference.influences import wald_statistics
-from mixmeta_jax.inference.prediction import between_variance, predicted, quadratic_form
 from mixmeta_jax.inference.variances import origin_of
 from mixmeta_jax.inference.wald import check_conf_level, check_independent
+from mixmeta_jax.many.bootstrap_predictions import Refits, prediction_frame
 from mixmeta_jax.many.bootstrap_ratio import lr_test
 from mixmeta_jax.many.boundary import boundary_frame
 from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import converged, levels_of
 from mixmeta_jax.many.studies import bootstrap
 from mixmeta_jax.many.wild import wild_draws
-from mixmeta_jax.report import tables
 from mixmeta_jax.report.results import LikelihoodRatioTest
 
 FEWEST_DRAWS = 19
@@ -246,7 +245,9 @@ class BootstrapInference:
         made = np.array(columns, float).reshape(len(columns), self.n)
         return pd.DataFrame(made.T, index=index, columns=names)
 
-    def predict(self, newdata: Any = None, level: int | str | None = None) -> pd.DataFrame:
+    def predict(
+        self, newdata: Any = None, level: int | str | None = None, transform: Transform = None
+    ) -> pd.DataFrame:
         """``fit, pi_lower, pi_upper``: prediction intervals of the outcomes of new groups.
 
         A new effect is drawn beside every data set; the interval is the prediction ± the quantile
@@ -254,8 +255,13 @@ class BootstrapInference:
 
         Parameters
         ----------
-        newdata, level
+        newdata, level, transform
             As in `Fit.predict`.
+
+        Raises
+        ------
+        InputError
+            As `Fit.predict`; for the wild bootstrap, which has no new effects.
 
         Examples
         --------
@@ -267,36 +273,10 @@ class BootstrapInference:
         1 -1.0      -2.1       0.2
         """
         self._only_parametric("predict")
-        fit, k = self.fit, self.fit.frame.k
-        depth = fit.level_number(level)
-        rows = predicted_rows.rows_of(fit, newdata, depth)
+        assert self.draws is not None
         coef, vcov = self._estimates()
-        draws = self.draws
-        assert draws is not None
-        Psi = levels_of(draws)[:depth]
-        expected = predicted(rows.X, fit.estimate.beta, k)
-        between = between_variance(rows.Z, fit.Psi_by_level[:depth], len(rows.X), k)
-        own = np.sqrt(_diagonal(quadratic_form(rows.X, fit.estimate.vcov, k) + between))
-        spread = np.sqrt(_diagonal(between))
-        errors = np.full((self.n, *expected.shape), np.nan)
-        for b in np.flatnonzero(np.isfinite(coef).all(1)):
-            matrices = [P[b] for P in Psi]
-            var = quadratic_form(rows.X, vcov[b], k)
-            var = var + between_variance(rows.Z, matrices, len(rows.X), k)
-            new = np.random.default_rng([self.seed, self.first + int(b), 1]).standard_normal(k)
-            error = expected + spread * new - predicted(rows.X, coef[b], k)
-            errors[b] = np.abs(error) / np.sqrt(_diagonal(var))
-        quantile = quantiles(errors, self.conf_level)
-        values = {
-            "fit": expected + rows.offset,
-            "pi_lower": expected + rows.offset - quantile * own,
-            "pi_upper": expected + rows.offset + quantile * own,
-        }
-        index = rows.index
-        if newdata is None:
-            values = {name: fit.spread(value) for name, value in values.items()}
-            index = fit.index
-        return tables.statistics_frame(values, fit.frame.outcome_names, index)
+        refits = Refits(coef, vcov, levels_of(self.draws), self.seed, self.first)
+        return prediction_frame(self.fit, refits, self.conf_level, newdata, level, transform)
 
     def lr_test(self, smaller: FittedModel) -> LikelihoodRatioTest:
         """The test of a smaller fit against this one, with as many draws from the smaller.
@@ -393,7 +373,3 @@ def bootstrap_inference(
 
 def _valid(frame: pd.DataFrame) -> list[np.ndarray]:
     return [column[np.isfinite(column)] for column in frame.to_numpy().T]
-
-
-def _diagonal(matrices: np.ndarray) -> np.ndarray:
-    return np.maximum(np.diagonal(matrices, axis1=1, axis2=2), 0.0)

@@ -9,10 +9,11 @@ import pandas as pd
 
 from mixmeta_jax import gates
 from mixmeta_jax.choices import ExplainedInterval, ShareForm, ShareInterval
+from mixmeta_jax.covariance.natural import Natural
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.likelihood_ratio import check_same_data, same_groups, spans
-from mixmeta_jax.fits.references import natural_of, variances_of
+from mixmeta_jax.fits.references import delta_information
 from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
 from mixmeta_jax.inference import heterogeneity_shares as shares
 from mixmeta_jax.inference.variances import along, delta_interval
@@ -71,20 +72,23 @@ def _variance_form(
     estimate = shares.shares(variances, typical)
     rows = [*fit.level_names, "total"]
     index = pd.MultiIndex.from_product([rows, fit.frame.outcome_names], names=["level", "outcome"])
-    gradient = drawn = None
+    gradient = covariance = drawn = None
     if ci == "delta":
-        gradient = shares.share_gradients(variances, _variance_slopes(fit, weights), typical)
-        gradient = gradient.reshape(estimate.size, -1)
+        natural, found = delta_information(fit)
+        slopes = _variance_slopes(fit, weights, natural)
+        gradient = shares.share_gradients(variances, slopes, typical).reshape(estimate.size, -1)
+        covariance = found.inverse[0]
     elif ci == "bootstrap":
-        found = bootstrap(fit, n, seed)
-        made = shares.level_variances(weights, levels_of(found))
-        drawn = shares.shares(made, typical)[converged(found)].reshape(-1, estimate.size)
-    return _with_interval(fit, estimate.ravel(), gradient, drawn, level), index
+        draws = bootstrap(fit, n, seed)
+        made = shares.level_variances(weights, levels_of(draws))
+        drawn = shares.shares(made, typical)[converged(draws)].reshape(-1, estimate.size)
+    return _with_interval(estimate.ravel(), gradient, covariance, drawn, level), index
 
 
-def _variance_slopes(fit: FittedModel, weights: list[np.ndarray]) -> np.ndarray:
+def _variance_slopes(
+    fit: FittedModel, weights: list[np.ndarray], natural: list[Natural]
+) -> np.ndarray:
     """∂σ²/∂ψ of each level and outcome, shape (L, k, n_ψ)."""
-    _, natural = natural_of(fit)
     rows = []
     for level in range(len(weights)):
         for o in range(fit.frame.k):
@@ -99,29 +103,29 @@ def _ratio_form(
     k, V, fixed = fit.frame.k, fit.estimate.vcov, fit.fixed_fit.vcov
     estimate = 1 - 1 / shares.ratios(V, fixed, k)
     index = pd.Index(["overall", *fit.frame.outcome_names], name="outcome")
-    gradient = drawn = None
+    gradient = covariance = drawn = None
     if ci == "delta":
-        found = variances_of(fit, "observed")[0]
+        _, found = delta_information(fit)
+        covariance = found.inverse[0]
         slopes = np.einsum("pa,nab,qb->pqn", found.T[0], found.slopes[0], found.T[0])
         gradient = shares.ratio_gradients(V, fixed, slopes, k)
     elif ci == "bootstrap":
         draws = bootstrap(fit, n, seed)
         assert draws.vcov is not None
         drawn = 1 - 1 / shares.ratios(draws.vcov[converged(draws)], fixed, k)
-    return _with_interval(fit, estimate, gradient, drawn, level), index
+    return _with_interval(estimate, gradient, covariance, drawn, level), index
 
 
 def _with_interval(
-    fit: FittedModel,
     estimate: np.ndarray,
     gradient: np.ndarray | None,
+    covariance: np.ndarray | None,
     drawn: np.ndarray | None,
     level: float,
 ) -> dict[str, np.ndarray]:
     """``estimate, se, lower, upper``; delta intervals are symmetric for the logit."""
     se = lower = upper = np.full(len(estimate), np.nan)
-    if gradient is not None:
-        covariance = variances_of(fit, "observed")[0].inverse[0]
+    if gradient is not None and covariance is not None:
         se = np.sqrt(np.einsum("at,tu,au->a", gradient, covariance, gradient))
         se = np.where(se > 0, se, np.nan)
         lower, upper = delta_interval("logit", estimate, se, level)

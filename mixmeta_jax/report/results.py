@@ -127,6 +127,8 @@ class LikelihoodRatioTest:
         Of the smaller and of the larger fit.
     bootstrap
         What refits to data drawn from the smaller fit say; None where none were asked for.
+    note
+        What to be careful with; else empty.
     """
 
     statistic: float
@@ -136,6 +138,7 @@ class LikelihoodRatioTest:
     loglik: tuple[float, float]
     n_parameters: tuple[int, int]
     bootstrap: BootstrappedRatio | None = None
+    note: str = ""
 
     def __str__(self) -> str:
         lines = ["Likelihood-ratio test"]
@@ -150,6 +153,7 @@ class LikelihoodRatioTest:
             )
         if self.bootstrap is not None:
             lines.append(str(self.bootstrap))
+        lines += [self.note] if self.note else []
         return "\n".join(lines)
 
 

@@ -269,9 +269,9 @@ def _by_group(
     if stray.any():
         i, j = np.argwhere(stray)[0]
         raise InputError(
-            f"The matrix S is {values[i, j]:g} between the rows {S.index[i]!r} and "
-            f"{S.index[j]!r}, which are of two groups ('{rows.level}'): rows with correlated "
-            "errors must share their outer group."
+            f"The matrix S is {values[i, j]:g} between the rows {row_label(S.index, i)!r} and "
+            f"{row_label(S.index, j)!r}, which are of two groups ('{rows.level}'): rows with "
+            "correlated errors must share their outer group."
         )
     lines = {code: np.flatnonzero(of_entry == code) for code in np.unique(of_entry) if code >= 0}
     return {labels[code]: S.iloc[line, line] for code, line in lines.items()}

@@ -203,7 +203,7 @@ def test_cells_of_too_many_factors(fit, monkeypatch):
 
 def test_a_row_that_lacks_a_predictor(fit, bcg):
     new = bcg.iloc[:2].assign(ablat=[1.0, np.nan])
-    with pytest.raises(InputError, match="lacks a predictor"):
+    with pytest.raises(InputError, match=r"The row 1 of .* lacks a predictor"):
         fit.contrasts(new)
 
 

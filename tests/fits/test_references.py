@@ -72,34 +72,6 @@ def test_several_outcomes_have_one_factor():
     assert (fit.tidy(test="knha")["df"] == seen.sum() - 4).all()
 
 
-def test_containment_agrees_with_metafor():
-    fit = school()
-    interval = fit.confint(test="t", df="contain").loc["(Intercept)"]
-    assert interval["df"] == R["contain"]["ddf"] == 10
-    np.testing.assert_allclose(interval[["lower", "upper"]], R["contain"]["ci"], atol=1e-6)
-
-
-def test_containment_of_each_coefficient():
-    fit, _ = fitted("two levels")  # x varies within groups, w between 7 of them, u is the row
-    n = fit.frame.n
-    expected = {"(Intercept)": 7 - 2, "x": n - 3, "w": 7 - 2}
-    assert fit.confint(test="t", df="contain")["df"].to_dict() == expected
-    # Within the groups of every level: what residuals leave.
-    slope, _ = fitted("random slope")
-    assert slope.confint(test="t", df="contain")["df"].to_dict() == {
-        "(Intercept)": 9 - 1,
-        "x": slope.frame.n - 2,
-    }
-    # Of an outcome that fewer groups report, those are counted.
-    berkey = mx.load_dataset("berkey98")
-    berkey.loc[0, "AL"] = np.nan
-    two = mx.mixmeta("PD + AL", ["var_PD", "cov_PD_AL", "var_AL"], berkey, control=NUMPY)
-    assert two.confint(test="t", df="contain")["df"].to_dict() == {"PD": 4, "AL": 3}
-    # A combination has the smallest of those it is made of.
-    assert fit.wald_test([[0, 1, 1]], test="t", df="contain").df_residual == 5
-    assert fit.wald_test("x", test="t", df="contain").df_residual == n - 3
-
-
 @pytest.mark.parametrize(
     ("entry", "random", "bscov"),
     [
@@ -284,6 +256,34 @@ def test_the_largest_of_several_has_the_fewest_degrees_of_freedom():
     )
 
 
+def test_goldstein_without_a_joint_test_is_refused():
+    """Of two outcomes in five trials with a trend the joint test of Kenward and Roger has no df."""
+    S, data = ["var_PD", "cov_PD_AL", "var_AL"], mx.load_dataset("berkey98")
+    few = mx.mixmeta("PD + AL ~ pubyear", S, data, control=NUMPY)
+    assert np.isnan(few.wald_test(".", test="kenward-roger").df_residual)
+    with pytest.raises(mx.InputError, match=r"are not positive.*simultaneous='max-t'") as raised:
+        few.confint(simultaneous="goldstein", test="kenward-roger")
+    assert len(str(raised.value)) <= 400
+    assert np.isfinite(few.confint(simultaneous="max-t", test="kenward-roger")).all(axis=None)
+    means = mx.mixmeta("PD + AL", S, data, control=NUMPY)
+    joint = means.confint(simultaneous="goldstein", test="kenward-roger")
+    assert np.isfinite(joint).all(axis=None)
+
+
+def test_two_ways_to_write_one_model_are_corrected_differently():
+    """Two effects: unstructured, or variances and a correlation, with second derivatives."""
+    S, data = ["var_PD", "cov_PD_AL", "var_AL"], mx.load_dataset("berkey98")
+    one, other = (
+        mx.mixmeta("PD + AL", S, data, bscov=bscov, control=NUMPY) for bscov in ("unstr", "hcs")
+    )
+    assert one.loglik == pytest.approx(other.loglik, rel=1e-10)
+    tables = [[fit.tidy(test=test) for fit in (one, other)] for test in TESTS[3:]]
+    np.testing.assert_allclose(tables[0][0]["df"], tables[0][1]["df"], rtol=1e-6)
+    np.testing.assert_allclose(tables[0][0]["se"], tables[0][1]["se"], rtol=1e-6)
+    ratio = tables[1][1]["se"] / tables[1][0]["se"]
+    assert ((ratio > 1.0001) & (ratio < 1.001)).all()
+
+
 def test_simultaneous_intervals_are_ordered():
     fit = bcg()
     for test in TESTS:
@@ -374,24 +374,6 @@ def test_no_residual_degrees_of_freedom():
     with pytest.raises(mx.InputError, match="2 observed outcomes and 2 coefficients"):
         fit.confint(test="t")
     assert np.isfinite(fit.confint(test="t", df=3)).all(axis=None)
-
-
-def test_no_degrees_of_freedom_by_containment():
-    data = mx.load_dataset("school").assign(
-        a=lambda d: d["district"] % 3, b=lambda d: d["district"] % 5
-    )
-    three = data[data["district"].isin(data["district"].unique()[:3])]
-    fit = mx.mixmeta(
-        "effect ~ a + b",
-        "var",
-        three,
-        random="~ 1 | district/study",
-        bscov={"district": "fixed"},
-        Psi_fix={"district": [[0.05]]},
-        control=NUMPY,
-    )
-    with pytest.raises(mx.InputError, match="0 degrees of freedom by containment"):
-        fit.confint(test="t", df="contain")
 
 
 def test_a_reference_is_for_its_own_parent_only():

@@ -208,6 +208,10 @@ def test_determined_has_a_case_on_each_side():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (
+            {"cluster": np.arange(56) % 5},
+            r"cut the outer group 11 of 'district': its rows lie in 0 and 1\.",
+        ),
         ({"cluster": "study"}, r"cut the outer group 11 of 'district'.*\(11, 1\) and \(11, 2\)"),
         ({"cluster": [1] * 56}, "a single cluster of 'cluster'"),
         ({"cluster": "county"}, "There is no column 'county'"),

@@ -51,3 +51,12 @@ def test_no_gain_gives_no_evidence():
 
 def test_several_variances_have_no_simple_mixture():
     assert np.isnan(likelihood_ratio(-10.0, -8.0, 2, 2)[2])
+
+
+@pytest.mark.parametrize(("gain", "counts"), [(9e-10, False), (1.3e-9, True)])
+def test_a_gain_of_rounding_is_none(gain, counts):
+    """AS_HIGH = 1e-10, relative to 1 + 10: 1.1e-9. Half of the mixture lies at zero itself."""
+    statistic, pvalue, mixture = likelihood_ratio(-10.0 - gain, -10.0, 1, 1)
+    assert (statistic > 0) == counts
+    assert mixture == pytest.approx(0.5 if counts else 1.0, abs=1e-4)
+    assert pvalue == pytest.approx(1.0, abs=1e-4)

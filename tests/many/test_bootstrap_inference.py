@@ -126,6 +126,11 @@ def test_prediction_intervals_against_their_definition(bcg):
     assert (narrow["pi_upper"] < table["pi_upper"]).all()
 
 
+def test_prediction_intervals_on_the_scale_of_ratios(bcg):
+    own = bcg.bootstrap_inference(19, seed=4, progress=False)
+    pd.testing.assert_frame_equal(own.predict(transform="exp"), np.exp(own.predict()))
+
+
 def test_ratio_tests_and_the_bartlett_factor(bcg):
     larger = bcg.update(method="ml")
     smaller = larger.update(formula="logor ~ 1")

@@ -33,6 +33,10 @@ out$knha <- list(call="rma.uni(logor, logorvar, mods = ~ ablat, data = bcg, test
 m <- rma.uni(logor, logorvar, data=d, method="REML", test="adhoc"); out$knha$adhoc_bcg_mean <- list(se=m$se, s2w=m$s2w)
 s <- read.csv("mixmeta_jax/datasets/school.csv")
 m <- rma.mv(effect, var, random=~1|district/study, data=s, test="t", dfs="contain"); out$contain <- list(call="rma.mv(effect, var, random = ~ 1 | district/study, data = school, test = 't', dfs = 'contain')$ddf", ddf=as.numeric(m$ddf), ci=c(m$ci.lb, m$ci.ub))
+s$decade <- (s$year-1990)/10; s$w <- s$district %% 3; s$region <- s$district %% 7; s$r <- c(-1,0,2,1,3,-2,1)[s$region+1]; s$row <- seq_len(nrow(s))
+two <- rma.mv(effect, var, mods=~w+decade, random=~1|district/study, data=s, dfs="contain")
+three <- rma.mv(effect, var, mods=~r+decade, random=list(~1|region, ~1|district, ~1|row), data=s, dfs="contain")
+out$contain_mods <- list(call="rma.mv(effect, var, mods = ~ w + decade, random = ~ 1 | district/study, dfs = 'contain')$ddf with w = district %% 3, decade = (year - 1990)/10; rma.mv(effect, var, mods = ~ r + decade, random = list(~ 1 | region, ~ 1 | district, ~ 1 | row), dfs = 'contain')$ddf with region = district %% 7, r = c(-1, 0, 2, 1, 3, -2, 1)[region + 1]", two=as.numeric(two$ddf), three=as.numeric(three$ddf))
 set.seed(20261127)
 n <- c(3,5,4,6,2,5,4,3); grp <- rep(seq_along(n), n)
 x <- round(rnorm(sum(n)),2); w <- round(rnorm(8),2)[grp]
