@@ -19,8 +19,7 @@ from formulaic.transforms import basis_spline
 from formulaic.utils.stateful_transforms import stateful_transform
 
 from mixmeta_jax.errors import InputError
-
-DEGREE = 3
+from mixmeta_jax.formulas.spline_values import CUBIC, natural_splines
 
 
 @stateful_transform
@@ -63,7 +62,7 @@ def ns(
     if "knots" not in state:
         state["boundary"] = _boundary(values, boundary_knots)
         state["knots"] = _inner_knots(values, knots, df, state["boundary"], intercept)
-    basis = natural_spline_basis(values, state["knots"], state["boundary"], intercept)
+    basis = natural_splines(values, state["knots"], state["boundary"], intercept)
     return FactorValues(
         {j + 1: basis[:, j] for j in range(basis.shape[1])},
         kind="numerical",
@@ -78,7 +77,7 @@ def bs(
     x: Any,
     df: int | None = None,
     knots: Sequence[float] | None = None,
-    degree: int = DEGREE,
+    degree: int = CUBIC,
     include_intercept: bool = False,
     lower_bound: float | None = None,
     upper_bound: float | None = None,
@@ -142,51 +141,6 @@ def bs(
         extrapolation=extrapolation,
         _state=state,
     )
-
-
-def natural_spline_basis(
-    x: np.ndarray,
-    knots: Sequence[float],
-    boundary_knots: Sequence[float],
-    intercept: bool = False,
-) -> np.ndarray:
-    """Values of the natural cubic spline basis.
-
-    Parameters
-    ----------
-    x
-        Shape (n,).
-    knots
-        Inner knots, ascending.
-    boundary_knots
-        Lower and upper boundary knot.
-    intercept
-        Whether the first B-spline, the only one that is not zero at the lower boundary, is kept.
-
-    Returns
-    -------
-    ndarray
-        Shape (n, number of inner knots + 1 + intercept).
-    """
-    lower, upper = boundary_knots
-    t = np.concatenate([[lower] * (DEGREE + 1), knots, [upper] * (DEGREE + 1)])
-    # Loads scipy.optimize too: 0.15 s that other formulas do without.
-    from scipy.interpolate import BSpline
-
-    spline = BSpline(t, np.eye(len(t) - DEGREE - 1), DEGREE)
-    ends = np.array([lower, upper])
-    first = 0 if intercept else 1
-    curvature = spline.derivative(2)(ends)[:, first:]
-    span = np.linalg.qr(curvature.T, mode="complete")[0][:, 2:]
-    at_ends, slopes = spline(ends), spline.derivative(1)(ends)
-
-    values = np.full((len(x), len(t) - DEGREE - 1), np.nan)
-    below, above = x < lower, x > upper
-    inside = (x >= lower) & (x <= upper)
-    values[inside] = spline(x[inside])
-    values[below] = at_ends[0] + (x[below] - lower)[:, None] * slopes[0]
-    values[above] = at_ends[1] + (x[above] - upper)[:, None] * slopes[1]
-    return values[:, first:] @ span
 
 
 def _boundary(x: np.ndarray, boundary_knots: Sequence[float] | None) -> list[float]:
