@@ -53,6 +53,8 @@ _HOMES = {
     "mixmeta_jax.many.performance": ("join_studies", "simulation_study"),
     "mixmeta_jax.status": ("Status",),
     "mixmeta_jax.many.studies": ("bootstrap", "cumulative", "leave_one_out", "permutation_test"),
+    "mixmeta_jax.two_stage.first_stage": ("first_stage",),
+    "mixmeta_jax.two_stage.first_stage_result": ("FirstStage",),
     "mixmeta_jax.two_stage.pooling": ("curves", "pool"),
 }
 

@@ -5,8 +5,8 @@ De Boor's recursion gives these from
 
     left_q = x - t_{j+1-q},   right_q = t_{j+q} - x,
 
-without a division by zero, whatever knots coincide at the ends. Beyond the boundary knots it goes on
-with the polynomials of the outermost intervals.
+without a division by zero, whatever knots coincide at the ends. Beyond the boundary knots the
+polynomials of the outermost intervals go on.
 
 A natural spline has a second derivative of zero at both ends. The coefficients of the second
 derivative there are differences of neighbouring coefficients over spans of knots; two Householder

@@ -116,7 +116,7 @@ class Strata:
 @tree
 @dataclass(frozen=True)
 class LinearThreshold:
-    """Straight beyond a threshold and flat up to it: low − x below ``low``, x − high above ``high``.
+    """Straight beyond a threshold, flat up to it: low − x below ``low``, x − high above ``high``.
 
     Attributes
     ----------
@@ -166,7 +166,7 @@ class Linear:
 
 @tree
 @dataclass(frozen=True)
-class Values:
+class Integers:
     """An indicator for each of some whole numbers, as for lags that share nothing.
 
     Attributes
@@ -191,7 +191,7 @@ class Values:
         return _missing_too(xp, hit * 1.0, x)
 
 
-Basis = NaturalSpline | BSpline | Strata | LinearThreshold | Linear | Values
+Basis = NaturalSpline | BSpline | Strata | LinearThreshold | Linear | Integers
 
 
 def _values(x: Array, basis: Any) -> Array:

@@ -1,0 +1,63 @@
+"""Cross-bases of exposure and lag, and what their coefficients reduce to.
+
+With a basis b of the exposure, k columns, and a basis c of the lag, K columns, the regression has
+the k K columns
+
+    w_jl(t) = Σ_ℓ b_j(x_{t-ℓ}) c_l(ℓ),        ℓ = first, ..., last,
+
+l fastest, with coefficients η_jl. The effect of an exposure x at lag ℓ is Σ_jl b_j(x) c_l(ℓ) η_jl,
+so every reduction is a matrix: over all lags I ⊗ Σ_ℓ c(ℓ)', at one lag I ⊗ c(ℓ)', at one exposure
+b(x)' ⊗ I.
+
+References
+----------
+Gasparrini A, Armstrong B, Kenward MG (2010). Distributed lag non-linear models. Statistics in
+Medicine 29, 2224-2234.
+
+Gasparrini A, Armstrong B (2013). Reducing and meta-analysing estimates from distributed lag
+non-linear models. BMC Medical Research Methodology 13, 1.
+"""
+
+from __future__ import annotations
+
+from mixmeta_jax.arrays import Array, namespace
+
+
+def cross_basis(b: Array, c: Array, first: int = 0) -> Array:
+    """The columns of the regression, NaN where the exposure of any of the lags is missing.
+
+    Parameters
+    ----------
+    b
+        Basis of the exposure at n successive times, shape (n, k).
+    c
+        Basis of the lag at the lags ``first``, ``first + 1``, ..., shape (L, K).
+    first
+        The first lag.
+
+    Returns
+    -------
+    Array
+        Shape (n, k K).
+    """
+    xp = namespace(b, c)
+    n, k = b.shape
+    L, K = c.shape
+    source = xp.arange(n)[:, None] - first - xp.arange(L)
+    before = xp.where((source >= 0)[:, :, None], b[xp.where(source >= 0, source, 0)], xp.nan)
+    return (xp.swapaxes(before, 1, 2) @ c).reshape(n, k * K)
+
+
+def over_lags(c: Array, k: int) -> Array:
+    """What sums the effects of the lags of c, shape (L, K): a matrix of shape (k, k K)."""
+    xp = namespace(c)
+    return xp.kron(xp.eye(k), c.sum(0)[None, :])
+
+
+def at_exposure(b: Array, K: int) -> Array:
+    """What gives the effects over lags of the values b, shape (k,), of the basis of the exposure.
+
+    Shape (K, k K).
+    """
+    xp = namespace(b)
+    return xp.kron(b[None, :], xp.eye(K))
