@@ -130,9 +130,10 @@ def first_stage(
     roles |= {"weights": weights, "trials": trials, "time": time}
     every = list(read_series(table, roles, family))
     lags, lag_values, lag_function = _lags(lag, lag_basis)
+    predictors, names = _controls(controls, table, outcome)
     made = _Maker(
-        table,
-        _controls(controls, table, outcome),
+        table[names],
+        predictors,
         _forms(basis, every),
         lag_values,
         lags[0],
@@ -213,7 +214,7 @@ class _Maker:
     """Makes the columns of one location after the other, and keeps what failed on the way."""
 
     table: pd.DataFrame
-    controls: tuple[str, list[str]]
+    controls: str
     basis_of: Callable[[Series], Callable]
     lag_values: np.ndarray | None
     first: int
@@ -299,14 +300,14 @@ class _Maker:
 
     def _control_columns(self, one: Series) -> tuple[np.ndarray, list[str], np.ndarray]:
         """The controls of the rows that have them, their names, and which rows these are."""
-        predictors, names = self.controls
-        rows = self.table[names].iloc[one.rows]
+        names = list(self.table.columns)
+        rows = self.table.iloc[one.rows]
         if self._kept is not None and _alike(rows, self._kept[0]):
             return self._kept[1], self._kept[2], self._kept[3]
         there = ~missing_rows(rows, names)
         if not there.any():
             raise InputError("The controls are missing in all its rows.")
-        matrix = build_matrix(predictors, rows[there], names)
+        matrix = build_matrix(self.controls, rows[there], names)
         # Locations often share a calendar, whose columns need not be made again.
         self._kept = rows, matrix.values, matrix.names, there
         return matrix.values, matrix.names, there

@@ -20,6 +20,8 @@ non-linear models. BMC Medical Research Methodology 13, 1.
 
 from __future__ import annotations
 
+import numpy as np
+
 from mixmeta_jax.arrays import Array, namespace
 
 
@@ -43,6 +45,12 @@ def cross_basis(b: Array, c: Array, first: int = 0) -> Array:
     xp = namespace(b, c)
     n, k = b.shape
     L, K = c.shape
+    if xp is np:
+        # Windows of L values that end at each time, without a copy: the lags run backwards in them.
+        missing = np.full((k, first + L - 1), np.nan)
+        padded = np.concatenate([missing, b.T], 1)[:, : n + L - 1]
+        windows = np.lib.stride_tricks.sliding_window_view(padded, L, axis=1)
+        return (windows @ c[::-1]).transpose(1, 0, 2).reshape(n, k * K)
     source = xp.arange(n)[:, None] - first - xp.arange(L)
     before = xp.where((source >= 0)[:, :, None], b[xp.where(source >= 0, source, 0)], xp.nan)
     return (xp.swapaxes(before, 1, 2) @ c).reshape(n, k * K)
