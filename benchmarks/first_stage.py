@@ -1,10 +1,10 @@
 """The first stage of a large two-stage analysis: many cities, years of days, sixty columns.
 
-Run as ``python -m benchmarks.first_stage [cities] [days] [--shifted]``. Seeded series of temperature
-and deaths; each city gets a quasi-Poisson regression on a cross-basis of temperature and 21 lags
-(5 x 4 columns, knots at its own percentiles), a spline of time and the day of the week: 60 columns.
-With ``--shifted`` every city has a calendar of its own, whose columns are made anew. Prints the time
-of all, that of the processor, and the peak of the memory.
+Run as ``python -m benchmarks.first_stage [cities] [days] [--shifted]``. Seeded series of
+temperature and deaths; each city gets a quasi-Poisson regression on a cross-basis of temperature
+and 21 lags (5 x 4 columns, knots at its own percentiles), a spline of time and the day of the week:
+60 columns. With ``--shifted`` every city has a calendar of its own, whose columns are made anew.
+Prints the time of all, that of the processor, and the peak of the memory.
 """
 
 import resource

@@ -70,8 +70,6 @@ def b_splines(x: Array, t: Array, degree: int) -> Array:
             raised.append(saved + right[r + 1] * share)
             saved = left[d - r] * share
         local = [*raised, saved]
-    if degree == 0:
-        local = [xp.where(x == x, local[0], xp.nan)]
     values = xp.stack(local, 1)
     places = j[:, None] - degree + xp.arange(degree + 1)
     if xp is np:
@@ -80,7 +78,8 @@ def b_splines(x: Array, t: Array, degree: int) -> Array:
         spread[np.isnan(x)] = np.nan
         return spread
     hit = places[:, :, None] == xp.arange(q)
-    return xp.where(hit, values[:, :, None], 0.0).sum(1)
+    spread = xp.where(hit, values[:, :, None], 0.0).sum(1)
+    return xp.where(xp.isnan(x)[:, None], xp.nan, spread)
 
 
 def natural_splines(x: Array, knots: Any, boundary: Any, intercept: bool = False) -> Array:
