@@ -251,9 +251,11 @@ class Evaluator:
                     f"needs one number for {key}, not a column of {len(found)} values"
                 )
             value = found[0]
-        if isinstance(value, (float, np.floating)) and value % 1 == 0:
-            return int(value)
-        return value
+        if not isinstance(value, (float, np.floating)):
+            return value
+        if value % 1 != 0:
+            raise self._error(f"needs a whole number for {key}, not {value:g}")
+        return int(value)
 
     def _of_own(self, function: Callable, name: str, given: list, keywords: dict[str, Any]) -> Any:
         """What a user's transform returns, which must say of each row the same in any order."""

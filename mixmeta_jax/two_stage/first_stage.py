@@ -30,7 +30,7 @@ from mixmeta_jax.two_stage.basis_text import BASIS_EXAMPLE, BasisForm, read_basi
 from mixmeta_jax.two_stage.batches import Columns, Estimated, estimated
 from mixmeta_jax.two_stage.families import FAMILIES
 from mixmeta_jax.two_stage.first_stage_result import FirstStage, read_lags
-from mixmeta_jax.two_stage.lags import cross_basis, over_lags
+from mixmeta_jax.two_stage.lags import cross_basis
 from mixmeta_jax.two_stage.series import Series, read_series
 
 
@@ -343,8 +343,8 @@ def _result(
             f"No location can be regressed, of {len(every)}. Location "
             f"{shown(repr(every[0].label), 40)}: {first.message}"
         )
-    k, n = made.widths[0], len(every)
-    names = coefficient_names(k, lag_values)
+    n = len(every)
+    names = coefficient_names(made.widths[0], lag_values)
     full = np.full((n, len(names)), np.nan)
     covariance = np.full((n, len(names), len(names)), np.nan)
     for i, end in ends.items():
@@ -365,20 +365,19 @@ def _result(
         },
         index=index,
     )
-    values = np.ones((1, 1)) if lag_values is None else lag_values
-    M = over_lags(values, k)
-    coef = pd.DataFrame(full @ M.T, index=index, columns=[f"b{j + 1}" for j in range(k)])
-    return FirstStage(
-        coef=coef,
-        vcov=M @ covariance @ M.T,
-        full_coef=pd.DataFrame(full, index=index, columns=names),
+    table = pd.DataFrame(full, index=index, columns=names)
+    whole = FirstStage(
+        coef=table,
+        vcov=covariance,
+        full_coef=table,
         full_vcov=covariance,
         bases=made.bases,
         lag_basis=lag_function,
         lags=lags,
         locations=locations,
         family=family,
-        reduction="overall",
+        reduction="cross-basis",
         series={one.label: (one.exposure, one.outcome) for one in every},
         exposure_bases=made.bases,
     )
+    return whole.reduce()
