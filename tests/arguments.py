@@ -21,6 +21,7 @@ NOT_CALLED = {
     "ManyFits": "fit_many makes it",
     "Design": "make_design makes it",
     "Estimate": "estimate makes it",
+    "FirstStage": "first_stage makes it",
     "Structure": "a base class without parameters",
     "Status": "an enumeration",
     "plots": "a module, whose functions are called as those of the package",
@@ -53,8 +54,8 @@ PROTOCOL = {
 }
 """Methods of structures and designs that the library calls, perhaps traced: for users to write."""
 
-INNER = {"columns_at_units", "level_number", "spread"}
-"""Methods of fits that the library's own modules call."""
+INNER = {"columns_at_units", "level_number", "spread", "get", "items", "keys", "values"}
+"""Methods of fits that the library's own modules call, and those of every mapping."""
 
 
 @functools.cache
@@ -163,6 +164,24 @@ def arms():
 def scenario():
     own = {"y": np.zeros(6), "S": data()["v"].to_numpy(), "Psi": [[0.1]], "coef": [0.0]}
     return {"one": own | {"control": ENGINE}}
+
+
+def days():
+    """Twenty days of two cities."""
+    day = np.arange(40) % 20
+    own = {
+        "city": ["a"] * 20 + ["b"] * 20,
+        "day": day,
+        "heat": np.sin(day),
+        "one": 1.0,
+        "weight": 2.0,
+    }
+    return pd.DataFrame(own | {"deaths": 5 + (day * day) % 7, "people": 20 + day})
+
+
+@functools.cache
+def regressed():
+    return mx.first_stage(days(), "city", "deaths", "heat", "linear()", lag=1, control=ENGINE)
 
 
 def studied():
@@ -281,6 +300,22 @@ CALLS = {
         "total": "total",
     },
     "estimate": lambda: {"design": design(), "method": "fixed", "control": None},
+    "first_stage": lambda: {
+        "data": days(),
+        "by": "city",
+        "outcome": "deaths",
+        "exposure": "heat",
+        "basis": "linear()",
+        "lag": 1,
+        "lag_basis": "linear()",
+        "controls": "~ day",
+        "family": "binomial",
+        "offset": "one",
+        "weights": "weight",
+        "trials": "people",
+        "time": "day",
+        "control": ENGINE,
+    },
     "fit_many": lambda: {
         "y": outcomes(),
         "S": data()["v"].to_numpy(),
@@ -457,6 +492,10 @@ CALLS = {
     "Fit.update": lambda: {"formula": "~ . + time", "method": "ml"},
     "Fit.varcomp": lambda: drawn() | {"test": False},
     "Fit.wald_test": lambda: tested() | hypotheses(),
+    "FirstStage.covariance": lambda: {"location": "a"},
+    "FirstStage.exposure": lambda: {"location": "a"},
+    "FirstStage.outcome": lambda: {"location": "a"},
+    "FirstStage.reduce": lambda: {"lag": None, "at": 0.5, "reference": 0.1},
     "ManyFits.to_frame": dict,
     "RobustFit.confint": lambda: leveled() | {"simultaneous": None},
     "RobustFit.summary": lambda: leveled() | {"report": "sd"},
@@ -573,7 +612,13 @@ def robust():
     return fit().robust()
 
 
-OWNERS = {"Fit": fit, "ManyFits": fits, "BootstrapInference": bootstrapped, "RobustFit": robust}
+OWNERS = {
+    "Fit": fit,
+    "FirstStage": regressed,
+    "ManyFits": fits,
+    "BootstrapInference": bootstrapped,
+    "RobustFit": robust,
+}
 """What the methods of a class are called on."""
 
 OWN_FITS = {

@@ -165,7 +165,13 @@ def _lags(lag: Any, lag_basis: Any) -> tuple[tuple[int, int], np.ndarray | None,
         made = form.made(at)
     except InputError as error:
         raise InputError(f"lag_basis, at the lags {first} to {last}: {error}") from error
-    return (first, last), made(at), made
+    values = made(at)
+    if np.linalg.matrix_rank(values) < values.shape[1]:
+        raise InputError(
+            f"lag_basis has {values.shape[1]} columns, which lag={shown(lag)} does not tell apart: "
+            "give it fewer, or more lags."
+        )
+    return (first, last), values, made
 
 
 def _controls(controls: Any, table: pd.DataFrame, outcome: str) -> tuple[str, list[str]]:

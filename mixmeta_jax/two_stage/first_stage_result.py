@@ -15,6 +15,9 @@ from mixmeta_jax.status import Status
 from mixmeta_jax.two_stage.bases import Basis
 from mixmeta_jax.two_stage.lags import at_exposure, over_lags
 
+MOST_LAGS = 5_000
+"""Longest lag: the basis of each may be a column of its own."""
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class FirstStage(Mapping):
@@ -276,9 +279,9 @@ def read_lags(lag: Any, what: str) -> tuple[int, int]:
         wanted = "a lag, or the first and the last as (0, 21)"
         if len(lag) != 2:
             raise gates.refused(what, wanted, lag)
-        first, last = (gates.whole(one, f"{what}, an entry,", 0) for one in lag)
+        first, last = (gates.whole(one, f"{what}, an entry,", 0, MOST_LAGS) for one in lag)
         if first > last:
             raise InputError(f"{what} is {shown(lag)}: the first lag comes before the last.")
         return first, last
-    last = gates.whole(lag, f"{what}, if given,", 0)
+    last = gates.whole(lag, f"{what}, if given,", 0, MOST_LAGS)
     return last, last

@@ -48,9 +48,7 @@ class Series:
     offset: np.ndarray
 
 
-def read_series(
-    table: pd.DataFrame, roles: Mapping[str, str | None], family: str
-) -> Iterator[Series]:
+def read_series(table: pd.DataFrame, roles: Mapping[str, Any], family: str) -> Iterator[Series]:
     """The locations in order of their first rows.
 
     Parameters
@@ -69,7 +67,8 @@ def read_series(
         For columns that are not there or hold no numbers, counts that are impossible, and times
         that do not ascend; the sentence names row and location.
     """
-    named = {role: name for role, name in roles.items() if name is not None}
+    needed = ("by", "outcome", "exposure")
+    named = {role: name for role, name in roles.items() if name is not None or role in needed}
     for role, name in named.items():
         gates.column(name, table, role)
     refuse_twice_named(named)

@@ -396,6 +396,7 @@ SMALL = daily(2, 60)
         (SMALL, {"lag": -1}, "lag, if given, must be a whole number of at least 0"),
         (SMALL, {"lag": None}, "lag_basis is given, but lag is None"),
         (SMALL, {"lag_basis": "ns(knots=[9])"}, "lag_basis, at the lags 1 to 4: The knot 9"),
+        (SMALL, {"lag": 0, "lag_basis": "linear()"}, "lag_basis has 2 columns, which lag=0"),
         (SMALL, {"controls": "day"}, "controls must be a right-hand side"),
         (SMALL, {"controls": "~ deaths"}, "among its own controls"),
         (SMALL, {"controls": "~ night"}, "no column 'night' in the data, named in controls"),
