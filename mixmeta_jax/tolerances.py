@@ -293,6 +293,9 @@ ROUNDED_DECREMENT = 1e-10
 """The same, below which a decrement that no longer falls is rounding: outcomes that are large
 beside their residuals leave more of it."""
 
+ROUNDED_OUTCOMES = 1e-28
+"""The same, where the columns explain the outcomes nearly or exactly: of their sum of squares."""
+
 ROUNDED_DEVIANCE = 1e-12
 """By how much, relative, a deviance may rise through rounding."""
 

@@ -22,6 +22,7 @@ NOT_CALLED = {
     "Design": "make_design makes it",
     "Estimate": "estimate makes it",
     "FirstStage": "first_stage makes it",
+    "Regression": "regression makes it",
     "Structure": "a base class without parameters",
     "Status": "an enumeration",
     "plots": "a module, whose functions are called as those of the package",
@@ -281,6 +282,7 @@ CALLS = {
     "cochran_q": lambda: {"design": design()},
     "compare": lambda: {"fits": fixed(), "names": ["a", "b"]},
     "covariances": lambda: {"eta": np.zeros(1), "design": design()},
+    "cross_basis": lambda: {"b": np.ones((4, 2)), "c": np.ones((2, 1)), "first": 0},
     "cs_blocks": repeated,
     "cumulative": lambda: {"fit": nested(), "order": None, "progress": False},
     "curves": lambda: {
@@ -408,6 +410,13 @@ CALLS = {
     },
     "predict": lambda: {"fitted": estimated(), "X": [[1.0]]},
     "register_transform": lambda: {"name": "doubled", "function": lambda x: 2 * x},
+    "regression": lambda: {
+        "y": np.array([1.0, 0.0, 2.0, 5.0]),
+        "X": np.ones((4, 1)),
+        "family": "poisson",
+        "offset": None,
+        "weights": np.ones(4),
+    },
     "simulation_study": lambda: {
         "scenarios": scenario(),
         "nsim": 2,
@@ -635,6 +644,7 @@ FULL_PRECISION = {
     "log_density",
     "log_likelihood",
     "predict",
+    "regression",
 }
 """Functions that are called with JAX in double precision."""
 

@@ -22,9 +22,10 @@ from mixmeta_jax.design.layout import close_length, family_length
 from mixmeta_jax.errors import shown
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.executors import compiled
+from mixmeta_jax.forking import is_lost
 from mixmeta_jax.status import Status
 from mixmeta_jax.table.collinearity import dependence, sentence
-from mixmeta_jax.tolerances import PLAIN_PIVOT
+from mixmeta_jax.tolerances import EXACT_FIT, PLAIN_PIVOT
 from mixmeta_jax.two_stage.families import FAMILIES, OF_PARTS, Family
 from mixmeta_jax.two_stage.regressions import Regressed, Regressions, regress
 
@@ -136,7 +137,7 @@ def _by_numpy(control: Control, work: float) -> bool:
     """Whether NumPy executes: on a CPU its products are as fast, and nothing has to compile."""
     if control.backend != "auto":
         return control.backend == "numpy"
-    if work < ENOUGH_WORK:
+    if work < ENOUGH_WORK or is_lost():
         return True
     import jax
 
@@ -267,7 +268,8 @@ def _estimate(ready: _Ready, ends: Regressed, b: int, family: Family) -> Estimat
     part = back[: own.m]
     inverse = linalg.cho_solve(linalg.cho_factor(ends.information[b, :p, :p], lower=True), part.T)
     covariance = dispersion * (part @ inverse)
-    if not dispersion > 0:
+    exact = EXACT_FIT * float((own.weights * own.y**2).sum())
+    if family.dispersed and not ends.pearson[b] > exact:
         message = "The columns explain the outcome exactly, which leaves no dispersion."
         return Estimated(place, Status.NOT_FINITE, message, df=df, evaluations=count)
     return Estimated(

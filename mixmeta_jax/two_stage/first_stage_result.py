@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,13 +72,23 @@ class FirstStage(Mapping):
 
     def __getitem__(self, location: Any) -> tuple[pd.Series, pd.DataFrame]:
         """Coefficients, shape (k,), and covariance, shape (k, k), of a converged location."""
-        if location not in self._converged:
-            raise KeyError(location)
-        return self.coef.iloc[self._place(location)], self.covariance(location)
+        try:
+            place = self._converged[location]
+        except TypeError as error:  # what cannot be hashed
+            raise KeyError(location) from error
+        names = self.coef.columns
+        return self.coef.iloc[place], pd.DataFrame(self.vcov[place], index=names, columns=names)
 
-    @property
-    def _converged(self) -> list:
-        return self.status.index[self.status == Status.CONVERGED].tolist()
+    @cached_property
+    def _places(self) -> dict[Any, int]:
+        """The rows of all locations."""
+        return {label: i for i, label in enumerate(self.locations.index.tolist())}
+
+    @cached_property
+    def _converged(self) -> dict[Any, int]:
+        """The rows of those that converged, in order."""
+        ended = (self.status == Status.CONVERGED).to_numpy()
+        return {label: i for label, i in self._places.items() if ended[i]}
 
     @property
     def status(self) -> pd.Series:
@@ -124,7 +135,7 @@ class FirstStage(Mapping):
             A value per step of time, so that lags are differences of positions: with ``time``,
             steps without a row are NaN.
         """
-        return self.series[self.locations.index[self._place(location)]][0]
+        return self.series[self.locations.index.tolist()[self._place(location)]][0]
 
     def outcome(self, location: Any) -> np.ndarray:
         """The outcomes of a location in the order of `exposure`, shape (n,), NaN where missing.
@@ -134,7 +145,7 @@ class FirstStage(Mapping):
         location
             Its label.
         """
-        return self.series[self.locations.index[self._place(location)]][1]
+        return self.series[self.locations.index.tolist()[self._place(location)]][1]
 
     def reduce(self, lag: Any = None, at: Any = None, reference: Any = None) -> FirstStage:
         """The coefficients reduced in another way.
@@ -239,9 +250,7 @@ class FirstStage(Mapping):
         return [f"{letter}{i + 1}" for i in range(count)]
 
     def _place(self, location: Any) -> int:
-        return self.locations.index.tolist().index(
-            gates.label(location, "location", self.locations.index.tolist())
-        )
+        return self._places[gates.label(location, "location", list(self._places))]
 
     def __repr__(self) -> str:
         return str(self)

@@ -22,11 +22,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from mixmeta_jax import gates
 from mixmeta_jax.arrays import Array, namespace
+from mixmeta_jax.errors import InputError
 
 
 def cross_basis(b: Array, c: Array, first: int = 0) -> Array:
-    """The columns of the regression, NaN where the exposure of any of the lags is missing.
+    """The columns of a distributed-lag model, NaN where the exposure of any lag is missing.
+
+    They are products of a basis of the exposure and one of the lag, summed over the lags.
 
     Parameters
     ----------
@@ -40,14 +44,35 @@ def cross_basis(b: Array, c: Array, first: int = 0) -> Array:
     Returns
     -------
     Array
-        Shape (n, k K).
+        Shape (n, k K), the columns of the lag fastest. Of JAX where b or c is traced.
+
+    Raises
+    ------
+    InputError
+        For arrays of other shapes.
+
+    References
+    ----------
+    Gasparrini A, Armstrong B, Kenward MG (2010). Distributed lag non-linear models. Statistics in
+    Medicine 29, 2224-2234.
+
+    Examples
+    --------
+    >>> import mixmeta_jax as mx
+    >>> mx.cross_basis([[1.0], [2.0], [3.0]], [[1.0], [1.0]])[:, 0]
+    array([nan,  3.,  5.])
     """
+    b = gates.numbers(b, "b", ("n", "k"), missing=True)
+    c = gates.numbers(c, "c", ("L", "K"))
+    first = gates.whole(first, "first", 0)
+    if not len(c) or not b.size:
+        raise InputError(f"b and c have the shapes {b.shape} and {c.shape}: give at least a lag.")
     xp = namespace(b, c)
     n, k = b.shape
     L, K = c.shape
     if xp is np:
         # Windows of L values that end at each time, without a copy: the lags run backwards in them.
-        missing = np.full((k, first + L - 1), np.nan)
+        missing = np.full((k, min(first, n) + L - 1), np.nan)
         padded = np.concatenate([missing, b.T], 1)[:, : n + L - 1]
         windows = np.lib.stride_tricks.sliding_window_view(padded, L, axis=1)
         return (windows @ c[::-1]).transpose(1, 0, 2).reshape(n, k * K)

@@ -24,6 +24,7 @@ from mixmeta_jax.tolerances import (
     PARTED_STEP,
     ROUNDED_DECREMENT,
     ROUNDED_DEVIANCE,
+    ROUNDED_OUTCOMES,
 )
 from mixmeta_jax.two_stage.families import Family
 
@@ -131,23 +132,19 @@ def _one_step(
 ) -> tuple[Regressed, Array]:
     """The coefficients that were tried, taken or not, and those to try next."""
     xp = namespace(data.X)
-    eta = data.offset + _product(data.X, trial)
-    mu = family.mean(xp, eta)
-    slope = family.variance(xp, mu)
-    residual = data.y - mu
-    deviance = (data.weights * family.deviance(xp, data.y, eta)).sum(-1)
+    here = newton_step(data, family, trial)
+    step = here.step
+    deviance = (data.weights * family.deviance(xp, data.y, here.eta)).sum(-1)
     # Whatever is not finite has not fallen.
     fallen = deviance <= at.deviance + ROUNDED_DEVIANCE * (1.0 + xp.abs(at.deviance))
-    information = _information(data, data.weights * slope)
-    gradient = _transposed_product(data.X, data.weights * residual)
-    step = _solved(information, gradient)
-    decrement = (gradient * step).sum(-1)
+    decrement = (here.gradient * step).sum(-1)
     moved = (xp.abs(_product(data.X, step)) * (data.weights > 0)).max(-1)
 
     taken = at.running & fallen
     unit = _unit(data, family, deviance)
     small = decrement <= DECREMENT * unit
-    rounding = (decrement <= ROUNDED_DECREMENT * unit) & (2.0 * decrement >= at.decrement)
+    floor = ROUNDED_DECREMENT * unit + ROUNDED_OUTCOMES * (data.weights * data.y**2).sum(-1)
+    rounding = (decrement <= floor) & (2.0 * decrement >= at.decrement)
     settled = taken & (small | rounding)
     parted = taken & ~settled & (family.name != "gaussian")
     parted = parted & (decrement <= PARTED_SHARE) & (moved > PARTED_STEP)
@@ -158,14 +155,12 @@ def _one_step(
     def kept(new: Array, old: Array) -> Array:
         return xp.where(taken.reshape(taken.shape + (1,) * (new.ndim - 1)), new, old)
 
-    # Where V is 0, so are the residual and its part of the statistic.
-    square = xp.where(slope > 0, residual**2 / xp.where(slope > 0, slope, 1.0), 0.0)
     found = Regressed(
         coefficients=kept(xp.where(settled[:, None], trial + step, trial), at.coefficients),
         step=kept(step, at.step),
-        information=kept(information, at.information),
+        information=kept(here.information, at.information),
         deviance=kept(deviance, at.deviance),
-        pearson=kept((data.weights * square).sum(-1), at.pearson),
+        pearson=kept(here.pearson, at.pearson),
         decrement=kept(decrement, at.decrement),
         evaluations=evaluations,
         settled=at.settled | settled,
@@ -174,6 +169,42 @@ def _one_step(
     )
     following = xp.where(taken[:, None], trial + step, 0.5 * (at.coefficients + trial))
     return found, xp.where(running[:, None], following, found.coefficients)
+
+
+@dataclass(frozen=True)
+class NewtonStep:
+    """What any coefficients γ say.
+
+    Attributes
+    ----------
+    eta
+        Linear predictor, shape (B, n).
+    gradient, information, step
+        g and G⁻¹g, shape (B, p), and G, shape (B, p, p).
+    pearson
+        Pearson's statistic, shape (B,).
+    """
+
+    eta: Array
+    gradient: Array
+    information: Array
+    step: Array
+    pearson: Array
+
+
+def newton_step(data: Regressions, family: Family, coefficients: Array) -> NewtonStep:
+    """At coefficients of shape (B, p)."""
+    xp = namespace(data.X)
+    eta = data.offset + _product(data.X, coefficients)
+    mu = family.mean(xp, eta)
+    slope = family.variance(xp, mu)
+    residual = data.y - mu
+    information = _information(data, data.weights * slope)
+    gradient = _transposed_product(data.X, data.weights * residual)
+    # Where V is 0, so are the residual and its part of the statistic.
+    square = xp.where(slope > 0, residual**2 / xp.where(slope > 0, slope, 1.0), 0.0)
+    step, pearson = _solved(information, gradient), (data.weights * square).sum(-1)
+    return NewtonStep(eta, gradient, information, step, pearson)
 
 
 def _unit(data: Regressions, family: Family, deviance: Array) -> Array:
@@ -194,7 +225,9 @@ def _transposed_product(X: Array, values: Array) -> Array:
 
 def _information(data: Regressions, weights: Array) -> Array:
     xp = namespace(data.X)
-    roots = xp.sqrt(weights)[:, :, None] * data.X
+    # The root of nothing has no derivative.
+    roots = xp.where(weights > 0, xp.sqrt(xp.where(weights > 0, weights, 1.0)), 0.0)
+    roots = roots[:, :, None] * data.X
     products = xp.swapaxes(roots, 1, 2) @ roots
     return products + data.padding[:, :, None] * xp.eye(data.X.shape[-1])
 

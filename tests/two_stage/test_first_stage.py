@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
+from mixmeta_jax.two_stage import batches
 
 AGREES = 1e-8
 """Relative to the standard errors: statsmodels goes on until its deviance stands still."""
@@ -442,3 +443,95 @@ def test_bad_reductions(holes, given, said):
 def test_at_needs_lags(holes):
     with pytest.raises(mx.InputError, match="there are none: lag is None"):
         lagged(holes, lag=None, lag_basis=None).reduce(at=3)
+
+
+# Thresholds, a case on each side.
+
+
+def regressed(X, y, family="gaussian", **given):
+    """One location of given columns; the first is that of the exposure."""
+    data = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
+    data = data.assign(y=y, city="a", **given)
+    controls = " + ".join(["~ 1", *data.columns[1 : X.shape[1]]])
+    roles = {name: name for name in given}
+    return mx.first_stage(
+        data, "city", "y", "x0", "linear()", controls=controls, family=family, **roles
+    )
+
+
+def grid(n=60):
+    t = np.linspace(0, 1, n)
+    return np.column_stack([np.sin(7 * t), t])
+
+
+@pytest.mark.parametrize(("left_over", "by_cholesky"), [(2e-4, True), (5e-5, False)])
+def test_columns_with_a_small_pivot_get_an_orthogonal_factorisation(left_over, by_cholesky):
+    """`PLAIN_PIVOT` is 1e-4: what the second column leaves of the first, of length one."""
+    Q = np.linalg.qr(np.random.default_rng(0).normal(size=(50, 2)))[0]
+    X = np.column_stack([Q[:, 0], np.sqrt(1 - left_over**2) * Q[:, 0] + left_over * Q[:, 1]])
+    assert (batches._factor(X) is not None) == by_cholesky
+    y = np.random.default_rng(1).normal(size=50)
+    first = regressed(X, y)
+    exact = np.linalg.lstsq(np.column_stack([X, np.ones(50)]), y)[0]
+    np.testing.assert_allclose(first.coef.iloc[0, 0], exact[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize(("left_over", "told"), [(1e-8, False), (1e-10, True)])
+def test_columns_are_collinear_as_in_a_fit(left_over, told):
+    """`DEPENDENT` is 1e-9."""
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=(2, 50))
+    X = np.column_stack([x, x + left_over * noise])
+    if told:
+        with pytest.raises(mx.InputError, match="is collinear with"):
+            regressed(X, rng.normal(size=50))
+    else:
+        assert len(regressed(X, rng.normal(size=50))) == 1
+
+
+@pytest.mark.parametrize(("noise", "exact"), [(1e-10, False), (1e-14, True)])
+def test_an_outcome_that_the_columns_explain(noise, exact):
+    """`EXACT_FIT` is 1e-24 of the sum of squares: residuals of 1e-12 of the outcome."""
+    X = grid()
+    y = 2 + X[:, 0] + 3 * X[:, 1] + noise * np.random.default_rng(0).normal(size=len(X))
+    if exact:
+        with pytest.raises(mx.InputError, match="explain the outcome exactly"):
+            regressed(X, y)
+    else:
+        first = regressed(X, y)
+        assert first.coef.iloc[0, 0] == pytest.approx(1, abs=1e-9) and len(first) == 1
+
+
+@pytest.mark.parametrize("level", [0.0, 1e6, 1e10])
+def test_outcomes_far_from_zero_settle_at_their_rounding(level):
+    """Beyond `DECREMENT`, which rounding alone exceeds, by `ROUNDED_DECREMENT`."""
+    X, noise = grid(), np.random.default_rng(0).normal(size=60)
+    first = regressed(X, level + noise)
+    plain = regressed(X, noise)
+    np.testing.assert_allclose(first.coef, plain.coef, rtol=1e-4 if level > 1e8 else 1e-8)
+
+
+@pytest.mark.parametrize(("events", "parted"), [(1, False), (0, True)])
+def test_rows_that_are_set_apart(events, parted):
+    """`PARTED_SHARE` and `PARTED_STEP`: one event among a million people is no parting."""
+    rng = np.random.default_rng(0)
+    apart = np.arange(60) >= 40
+    y = np.where(apart, 0, rng.poisson(30, 60))
+    y[59] = events
+    X = np.column_stack([rng.normal(size=60), apart])
+    people = np.where(apart, np.log(1e6), 0.0)
+    if parted:
+        with pytest.raises(mx.InputError, match=r"are parted from the others.*'x1'"):
+            regressed(X, y, "poisson", offset=people)
+    else:
+        assert len(regressed(X, y, "poisson", offset=people)) == 1
+
+
+def test_a_step_that_overshoots_is_halved():
+    """Newton's first steps from weighted least squares raise this deviance; the end is the same."""
+    x = np.array([-40.0, -1, 0, 1, 2, 3, 40, 80])
+    y = np.array([0, 0, 1, 0, 1, 1, 1, 1])
+    first = regressed(x[:, None], y, "binomial")
+    assert len(first) == 1
+    params, V, _, _ = by_statsmodels(np.column_stack([x, np.ones(8)]), y, "binomial")
+    np.testing.assert_allclose(first.coef.iloc[0, 0], params[0], rtol=1e-6)
