@@ -53,7 +53,11 @@ _HOMES = {
     "mixmeta_jax.many.performance": ("join_studies", "simulation_study"),
     "mixmeta_jax.status": ("Status",),
     "mixmeta_jax.many.studies": ("bootstrap", "cumulative", "leave_one_out", "permutation_test"),
+    "mixmeta_jax.two_stage.first_stage": ("first_stage",),
+    "mixmeta_jax.two_stage.first_stage_result": ("FirstStage",),
+    "mixmeta_jax.two_stage.lags": ("cross_basis",),
     "mixmeta_jax.two_stage.pooling": ("curves", "pool"),
+    "mixmeta_jax.two_stage.traced_regression": ("Regression", "regression"),
 }
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

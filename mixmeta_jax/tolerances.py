@@ -283,3 +283,32 @@ SQUARE_UNDERFLOWS = 1e-150
 
 NO_RESIDUAL = 1e-10
 """Part of a variance left by the coefficients below which a residual has none of its own."""
+
+# Regressions of the first stage.
+
+DECREMENT = 1e-18
+"""Of a Newton step, in standard errors squared, at which it is the last: 1e-9 standard errors."""
+
+ROUNDED_DECREMENT = 1e-10
+"""The same, below which a decrement that no longer falls is rounding: outcomes that are large
+beside their residuals leave more of it."""
+
+ROUNDED_OUTCOMES = 1e-28
+"""The same, where the columns explain the outcomes nearly or exactly: of their sum of squares."""
+
+ROUNDED_DEVIANCE = 1e-12
+"""By how much, relative, a deviance may rise through rounding."""
+
+EXACT_FIT = 1e-24
+"""Part of the outcomes' sum of squares, below which a deviance is rounding: an exact fit."""
+
+PARTED_SHARE = 1e-8
+"""Decrement below which the deviance stands still."""
+
+PARTED_STEP = 0.5
+"""Change of a linear predictor that is large, while the deviance stands still: on a way to infinity
+it is 1 in every step, near a maximum a thousandth of the root of the decrement."""
+
+PLAIN_PIVOT = 1e-4
+"""Part of a column's length that the others leave over, by the Cholesky factor of their products,
+from which on these need no second look: their rounding is a millionth of its square."""

@@ -23,6 +23,8 @@ NOT_CALLED = {
     "ManyFits": "fit_many makes it",
     "Design": "make_design makes it",
     "Estimate": "estimate makes it",
+    "FirstStage": "first_stage makes it",
+    "Regression": "regression makes it",
     "Structure": "a base class without parameters",
     "Status": "an enumeration",
     "plots": "a module, whose functions are called as those of the package",
@@ -55,8 +57,8 @@ PROTOCOL = {
 }
 """Methods of structures and designs that the library calls, perhaps traced: for users to write."""
 
-INNER = {"columns_at_units", "level_number", "spread"}
-"""Methods of fits that the library's own modules call."""
+INNER = {"columns_at_units", "level_number", "spread", "get", "items", "keys", "values"}
+"""Methods of fits that the library's own modules call, and those of every mapping."""
 
 
 @functools.cache
@@ -167,6 +169,24 @@ def scenario():
     return {"one": own | {"control": ENGINE}}
 
 
+def days():
+    """Twenty days of two cities."""
+    day = np.arange(40) % 20
+    own = {
+        "city": ["a"] * 20 + ["b"] * 20,
+        "day": day,
+        "heat": np.sin(day),
+        "one": 1.0,
+        "weight": 2.0,
+    }
+    return pd.DataFrame(own | {"deaths": 5 + (day * day) % 7, "people": 20 + day})
+
+
+@functools.cache
+def regressed():
+    return mx.first_stage(days(), "city", "deaths", "heat", "linear()", lag=1, control=ENGINE)
+
+
 def studied():
     return mx.simulation_study(scenario(), nsim=2, progress=False)
 
@@ -264,6 +284,7 @@ CALLS = {
     "cochran_q": lambda: {"design": design()},
     "compare": lambda: {"fits": fixed(), "names": ["a", "b"]},
     "covariances": lambda: {"eta": np.zeros(1), "design": design()},
+    "cross_basis": lambda: {"b": np.ones((4, 2)), "c": np.ones((2, 1)), "first": 0},
     "cs_blocks": repeated,
     "cumulative": lambda: {"fit": nested(), "order": None, "progress": False},
     "curves": lambda: {
@@ -283,6 +304,22 @@ CALLS = {
         "total": "total",
     },
     "estimate": lambda: {"design": design(), "method": "fixed", "control": None},
+    "first_stage": lambda: {
+        "data": days(),
+        "by": "city",
+        "outcome": "deaths",
+        "exposure": "heat",
+        "basis": "linear()",
+        "lag": 1,
+        "lag_basis": "linear()",
+        "controls": "~ day",
+        "family": "binomial",
+        "offset": "one",
+        "weights": "weight",
+        "trials": "people",
+        "time": "day",
+        "control": ENGINE,
+    },
     "fit_many": lambda: {
         "y": outcomes(),
         "S": data()["v"].to_numpy(),
@@ -375,6 +412,13 @@ CALLS = {
     },
     "predict": lambda: {"fitted": estimated(), "X": [[1.0]]},
     "register_transform": lambda: {"name": "doubled", "function": lambda x: 2 * x},
+    "regression": lambda: {
+        "y": np.array([1.0, 0.0, 2.0, 5.0]),
+        "X": np.ones((4, 1)),
+        "family": "poisson",
+        "offset": None,
+        "weights": np.ones(4),
+    },
     "simulation_study": lambda: {
         "scenarios": scenario(),
         "nsim": 2,
@@ -463,6 +507,10 @@ CALLS = {
     "Fit.update": lambda: {"formula": "~ . + time", "method": "ml"},
     "Fit.varcomp": lambda: drawn() | {"test": False},
     "Fit.wald_test": lambda: tested() | hypotheses(),
+    "FirstStage.covariance": lambda: {"location": "a"},
+    "FirstStage.exposure": lambda: {"location": "a"},
+    "FirstStage.outcome": lambda: {"location": "a"},
+    "FirstStage.reduce": lambda: {"lag": None, "at": 0.5, "reference": 0.1},
     "ManyFits.to_frame": dict,
     "RobustFit.confint": lambda: leveled() | {"simultaneous": None},
     "RobustFit.summary": lambda: leveled() | {"report": "sd"},
@@ -579,7 +627,13 @@ def robust():
     return fit().robust()
 
 
-OWNERS = {"Fit": fit, "ManyFits": fits, "BootstrapInference": bootstrapped, "RobustFit": robust}
+OWNERS = {
+    "Fit": fit,
+    "FirstStage": regressed,
+    "ManyFits": fits,
+    "BootstrapInference": bootstrapped,
+    "RobustFit": robust,
+}
 """What the methods of a class are called on."""
 
 OWN_FITS = {
@@ -596,6 +650,7 @@ FULL_PRECISION = {
     "log_density",
     "log_likelihood",
     "predict",
+    "regression",
 }
 """Functions that are called with JAX in double precision."""
 

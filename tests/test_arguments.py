@@ -80,6 +80,9 @@ OWN = {
     ("Fit.varcomp", "test"): TRUTHS,
     ("Fit.profile", "n"): LARGE,  # the values are given
     ("Fit.simulate", "seed"): ("None", "zero", "one", "no axes", "status"),
+    ("first_stage", "weights"): ("None",),
+    ("FirstStage.reduce", "reference"): ("None", "zero", "one", "negative", "half", "fractional")
+    + ("no axes", "status", *LARGE[:1]),
     ("lr_test", "n"): ("zero", "one", "no axes", "status"),
 }
 """The kinds that are legal of one parameter, where others of its name are of another kind."""

@@ -235,7 +235,7 @@ def _bucket_sizes(
     coarse, place = np.unique([_coarse_size(int(size)) for size in sizes], return_inverse=True)
     for tops, held, padded in (
         (coarse, np.bincount(place, counts).astype(int), int if tight else padded_length),
-        (sizes, counts, int if tight else _close_length),
+        (sizes, counts, int if tight else close_length),
     ):
         # work[i, j]: the blocks from the i-th size to the j-th in one bucket.
         ends = np.cumsum(held)
@@ -268,7 +268,7 @@ def family_length(p: int) -> int:
     return _coarse_size(p) if p > 0 else 0
 
 
-def _close_length(n: int) -> int:
+def close_length(n: int) -> int:
     """Eighths of powers of two, exact up to 8: never more than a quarter too long."""
     step = max(1, (1 << (int(n) - 1).bit_length()) // 8)
     return math.ceil(n / step) * step

@@ -230,6 +230,7 @@ class Evaluator:
         keywords = {k.arg: self._value(k.value) for k in node.keywords if k.arg is not None}
         if name in CONTRASTS:
             return CONTRASTS[name](*arguments, **keywords)
+        keywords |= {key: self._one_number(key, keywords[key]) for key in COUNTS if key in keywords}
         own = registered(name)
         function = BASES[name] if own is None else own
         if own is None:
@@ -240,6 +241,21 @@ class Evaluator:
         if own is None:
             return function(*arguments, **keywords)
         return self._of_own(own, name, arguments, keywords)
+
+    def _one_number(self, key: str, value: Any) -> Any:
+        """How many columns there are to be: a number, or a column that holds one only."""
+        if isinstance(value, pd.Series):
+            found = pd.unique(value)
+            if len(found) != 1:
+                raise self._error(
+                    f"needs one number for {key}, not a column of {len(found)} values"
+                )
+            value = found[0]
+        if not isinstance(value, (float, np.floating)):
+            return value
+        if value % 1 != 0:
+            raise self._error(f"needs a whole number for {key}, not {value:g}")
+        return int(value)
 
     def _of_own(self, function: Callable, name: str, given: list, keywords: dict[str, Any]) -> Any:
         """What a user's transform returns, which must say of each row the same in any order."""

@@ -19,8 +19,7 @@ from formulaic.transforms import basis_spline
 from formulaic.utils.stateful_transforms import stateful_transform
 
 from mixmeta_jax.errors import InputError
-
-DEGREE = 3
+from mixmeta_jax.formulas.spline_values import CUBIC, natural_splines
 
 
 @stateful_transform
@@ -61,9 +60,10 @@ def ns(
     values = np.asarray(x, float)
     state = {} if _state is None else _state
     if "knots" not in state:
-        state["boundary"] = _boundary(values, boundary_knots)
-        state["knots"] = _inner_knots(values, knots, df, state["boundary"], intercept)
-    basis = natural_spline_basis(values, state["knots"], state["boundary"], intercept)
+        state["boundary"] = boundary_of(values, boundary_knots)
+        least = 1 + bool(intercept)
+        state["knots"] = inner_knots_of(values, knots, df, state["boundary"], least)
+    basis = natural_splines(values, state["knots"], state["boundary"], intercept)
     return FactorValues(
         {j + 1: basis[:, j] for j in range(basis.shape[1])},
         kind="numerical",
@@ -78,7 +78,7 @@ def bs(
     x: Any,
     df: int | None = None,
     knots: Sequence[float] | None = None,
-    degree: int = DEGREE,
+    degree: int = CUBIC,
     include_intercept: bool = False,
     lower_bound: float | None = None,
     upper_bound: float | None = None,
@@ -144,94 +144,75 @@ def bs(
     )
 
 
-def natural_spline_basis(
-    x: np.ndarray,
-    knots: Sequence[float],
-    boundary_knots: Sequence[float],
-    intercept: bool = False,
-) -> np.ndarray:
-    """Values of the natural cubic spline basis.
+def boundary_of(x: np.ndarray, given: Sequence[float] | None, name: str = "ns") -> list[float]:
+    """The boundary knots of a spline: those given, or the range of x.
 
-    Parameters
-    ----------
-    x
-        Shape (n,).
-    knots
-        Inner knots, ascending.
-    boundary_knots
-        Lower and upper boundary knot.
-    intercept
-        Whether the first B-spline, the only one that is not zero at the lower boundary, is kept.
-
-    Returns
-    -------
-    ndarray
-        Shape (n, number of inner knots + 1 + intercept).
+    Raises
+    ------
+    InputError
+        If they are not two different finite numbers.
     """
-    lower, upper = boundary_knots
-    t = np.concatenate([[lower] * (DEGREE + 1), knots, [upper] * (DEGREE + 1)])
-    # Loads scipy.optimize too: 0.15 s that other formulas do without.
-    from scipy.interpolate import BSpline
-
-    spline = BSpline(t, np.eye(len(t) - DEGREE - 1), DEGREE)
-    ends = np.array([lower, upper])
-    first = 0 if intercept else 1
-    curvature = spline.derivative(2)(ends)[:, first:]
-    span = np.linalg.qr(curvature.T, mode="complete")[0][:, 2:]
-    at_ends, slopes = spline(ends), spline.derivative(1)(ends)
-
-    values = np.full((len(x), len(t) - DEGREE - 1), np.nan)
-    below, above = x < lower, x > upper
-    inside = (x >= lower) & (x <= upper)
-    values[inside] = spline(x[inside])
-    values[below] = at_ends[0] + (x[below] - lower)[:, None] * slopes[0]
-    values[above] = at_ends[1] + (x[above] - upper)[:, None] * slopes[1]
-    return values[:, first:] @ span
-
-
-def _boundary(x: np.ndarray, boundary_knots: Sequence[float] | None) -> list[float]:
-    if boundary_knots is None:
+    if given is None:
         if not np.isfinite(x).any():
-            raise InputError("ns() has no value to take its boundary knots from; give them.")
+            raise InputError(f"{name}() has no value to take its boundary knots from; give them.")
         lower, upper = float(np.nanmin(x)), float(np.nanmax(x))
     else:
-        ends = np.sort(np.asarray(boundary_knots, float))
+        ends = np.sort(np.asarray(given, float))
         if ends.shape != (2,) or not np.isfinite(ends).all():
-            raise InputError(
-                f"ns() takes two finite boundary knots; it got {list(boundary_knots)}."
-            )
+            raise InputError(f"{name}() takes two finite boundary knots; it got {list(given)}.")
         lower, upper = float(ends[0]), float(ends[1])
     if not lower < upper:
         raise InputError(
-            f"ns() needs two distinct boundary knots; both are {lower:g}. Give boundary_knots, or "
-            "leave the term out if its variable does not vary."
+            f"{name}() needs two distinct boundary knots; both are {lower:g}. Give boundary knots, "
+            "or leave the term out if its variable does not vary."
         )
     return [lower, upper]
 
 
-def _inner_knots(
+def inner_knots_of(
     x: np.ndarray,
     knots: Sequence[float] | None,
     df: int | None,
-    boundary: list[float],
-    intercept: bool,
+    boundary: Sequence[float],
+    least: int,
+    name: str = "ns",
 ) -> list[float]:
+    """The inner knots of a spline: those given, or quantiles of x for ``df`` columns.
+
+    Parameters
+    ----------
+    x
+        Values, shape (n,), NaN where missing.
+    knots, df
+        Inner knots, or the number of columns; neither for no inner knots.
+    boundary
+        Boundary knots.
+    least
+        Columns without inner knots.
+    name
+        What the sentences call the spline.
+
+    Raises
+    ------
+    InputError
+        If the knots do not lie strictly inside the boundary knots, or repeat a value.
+    """
     lower, upper = boundary
     if knots is not None and df is not None:
-        raise InputError("ns() takes knots or df, not both.")
+        raise InputError(f"{name}() takes knots or df, not both.")
     if df is not None:
-        count = df - 1 - bool(intercept)
+        count = df - least
         if count < 0:
-            raise InputError(f"ns() needs df of at least {1 + bool(intercept)}; it got {df}.")
+            raise InputError(f"{name}() needs df of at least {least}; it got {df}.")
         inside = x[(x >= lower) & (x <= upper)]
         knots = np.quantile(inside, np.arange(1, count + 1) / (count + 1)) if count else []
     inner = np.sort(np.asarray([] if knots is None else knots, float).ravel())
     for knot in inner:
         if not lower < knot < upper:
             raise InputError(
-                f"The knot {knot:g} of ns() lies outside its boundary knots {lower:g} and "
+                f"The knot {knot:g} of {name}() lies outside its boundary knots {lower:g} and "
                 f"{upper:g}; inner knots lie strictly between them."
             )
     if len(np.unique(inner)) < len(inner):
-        raise InputError(f"The knots {inner.tolist()} of ns() repeat a value; give each once.")
+        raise InputError(f"The knots {inner.tolist()} of {name}() repeat a value; give each once.")
     return inner.tolist()
