@@ -56,8 +56,9 @@ _HOMES = {
     "mixmeta_jax.two_stage.first_stage": ("first_stage",),
     "mixmeta_jax.two_stage.first_stage_result": ("FirstStage",),
     "mixmeta_jax.two_stage.lags": ("cross_basis",),
-    "mixmeta_jax.two_stage.pooling": ("curves", "pool"),
     "mixmeta_jax.two_stage.traced_regression": ("Regression", "regression"),
+    "mixmeta_jax.two_stage.curves": ("curves",),
+    "mixmeta_jax.two_stage.pooling": ("pool",),
 }
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
