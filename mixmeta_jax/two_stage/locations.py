@@ -162,3 +162,15 @@ def series_of(values: Any, basis: Any, what: str) -> Any:
     if values is None and is_first_stage(basis):
         return getattr(basis, what)
     return values
+
+
+def lag_days(lag: Any) -> tuple[int, int]:
+    """First and last day over which a risk goes on, from L or a pair."""
+    if not isinstance(lag, (tuple, list)):
+        return 0, gates.whole(lag, "lag", hint=", or a pair of them")
+    if len(lag) != 2:
+        raise gates.refused("lag", "a number of days, or the first and the last", lag)
+    first, last = (gates.whole(own, "an entry of lag") for own in lag)
+    if first > last:
+        raise InputError(f"lag is from {first} to {last}: give the first day first.")
+    return first, last
