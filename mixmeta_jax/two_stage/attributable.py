@@ -14,12 +14,12 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fit import Fit
 from mixmeta_jax.fits.fitted_model import checked_fit
 from mixmeta_jax.inference.wald import check_conf_level
+from mixmeta_jax.two_stage.first_stage_result import FirstStage
 from mixmeta_jax.two_stage.impact import impact_of
 from mixmeta_jax.two_stage.locations import (
     BY_LOCATION,
     arrays_by_location,
     bases_of,
-    is_first_stage,
     lag_days,
     looked_up,
     named,
@@ -230,10 +230,16 @@ class Sum:
 
 def _lags(lag: Any, basis: Any, direction: str) -> tuple[int, int]:
     """First and last day over which the risk goes on."""
+    staged = isinstance(basis, FirstStage)
     if lag is None:
-        lag = getattr(basis, "lag", None) if is_first_stage(basis) else 0
-    first, last = lag_days(0 if lag is None else lag)
-    if direction == "backward" and last and is_first_stage(basis):
+        lag = basis.lags if staged else 0
+    first, last = lag_days(lag)
+    if staged and basis.reduction != "overall":
+        raise InputError(
+            f"basis, a first stage, is reduced to {basis.reduction}, and what is attributable goes "
+            "over all lags: give the first stage itself, and the fit of its coefficients."
+        )
+    if direction == "backward" and last and staged:
         raise InputError(
             "direction='backward' needs the coefficients of every lag, and a first stage has "
             "reduced them: give a basis of histories, of a fit of its full coefficients."

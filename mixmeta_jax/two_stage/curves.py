@@ -13,12 +13,12 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fit import Fit
 from mixmeta_jax.fits.fitted_model import checked_fit
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
+from mixmeta_jax.two_stage.first_stage_result import FirstStage
 from mixmeta_jax.two_stage.locations import (
     BY_LOCATION,
     arrays_by_location,
     bases_of,
     columns_at,
-    is_first_stage,
     labels_of,
     looked_up,
     named,
@@ -52,7 +52,8 @@ def curves(
         reference.
     at
         The m exposures, of all locations or as a mapping {location: exposures}. With a first stage
-        the default is 51 from the least to the largest of each location; with an array 0, 1, ….
+        the default is 51 from the least to the largest of each location, or the lags where it is
+        reduced to those; with an array 0, 1, ….
     level
         As in `Fit.blup`; 0 gives the pooled curves of the locations' predictors.
     conf_level
@@ -90,7 +91,7 @@ def curves(
     k = checked_fit(fit).frame.k
     given = {"basis": basis, "at": at, "reference": reference}
     gates.refuse_traced(given, "curves")
-    by_function = is_first_stage(basis) or callable(basis) or isinstance(basis, BY_LOCATION)
+    by_function = callable(basis) or isinstance(basis, BY_LOCATION)
     made = _by_function if by_function else _by_columns
     columns, places, index = made(fit, basis, at, reference)
     table, covariance = fit.blup(level=level, vcov=True, se_method=se_method)
@@ -162,11 +163,13 @@ def _exposures(basis: Any, at: Any, labels: list[Any]) -> list[np.ndarray]:
         ]
     if at is not None:
         return [gates.numbers(_listed(at, "at"), "at", ("m",))] * len(labels)
-    if not is_first_stage(basis):
+    if not isinstance(basis, FirstStage):
         raise InputError(
             "at, the exposures of the curves, is missing: give a list of them, as "
             "np.linspace(0, 30), or a mapping of lists by location."
         )
+    if basis.reduction.startswith("at "):
+        return [np.arange(basis.lags[0], basis.lags[1] + 1.0)] * len(labels)
     series = arrays_by_location(basis.exposure, labels, "exposure")
     return [np.linspace(np.nanmin(x), np.nanmax(x), POINTS) for x in series]
 

@@ -11,9 +11,11 @@ import pandas as pd
 
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
+from mixmeta_jax.status import Status
 from mixmeta_jax.table.matrices import expanded, triangle_size
 from mixmeta_jax.tolerances import ASYMMETRY
-from mixmeta_jax.two_stage.locations import is_first_stage, named
+from mixmeta_jax.two_stage.first_stage_result import FirstStage
+from mixmeta_jax.two_stage.locations import named
 
 COEFFICIENTS = ("coef", "coefficients", "coef_", "params")
 """What programs call the coefficients of a location, as a key or an attribute."""
@@ -54,10 +56,13 @@ def read_estimates(estimates: Any, labels: Iterable[Any] | None) -> FirstEstimat
         For what has none of the forms, shapes or names that differ between locations, and
         covariances that are none.
     """
-    left_out = getattr(estimates, "left_out", None) if is_first_stage(estimates) else None
+    left_out = {}
+    if isinstance(estimates, FirstStage):
+        reasons = estimates.messages[estimates.status != Status.CONVERGED]
+        left_out = dict(zip(reasons.index.tolist(), reasons.tolist(), strict=True))
     pairs, index = _labelled(estimates, labels)
     b, V, names = _stacked(pairs, index)
-    return FirstEstimates(b, V, index, names, dict(left_out or {}))
+    return FirstEstimates(b, V, index, names, left_out)
 
 
 def where(index: pd.Index, i: int) -> str:
@@ -150,7 +155,7 @@ def _pair(value: Any, whole: bool = False) -> Any:
     if isinstance(value, (tuple, list, np.ndarray, pd.Series, pd.DataFrame)):
         return value
     if isinstance(value, Mapping):
-        if is_first_stage(value) or (whole and len(value) != 2):
+        if isinstance(value, FirstStage) or (whole and len(value) != 2):
             return value
         first = [value[name] for name in COEFFICIENTS if name in value]
         second = [value[name] for name in COVARIANCES if name in value]

@@ -15,6 +15,7 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.two_stage.first_stage_result import FirstStage, read_lags
 
 Basis = Callable[[Any], Any]
 """From exposures of shape (m,) to their k columns, shape (m, k), or from histories (m, L + 1)."""
@@ -50,7 +51,7 @@ def bases_of(basis: Any, labels: Sequence[Any]) -> list[Basis]:
     InputError
         For what is no function, and a location without one.
     """
-    if is_first_stage(basis):
+    if isinstance(basis, FirstStage):
         basis = basis.bases
     elif callable(basis):
         return [basis] * len(labels)
@@ -65,7 +66,7 @@ def bases_of(basis: Any, labels: Sequence[Any]) -> list[Basis]:
 
 def shared_basis(bases: Sequence[Basis]) -> Basis | None:
     """The basis that all locations have; None where they differ."""
-    return bases[0] if all(other == bases[0] for other in bases) else None
+    return bases[0] if all(other is bases[0] for other in bases) else None
 
 
 def columns_at(basis: Basis, x: np.ndarray, k: int, label: Any) -> np.ndarray:
@@ -152,25 +153,19 @@ def named(label: Any) -> str:
     return f"location {shown(repr(label))}"
 
 
-def is_first_stage(value: Any) -> bool:
-    """Whether something is a first stage: it has a basis for each location."""
-    return isinstance(getattr(value, "bases", None), Mapping)
-
-
 def series_of(values: Any, basis: Any, what: str) -> Any:
     """The values that are given, or what a first stage in the place of the basis has of them."""
-    if values is None and is_first_stage(basis):
-        return getattr(basis, what)
-    return values
+    if values is not None or not isinstance(basis, FirstStage):
+        return values
+    if basis.reduction.startswith("at "):
+        raise InputError(
+            f"basis, a first stage, is reduced to effects over lags ({basis.reduction}), which are "
+            f"no curve over exposures: give one reduced over lags, or {what}."
+        )
+    return getattr(basis, what)
 
 
 def lag_days(lag: Any) -> tuple[int, int]:
     """First and last day over which a risk goes on, from L or a pair."""
-    if not isinstance(lag, (tuple, list)):
-        return 0, gates.whole(lag, "lag", hint=", or a pair of them")
-    if len(lag) != 2:
-        raise gates.refused("lag", "a number of days, or the first and the last", lag)
-    first, last = (gates.whole(own, "an entry of lag") for own in lag)
-    if first > last:
-        raise InputError(f"lag is from {first} to {last}: give the first day first.")
-    return first, last
+    first, last = read_lags(lag, "lag")
+    return (first if isinstance(lag, (tuple, list)) else 0), last
