@@ -113,6 +113,16 @@ def attributable_fraction(
     -----
     As `attributable` has it, without intervals. The derivative in an end of the range is zero: it
     counts whole days.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, mixmeta_jax as mx
+    >>> def fraction(coef):
+    ...     return mx.attributable_fraction(coef, lambda x: x[:, None], [1, 2], [10, 5], 0)[0]
+    >>> with jax.enable_x64(True):
+    ...     value, slope = jax.value_and_grad(fraction)(jnp.array([0.1]))
+    >>> round(float(value), 4), slope.round(4).tolist()
+    (0.1239, [1.149])
     """
     require_float64()
     import jax.numpy as jnp
