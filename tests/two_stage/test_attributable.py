@@ -211,7 +211,7 @@ EXPOSURE, OUTCOME = days()
         ),
         ({"outcome": OUTCOME | {"city 2": [2.0] + [np.nan] * 59}, "lag": 1}, "city 2' have no day"),
         ({"lag": (3, 1)}, "first lag comes before the last"),
-        ({"lag": -1}, "lag must be a whole number"),
+        ({"lag": -1}, "lag, if given, must be a whole number"),
         ({"reference": "mean"}, "reference must be one of 'minimum'"),
         ({"reference": {"city 0": 1.0}}, "reference has nothing for location 'city 1'"),
         ({"direction": "backward", "lag": 2, "reference": "minimum"}, "basis of histories has no"),
