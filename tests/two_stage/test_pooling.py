@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
+from tests.tolerances import BACKENDS
 
 
 def first_stage(n, k=2, seed=1):
@@ -143,8 +144,9 @@ FORMS = {
 def test_forms_of_estimates(form):
     expected = mx.pool(PAIRS, bscov="id")
     fit = mx.pool(FORMS[form](), bscov="id")
-    np.testing.assert_allclose(fit.coef, expected.coef, rtol=1e-12)
-    np.testing.assert_allclose(fit.vcov, expected.vcov, rtol=1e-12)
+    # A shape that is fitted again and again is compiled: see BACKENDS.
+    np.testing.assert_allclose(fit.coef, expected.coef, rtol=BACKENDS)
+    np.testing.assert_allclose(fit.vcov, expected.vcov, rtol=BACKENDS)
     named_by = form in ("results", "series and frames", "frames", "a frame and lists")
     assert fit.frame.outcome_names == (["warm", "hot"] if named_by else ["b1", "b2"])
 
