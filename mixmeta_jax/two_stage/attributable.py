@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import Direction, ErrorMethod
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fit import Fit
 from mixmeta_jax.fits.fitted_model import checked_fit
@@ -29,8 +30,6 @@ from mixmeta_jax.two_stage.locations import (
 from mixmeta_jax.two_stage.minimum import minima_of
 from mixmeta_jax.two_stage.predicted import check_simulation, location_coefficients
 from mixmeta_jax.two_stage.ranges import range_ends, searched_ranges
-
-DIRECTIONS = ("forward", "backward")
 
 EVERYTHING = {"all": (None, None)}
 """The range of all exposures, where no others are asked for."""
@@ -52,7 +51,7 @@ def attributable(
     reference: Any = "minimum",
     ranges: Mapping[str, Any] | None = None,
     by: Any = None,
-    direction: str = "forward",
+    direction: Direction = "forward",
     lag: Any = None,
     within: Any = None,
     percentiles: Any = (1.0, 99.0),
@@ -60,7 +59,7 @@ def attributable(
     n: int = 1000,
     seed: int = 0,
     conf_level: float = 0.95,
-    se_method: str = "exact",
+    se_method: ErrorMethod = "exact",
 ) -> pd.DataFrame:
     """Outcomes that are attributable to an exposure: numbers, and fractions of all outcomes.
 
@@ -138,7 +137,7 @@ def attributable(
     checked_fit(fit)
     given = {"basis": basis, "exposure": exposure, "outcome": outcome, "reference": reference}
     gates.refuse_traced(given | {"ranges": ranges, "within": within}, "attributable")
-    gates.choice(direction, "direction", DIRECTIONS)
+    gates.choice(direction, "direction", Direction)
     lags = _lags(lag, basis, direction)
     count = check_simulation(n, seed, fit.frame.k)
     found = location_coefficients(fit, level, se_method)

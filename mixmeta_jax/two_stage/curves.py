@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import ErrorMethod
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fit import Fit
 from mixmeta_jax.fits.fitted_model import checked_fit
@@ -37,7 +38,7 @@ def curves(
     level: int | str | None = None,
     conf_level: float = 0.95,
     reference: Any = None,
-    se_method: str = "paper",
+    se_method: ErrorMethod = "paper",
 ) -> pd.DataFrame:
     """Curves of the locations: the basis times their best linear unbiased predictions.
 

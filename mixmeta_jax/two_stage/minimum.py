@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import ErrorMethod
 from mixmeta_jax.fits.fit import Fit
 from mixmeta_jax.fits.fitted_model import checked_fit
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
@@ -55,7 +56,7 @@ def minimum_risk(
     n: int = 1000,
     seed: int = 0,
     conf_level: float = 0.95,
-    se_method: str = "exact",
+    se_method: ErrorMethod = "exact",
 ) -> pd.DataFrame:
     """Exposures of minimum risk: where the curves of the locations are lowest.
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import ErrorMethod
 from mixmeta_jax.design.draws import semidefinite_root, stream
 from mixmeta_jax.fits.fitted_model import FittedModel
-from mixmeta_jax.fits.predictions import SE_METHODS, blup_targets
+from mixmeta_jax.fits.predictions import blup_targets
 from mixmeta_jax.fits.simulation import check_draws
 from mixmeta_jax.inference.joint_effects import JointEffects, joint_effects
 from mixmeta_jax.inference.prediction import predicted, quadratic_form
@@ -77,7 +78,7 @@ class LocationCoefficients:
 
 
 def location_coefficients(
-    fit: FittedModel, level: int | str | None, se_method: str
+    fit: FittedModel, level: int | str | None, se_method: ErrorMethod
 ) -> LocationCoefficients:
     """The coefficients of all locations of a fit.
 
@@ -93,7 +94,7 @@ def location_coefficients(
     InputError
         For an unknown level or ``se_method``, and a label that two rows have.
     """
-    exact = gates.choice(se_method, "se_method", SE_METHODS) == "exact"
+    exact = gates.choice(se_method, "se_method", ErrorMethod) == "exact"
     depth, frame, estimate = fit.level_number(level), fit.frame, fit.estimate
     labels, k = labels_of(fit), frame.k
     targets, offset = blup_targets(frame, depth, "unit")
