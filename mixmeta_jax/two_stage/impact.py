@@ -29,17 +29,32 @@ class Impact:
         of the R ranges at a time, in order.
     outcomes, days
         Outcomes of the days that are summed, and their number.
+    label, centre
+        Whose they are, and the reference.
     """
 
     parts: tuple[tuple[np.ndarray, np.ndarray], ...]
     outcomes: float
     days: int
+    label: Any
+    centre: float
 
     def numbers(self, b: np.ndarray) -> np.ndarray:
-        """Attributable numbers of coefficients (S, k) by range, shape (S, R)."""
-        # A risk of 1e-308 of the reference's gives minus infinity outcomes.
-        with np.errstate(over="ignore"):
-            return np.concatenate([attributed(*part, b) for part in self.parts], axis=1)
+        """Attributable numbers of coefficients (S, k) by range, shape (S, R).
+
+        Raises
+        ------
+        InputError
+            Where they are beyond the numbers of double precision.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            found = np.concatenate([attributed(*part, b) for part in self.parts], axis=1)
+        if not np.isfinite(found).all():
+            raise InputError(
+                f"What is attributable in {named(self.label)} is not finite: its basis gives log "
+                f"risks below -700 against reference, the exposure {self.centre:g}."
+            )
+        return found
 
 
 def impact_of(
@@ -86,7 +101,7 @@ def impact_of(
             f"exposure and outcome of {named(label)} have no day with both in {len(exposure)} "
             f"days, lags {first} to {last} included."
         )
-    return Impact(tuple(parts), float(counted.sum()), len(counted))
+    return Impact(tuple(parts), float(counted.sum()), len(counted), label, centre)
 
 
 def _forward(

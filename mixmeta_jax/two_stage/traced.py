@@ -178,7 +178,7 @@ def _checked_basis(basis: Any, k: int) -> Callable:
         if found.shape != (len(x), k) or found.dtype.kind != "f":
             raise InputError(
                 f"basis makes {found.dtype} of shape {found.shape} of {len(x)} exposures: it must "
-                f"be floating-point numbers of shape ({len(x)}, {k}), a column per coefficient."
+                f"be floating-point numbers of shape ({len(x)}, {k}), a column for each of coef."
             )
         return found
 

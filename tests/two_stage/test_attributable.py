@@ -210,6 +210,7 @@ EXPOSURE, OUTCOME = days()
             "city 2' is negative .-1. on day 59",
         ),
         ({"outcome": OUTCOME | {"city 2": [2.0] + [np.nan] * 59}, "lag": 1}, "city 2' have no day"),
+        ({"reference": 1e9}, "attributable in location 'city 0' is not finite"),
         ({"lag": (3, 1)}, "first lag comes before the last"),
         ({"lag": -1}, "lag, if given, must be a whole number"),
         ({"reference": "mean"}, "reference must be one of 'minimum'"),
