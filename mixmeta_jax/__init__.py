@@ -56,8 +56,12 @@ _HOMES = {
     "mixmeta_jax.two_stage.first_stage": ("first_stage",),
     "mixmeta_jax.two_stage.first_stage_result": ("FirstStage",),
     "mixmeta_jax.two_stage.lags": ("cross_basis",),
-    "mixmeta_jax.two_stage.pooling": ("curves", "pool"),
     "mixmeta_jax.two_stage.traced_regression": ("Regression", "regression"),
+    "mixmeta_jax.two_stage.attributable": ("attributable",),
+    "mixmeta_jax.two_stage.curves": ("curves",),
+    "mixmeta_jax.two_stage.minimum": ("minimum_risk",),
+    "mixmeta_jax.two_stage.pooling": ("pool",),
+    "mixmeta_jax.two_stage.traced": ("attributable_fraction", "minimum_exposure"),
 }
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

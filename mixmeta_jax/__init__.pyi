@@ -61,7 +61,16 @@ from mixmeta_jax.status import Status as Status
 from mixmeta_jax.table.matrices import inputcov as inputcov
 from mixmeta_jax.table.matrices import vech as vech
 from mixmeta_jax.table.matrices import xpnd as xpnd
-from mixmeta_jax.two_stage.pooling import curves as curves
+from mixmeta_jax.two_stage.attributable import attributable as attributable
+from mixmeta_jax.two_stage.curves import curves as curves
+from mixmeta_jax.two_stage.first_stage import first_stage as first_stage
+from mixmeta_jax.two_stage.first_stage_result import FirstStage as FirstStage
+from mixmeta_jax.two_stage.lags import cross_basis as cross_basis
+from mixmeta_jax.two_stage.minimum import minimum_risk as minimum_risk
 from mixmeta_jax.two_stage.pooling import pool as pool
+from mixmeta_jax.two_stage.traced import attributable_fraction as attributable_fraction
+from mixmeta_jax.two_stage.traced import minimum_exposure as minimum_exposure
+from mixmeta_jax.two_stage.traced_regression import Regression as Regression
+from mixmeta_jax.two_stage.traced_regression import regression as regression
 
 __version__: str

@@ -58,6 +58,9 @@ BlupKind = Literal["outcome", "residual"]
 ErrorMethod = Literal["paper", "exact"]
 RowKind = Literal["unit", "group"]
 MeanWeights = Literal["equal", "observed"]
+Direction = Literal["forward", "backward"]
+"""Of attributable numbers: what exposures cause later, or what outcomes are due to."""
+
 Transform = Literal[None, "exp", "expit", "tanh"]
 RatioTransform = Literal[None, "exp"]
 """Of pictures, whose axis then is logarithmic."""

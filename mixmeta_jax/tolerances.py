@@ -312,3 +312,25 @@ it is 1 in every step, near a maximum a thousandth of the root of the decrement.
 PLAIN_PIVOT = 1e-4
 """Part of a column's length that the others leave over, by the Cholesky factor of their products,
 from which on these need no second look: their rounding is a millionth of its square."""
+
+# Curves over an exposure.
+
+FLAT_CURVE = 1e-10
+"""Height above its lowest point, relative to the whole curve's, up to which a curve is as low. One
+with a single minimum rises by 1e-6 between two points of the grid."""
+
+MINIMUM_FOUND = 1e-10
+"""Step, relative to the range, below which the exposure of minimum risk is found: what differences
+leave of its precision."""
+
+DIFFERENCE = 1e-5
+"""Step, relative to the range, of the central differences of a basis: their error in a cubic is its
+square, and what rounding leaves of the second derivative 1e-6."""
+
+NEAR_KINK = 1e-4
+"""Step, relative to the range, of second differences that tell a kink: ten times `DIFFERENCE`, by
+which minima at one are off."""
+
+KINK = 3.0
+"""By how many times a second difference is larger than over ten times the step, from which on the
+curve has a kink there: ten times at one, once where it is smooth."""

@@ -200,6 +200,32 @@ def pooled():
     return mx.pool(estimates(), bscov="id", control=ENGINE)
 
 
+def heat(x):
+    import jax.numpy as jnp
+
+    xp = jnp if isinstance(x, jnp.ndarray) else np
+    return xp.stack([x, x**2], 1)
+
+
+def warm_days():
+    return {label: [0.0, 0.5, 1.0] for label in "abcd"}
+
+
+def drawn_curves():
+    return {
+        "fit": pooled(),
+        "basis": heat,
+        "exposure": warm_days(),
+        "within": (0.0, 1.0),
+        "percentiles": (1.0, 99.0),
+        "level": None,
+        "n": 2,
+        "seed": 0,
+        "conf_level": 0.95,
+        "se_method": "exact",
+    }
+
+
 def of_doses():
     return {"data": doses()} | {name: name for name in doses().columns}
 
@@ -249,6 +275,27 @@ def picture(fit, **own):
 
 CALLS = {
     "AR1": dict,
+    "attributable": lambda: (
+        drawn_curves()
+        | {
+            "outcome": warm_days(),
+            "reference": "minimum",
+            "ranges": {"all": (None, None)},
+            "by": dict.fromkeys("abcd", "north"),
+            "direction": "forward",
+            "lag": 0,
+        }
+    ),
+    "attributable_fraction": lambda: {
+        "coef": [0.1, 0.2],
+        "basis": heat,
+        "exposure": [0.0, 1.0],
+        "outcome": [3.0, 4.0],
+        "reference": 0.5,
+        "lag": 0,
+        "low": None,
+        "high": 1.0,
+    },
     "CompoundSymmetry": dict,
     "ContinuousAR1": lambda: {"times": [0.0, 1.0]},
     "Control": lambda: {
@@ -293,6 +340,8 @@ CALLS = {
         "at": [0, 1],
         "level": None,
         "conf_level": 0.95,
+        "reference": None,
+        "se_method": "paper",
     },
     "describe_dataset": lambda: {"name": "bcg"},
     "effect_sizes": lambda: {
@@ -366,6 +415,8 @@ CALLS = {
         "rho": None,
         "offset": None,
     },
+    "minimum_exposure": lambda: {"coef": [0.1, 0.2], "basis": heat, "low": 0.0, "high": 1.0},
+    "minimum_risk": lambda: drawn_curves() | {"pooled": heat},
     "mixmeta": lambda: {
         "formula": "y ~ x",
         "S": "v",
@@ -643,6 +694,8 @@ OWN_FITS = {
 """Fits that a method is called on in the place of the usual one, which it says nothing of."""
 
 FULL_PRECISION = {
+    "attributable_fraction",
+    "minimum_exposure",
     "blups",
     "cochran_q",
     "covariances",

@@ -135,7 +135,7 @@ def blup(
     if by == "unit" and vcov != "joint":
         values, variance = _posterior_moments(model, frame, depth, type, se_method)
     else:
-        targets, offset = _targets(frame, depth, by)
+        targets, offset = blup_targets(frame, depth, by)
         found = joint_effects(
             _design(model, frame), model.Psi_by_level, model.estimate.beta, targets
         )
@@ -157,8 +157,11 @@ def blup(
     return _arranged(model, statistics, variance, index, False, vcov, joint)
 
 
-def _targets(frame: ModelFrame, depth: int, by: str) -> tuple[Targets, np.ndarray]:
-    """The units, or the means over the units of each group of a level; and their offset."""
+def blup_targets(frame: ModelFrame, depth: int, by: str) -> tuple[Targets, np.ndarray]:
+    """The units, or the means over the units of each group of a level; and their offset.
+
+    They are predicted with the effects of ``depth`` levels.
+    """
     levels = frame.levels[:depth]
     if by == "unit":
         Z = tuple(level.Z for level in levels)

@@ -10,12 +10,13 @@ of which the second part vanishes between outer groups. Equation 6 of the paper 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mixmeta_jax.design.design import Design
+from mixmeta_jax.design.draws import semidefinite_root
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.inference.outer_groups import OuterGroups, Piece
 
@@ -99,6 +100,29 @@ class JointEffects:
             own = np.arange(len(rows))
             total[rows] += left.reshape(len(rows), k, len(rows), k)[own, :, own]
         return total
+
+    def drawn(
+        self, vcov: np.ndarray, residual: bool, exact: bool, n: int, numbers: np.random.Generator
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Draws of the errors of prediction, with the covariance of `covariance`.
+
+        It is never formed: all rows share the draws of β̂, of which one by one the outer groups
+        take their parts, so that a hundred thousand rows take little memory.
+
+        Yields
+        ------
+        rows, draws
+            Rows of one outer group, shape (r,), and n draws of them, shape (n, r, k).
+        """
+        k = self.mean.shape[1]
+        C = self._columns(residual, exact)
+        shared = numbers.standard_normal((n, len(vcov))) @ semidefinite_root(vcov).T
+        for rows, left in self.parts:
+            at = (rows[:, None] * k + np.arange(k)).ravel()
+            own = numbers.standard_normal((n, len(at))) @ semidefinite_root(left).T
+            if C is not None:
+                own += shared @ C[at].T
+            yield rows, own.reshape(n, len(rows), k)
 
 
 @one_thread()

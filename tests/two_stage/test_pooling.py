@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
+from tests.tolerances import BACKENDS
 
 
 def first_stage(n, k=2, seed=1):
@@ -98,3 +99,132 @@ def test_bad_bases(fitted):
         mx.curves(fitted[0], np.ones((3, 3)))
     with pytest.raises(mx.InputError, match="at has 2 values"):
         mx.curves(fitted[0], np.ones((3, 2)), at=[1, 2])
+
+
+class Reduced:
+    """What a program of distributed lags returns: an object with both."""
+
+    def __init__(self, b, V):
+        self.coefficients, self.vcov = b, V
+
+
+class Results:
+    """What statsmodels returns: the covariance by a method."""
+
+    def __init__(self, b, V):
+        self.params, self._V = pd.Series(b, index=["warm", "hot"]), V
+
+    def cov_params(self):
+        return pd.DataFrame(self._V, index=["warm", "hot"], columns=["warm", "hot"])
+
+
+def named(b, V):
+    columns = ["warm", "hot"]
+    return pd.Series(b, columns), pd.DataFrame(V, columns, columns)
+
+
+FORMS = {
+    "dicts": lambda: [{"coef": b, "vcov": V} for b, V in PAIRS],
+    "dicts of other keys": lambda: [{"coefficients": b, "cov": V} for b, V in PAIRS],
+    "objects": lambda: [Reduced(b, V) for b, V in PAIRS],
+    "results": lambda: [Results(b, V) for b, V in PAIRS],
+    "series and frames": lambda: [named(b, V) for b, V in PAIRS],
+    "triangles": lambda: [(b, mx.vech(V)) for b, V in PAIRS],
+    "arrays in a dict": lambda: {"coef": B, "vcov": V},
+    "arrays with triangles": lambda: (B, mx.vech(V)),
+    "frames": lambda: (
+        pd.DataFrame(B, columns=["warm", "hot"]),
+        pd.DataFrame(mx.vech(V)),
+    ),
+    "a frame and lists": lambda: (pd.DataFrame(B, columns=["warm", "hot"]), V.tolist()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_estimates(form):
+    expected = mx.pool(PAIRS, bscov="id")
+    fit = mx.pool(FORMS[form](), bscov="id")
+    # A shape that is fitted again and again is compiled: see BACKENDS.
+    np.testing.assert_allclose(fit.coef, expected.coef, rtol=BACKENDS)
+    np.testing.assert_allclose(fit.vcov, expected.vcov, rtol=BACKENDS)
+    named_by = form in ("results", "series and frames", "frames", "a frame and lists")
+    assert fit.frame.outcome_names == (["warm", "hot"] if named_by else ["b1", "b2"])
+
+
+def test_labels_of_a_frame_of_coefficients():
+    frame = pd.DataFrame(B, index=LABELS)
+    assert list(mx.pool((frame, V), bscov="id").index) == LABELS
+    other = mx.pool((frame, V), labels=list("abcde"), names=["p", "q"], bscov="id")
+    assert list(other.index) == list("abcde") and other.frame.outcome_names == ["p", "q"]
+
+
+def test_objects_by_label():
+    pairs = {label: Reduced(b, V) for label, (b, V) in zip(LABELS, PAIRS, strict=True)}
+    assert list(mx.pool(pairs, bscov="id").index) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("last", "sentence"),
+    [
+        ((pd.Series([1.0, 2.0], ["hot", "warm"]), np.eye(2)), r"'hot', 'warm'.*give all of them"),
+        ((pd.Series([1.0, 2.0], ["warm", "hot"]),
+          pd.DataFrame(np.eye(2), ["hot", "warm"], ["hot", "warm"])), "bring them into one order"),
+        (([1.0, 2.0], np.eye(2)), "has the coefficients None"),
+    ],
+)  # fmt: skip
+def test_names_that_differ(last, sentence):
+    with pytest.raises(mx.InputError, match=f"location 5.*{sentence}"):
+        mx.pool([*(named(b, V) for b, V in PAIRS), last])
+
+
+def test_rows_of_data_without_estimates():
+    data = DATA.set_axis(LABELS)
+    more = pd.concat([data, pd.DataFrame({"x": [0.0, 1.0]}, index=["Rome", "Oslo"])])
+    pairs = dict(zip(LABELS, PAIRS, strict=True))
+    with pytest.raises(mx.InputError, match=r"row for 'Rome' \(of 2 such rows\)"):
+        mx.pool(pairs, data=more)
+
+
+@pytest.fixture(scope="module")
+def stage():
+    """A first stage of six cities, in one of which the exposure never changes."""
+    rng = np.random.default_rng(3)
+    cities = [f"city {i}" for i in range(6)]
+    heat = np.where(np.repeat(cities, 80) == "city 2", 20.0, rng.normal(20, 4, 480))
+    data = {"city": np.repeat(cities, 80), "heat": heat, "deaths": rng.poisson(15, 480)}
+    control = {"backend": "numpy"}
+    return mx.first_stage(
+        pd.DataFrame(data), "city", "deaths", "heat", "ns(percentiles=[50])", control=control
+    )
+
+
+@pytest.mark.parametrize("rows", ["none", "those of the pooled", "all", "one without a predictor"])
+def test_a_first_stage_that_failed_somewhere(stage, rows):
+    data = pd.DataFrame({"x": np.arange(6.0)}, index=stage.coef.index)
+    if rows == "none":
+        data = None
+    elif rows == "those of the pooled":
+        data = data.drop("city 2")
+    elif rows == "one without a predictor":
+        data.loc["city 4", "x"] = np.nan
+    fit = mx.pool(stage, "~ 1" if data is None else "~ x", data=data, bscov="id")
+    pairs = {label: stage[label] for label in fit.index}
+    expected = mx.pool(
+        pairs,
+        "~ 1" if data is None else "~ x",
+        data=None if data is None else data.loc[list(pairs)],
+        bscov="id",
+    )
+    np.testing.assert_allclose(fit.coef, expected.coef, rtol=1e-12)
+    reasons = dict(fit.dropped.itertuples(index=False))
+    assert "is 20 in all its rows" in reasons.pop("city 2")
+    assert reasons == ({"city 4": "'x' is missing"} if rows == "one without a predictor" else {})
+    assert "is 20 in all its rows" in str(fit.summary())
+
+
+def test_a_first_stage_and_data_that_lack_each_other(stage):
+    data = pd.DataFrame({"x": np.arange(6.0)}, index=stage.coef.index)
+    with pytest.raises(mx.InputError, match="no row for location 'city 3'"):
+        mx.pool(stage, "~ x", data=data.drop("city 3"))
+    with pytest.raises(mx.InputError, match="row for 'Rome'"):
+        mx.pool(stage, "~ x", data=pd.concat([data, data.iloc[:1].set_axis(["Rome"])]))
