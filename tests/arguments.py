@@ -195,6 +195,12 @@ def joint():
     return {"design": design(), "beta": np.zeros(1), "eta": np.zeros(1)}
 
 
+def drawn_at():
+    import jax
+
+    return {"key": jax.random.key(0), "theta": np.ones(1), "beta": np.zeros(1), "design": design()}
+
+
 def tested():
     return {"test": "t", "df": 4, "adhoc": False, "information": "expected"}
 
@@ -373,6 +379,7 @@ CALLS = {
     },
     "predict": lambda: {"fitted": estimated(), "X": [[1.0]]},
     "register_transform": lambda: {"name": "doubled", "function": lambda x: 2 * x},
+    "simulate": drawn_at,
     "simulation_study": lambda: {
         "scenarios": scenario(),
         "nsim": 2,
@@ -590,6 +597,7 @@ FULL_PRECISION = {
     "log_density",
     "log_likelihood",
     "predict",
+    "simulate",
 }
 """Functions that are called with JAX in double precision."""
 

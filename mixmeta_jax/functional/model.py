@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax import gates
-from mixmeta_jax.arrays import is_traced, register_trees
+from mixmeta_jax.arrays import is_traced, register_trees, traced_as_ours
 from mixmeta_jax.choices import LikelihoodMethod
 from mixmeta_jax.covariance.catalogue import Structures, resolve_structures
 from mixmeta_jax.design.design import Design
@@ -28,6 +28,7 @@ from mixmeta_jax.table.frame_design import design_from_frame
 register_trees()
 
 
+@traced_as_ours
 def make_design(
     y: Any,
     X: Any = None,
@@ -91,6 +92,7 @@ def make_design(
     return design_from_frame(frame, resolve_structures(bscov, Psi_fix, names, dims))
 
 
+@traced_as_ours
 def log_likelihood(theta: Array, design: Design, method: LikelihoodMethod = "reml") -> Array:
     """The log-likelihood of the covariance parameters, profiled over the coefficients.
 
