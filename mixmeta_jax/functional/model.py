@@ -66,8 +66,9 @@ def make_design(
     Returns
     -------
     Design
-        A pytree, differentiable in ``y``, ``S`` and ``X``; replace its arrays by
-        ``dataclasses.replace``.
+        A pytree, differentiable in ``y``, ``S``, ``X`` and ``Z``; replace its arrays by
+        ``dataclasses.replace``. In the whole of it: ``jax.grad(f, allow_int=True)(design)``, or
+        ``design.quantities``; see `Design`.
 
     Raises
     ------
@@ -110,7 +111,8 @@ def log_likelihood(theta: Array, design: Design, method: LikelihoodMethod = "rem
     -------
     jax.Array
         Scalar, equation 2 of the paper. Its first derivatives in ``theta`` and in the ``y``, ``S``
-        and ``X`` of the design are closed forms, and are themselves differentiable.
+        and ``X`` of the design are closed forms, and are themselves differentiable; those in ``Z``
+        are taken by JAX.
 
     Raises
     ------

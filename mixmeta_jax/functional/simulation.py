@@ -83,10 +83,10 @@ def _checked_key(key: Any) -> Any:
     wanted = "a key of JAX, as jax.random.key(0) makes it"
     if not isinstance(key, (jax.Array, np.ndarray)):
         raise gates.refused("key", wanted, key)
-    found = key
+    found: Any = key
     if not jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         try:
-            found = jax.random.wrap_key_data(key)
+            found = jax.random.wrap_key_data(jnp.asarray(key))
         except (TypeError, ValueError) as error:
             raise gates.refused("key", wanted, key) from error
     if found.shape != ():
