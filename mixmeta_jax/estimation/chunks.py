@@ -33,7 +33,7 @@ MOST_PATHS, FEWEST_PATHS = 4096, 32
 MOST_ON_DEVICE = 2**16
 """Paths of a chunk on an accelerator, which has no cache to fit but many cores to fill."""
 
-HELD = 16
+BYTES_HELD = 16
 """Bytes that a program holds for each byte of the whitened columns of its data sets: 5 for one
 outcome, 7 for two with missing values, as XLA says; twice that, for outcomes that are drawn."""
 
@@ -68,7 +68,7 @@ def chunk_size(design: Design, batch_size: int | None, B: int, devices: Sequence
     free = min(map(room, devices), default=room()) * max(1, len(devices))
     if not _accelerated(devices):
         free = room()
-    held = int(PART_OF_MEMORY * free / (HELD * one * at_once))
+    held = int(PART_OF_MEMORY * free / (BYTES_HELD * one * at_once))
     if _accelerated(devices):
         fitting, most, cores = held, MOST_ON_DEVICE, at_once
     else:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax import gates
-from mixmeta_jax.arrays import is_traced, register_trees, traced_as_ours
+from mixmeta_jax.arrays import is_jax, is_traced, register_trees, traced_as_ours
 from mixmeta_jax.choices import LikelihoodMethod
 from mixmeta_jax.covariance.catalogue import Structures, resolve_structures
 from mixmeta_jax.design.design import Design
@@ -158,7 +158,24 @@ def require_float64() -> None:
 
 def checked_design(value: Any) -> Design:
     """A design, as `make_design` returns it, its arrays perhaps traced."""
-    return gates.instance(value, Design, "design", "a design, as make_design returns it")
+    design = gates.instance(value, Design, "design", "a design, as make_design returns it")
+    for name, part in design.quantities.items():
+        if any(map(_divided_explicitly, jax.tree.leaves(part))):
+            raise InputError(
+                f"design: its {name} is divided over a mesh whose axes are of the type Explicit, "
+                "by which JAX divides no program on its own: make the mesh with "
+                "axis_types=(jax.sharding.AxisType.Auto,) for each axis."
+            )
+    return design
+
+
+def _divided_explicitly(leaf: Any) -> bool:
+    """Whether the type of an array says among which devices it is divided."""
+    if not is_jax(leaf):
+        return False
+    sharding = jax.typeof(leaf).sharding
+    explicit = jax.sharding.AxisType.Explicit in sharding.mesh.axis_types
+    return explicit and any(part is not None for part in sharding.spec)
 
 
 def parameters(values: Any, what: str, n: int) -> Array:

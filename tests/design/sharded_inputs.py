@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import mixmeta_jax as mx
 from mixmeta_jax.design.sharding import mesh_of
@@ -34,6 +34,8 @@ def main():
     there = jax.device_put(y, divided)
     fit = mx.mixmeta(there, S=v, control={"backend": "jax"})
     design = mx.make_design(y, S=v)
+    own = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,))
+    divided = NamedSharding(own, PartitionSpec("rows"))
     moved = replace(
         design,
         y=jax.device_put(design.y, divided),
@@ -41,12 +43,18 @@ def main():
         S=jax.device_put(design.S, divided),
     )
     estimate = jax.jit(mx.estimate)(moved)
+    drawn = []
+    for device in jax.devices()[::3]:
+        with jax.default_device(device):
+            one = mx.mixmeta_sim(y, v, [[0.3]], nsim=3, seed=4, generator="jax")
+        drawn.append(one.ravel().tolist())
     told = {
         "meshes": [None if own is None else own.devices.size for own in meshes],
         "whole": mesh_of(jax.device_put(y, whole)) is None,
         "several": mesh_of(y, there, "text").devices.size,
         "axes": list(mesh_of(there).axis_names),
         "mixmeta": [fit.loglik, *fit.coef],
+        "drawn": drawn,
         "estimate": [float(estimate.loglik), *estimate.beta.tolist()],
     }
     print(json.dumps(told))

@@ -134,6 +134,9 @@ def test_the_mesh_comes_from_the_sharding_of_the_inputs():
     assert told["axes"] == ["one", "two"]
     y, v = data()
     alone = mx.mixmeta(y, S=v)
+    here = mx.mixmeta_sim(y, v, [[0.3]], nsim=3, seed=4, generator="jax").ravel()
+    for drawn in told["drawn"]:  # by the first device and the last
+        np.testing.assert_allclose(drawn, here, rtol=0, atol=AGREES)
     for way in ("mixmeta", "estimate"):
         expected = [alone.loglik, *alone.coef]
         np.testing.assert_allclose(told[way], expected, rtol=AGREES, atol=AGREES)

@@ -11,7 +11,7 @@ import mixmeta_jax as mx
 from mixmeta_jax import memory
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.estimation import chunks
-from mixmeta_jax.estimation.chunks import HELD, PART_OF_MEMORY, chunk_size, workers_of
+from mixmeta_jax.estimation.chunks import BYTES_HELD, PART_OF_MEMORY, chunk_size, workers_of
 from mixmeta_jax.estimation.programs import PROGRAMS, Programs
 from tests.designs import random_design
 
@@ -65,7 +65,7 @@ def test_a_chunk_takes_half_of_what_is_free_on_an_accelerator():
     one = bytes_of_one(DESIGN)
     for free in (10**8, 10**9):
         size = chunk_size(DESIGN, None, B, [gpu(free, used=10**9)])
-        taken = 2 * size * HELD * one  # two chunks at once
+        taken = 2 * size * BYTES_HELD * one  # two chunks at once
         assert free * PART_OF_MEMORY / 2 < taken <= free * PART_OF_MEMORY
 
 
@@ -95,7 +95,7 @@ def test_a_chunk_fits_the_cache_of_a_core_on_a_cpu():
 def test_data_too_large_for_many_at_a_time_are_taken_one_by_one(monkeypatch):
     """A case on each side: memory for a chunk of the fewest paths, and for less."""
     workers = workers_of(())
-    fewest = bytes_of_one(DESIGN) * HELD * workers * chunks.FEWEST_PATHS / PART_OF_MEMORY
+    fewest = bytes_of_one(DESIGN) * BYTES_HELD * workers * chunks.FEWEST_PATHS / PART_OF_MEMORY
     monkeypatch.setattr(chunks, "CACHE_BYTES", 1)
     for part, expected in ((1.01, chunks.FEWEST_PATHS), (0.51, 16), (1e-6, 1)):
         monkeypatch.setattr(memory, "memory", lambda part=part: int(part * fewest))
@@ -127,4 +127,4 @@ def test_a_program_holds_no_more_than_is_reckoned(monkeypatch):
     design = random_design(k=1, q=(1,), n=20, p=1, codes=[np.arange(20)], missing=0.0)
     size = chunk_size(design, None, 256)
     # Arrays of the chunk's state weigh little beside this; they are not reckoned.
-    assert 1.0 < max(held) / (size * 8 * 3 * 20) < HELD
+    assert 1.0 < max(held) / (size * 8 * 3 * 20) < BYTES_HELD

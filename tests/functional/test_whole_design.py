@@ -77,7 +77,7 @@ def test_quantities_are_the_numbers_of_a_design():
 
     def energy(design):
         parts = jax.tree.leaves((design.y, design.X, design.S, design.Z))
-        return 0.5 * sum((jax.numpy.where(np.isnan(p), 0.0, p) ** 2).sum() for p in parts)
+        return 0.5 * sum((part**2).sum() for part in parts)
 
     numbers = MIXED.quantities
     slopes = jax.grad(lambda q: energy(replace(MIXED, **q)))(
@@ -102,7 +102,11 @@ def theta():
 
 CORE = {
     "log_likelihood": lambda: (mx.log_likelihood, theta(), MIXED),
-    "its gradient": lambda: (jax.grad(jax.jit(mx.log_likelihood), (0, 1), True), theta(), MIXED),
+    "its gradient": lambda: (
+        jax.grad(jax.jit(mx.log_likelihood), (0, 1), allow_int=True),
+        theta(),
+        MIXED,
+    ),
     "estimate": lambda: (mx.estimate, MIXED),
     "the gradient of an estimate": lambda: (jax.grad(jax.jit(pooled), allow_int=True), SLOPE),
     "blups": lambda: (lambda d: mx.blups(mx.estimate(d), d), SLOPE),
@@ -135,3 +139,18 @@ def test_the_strictness_is_that_of_jax(strictly):
     other = np.float64(other) * np.ones(np.shape(other))
     with STRICT[strictly](), pytest.raises((ValueError, TypeError), match=r"romotion"):
         jax.numpy.add(one, other)
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_a_mesh_of_explicit_axes_is_told(kind):
+    """XLA divides a program by the arrays on the one kind of mesh; the other refuses gathers."""
+    axes = (getattr(jax.sharding.AxisType, kind),)
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=axes)
+    there = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    design = replace(SLOPE, X=jax.device_put(SLOPE.X, there))
+    if kind == "Auto":
+        jax.eval_shape(mx.cochran_q, design)
+        return
+    for call in (mx.cochran_q, jax.jit(mx.cochran_q)):
+        with pytest.raises(mx.InputError, match=r"design: its X is divided .* type Explicit"):
+            call(design)
