@@ -55,7 +55,7 @@ def simulate(key: Any, theta: Any, beta: Any, design: Design) -> Array:
 
     Examples
     --------
-    >>> import dataclasses, jax, mixmeta_jax as mx
+    >>> import dataclasses, jax, numpy, mixmeta_jax as mx
     >>> bcg = mx.load_dataset("bcg")
     >>> design = mx.make_design(bcg.logor, S=bcg.logorvar)
     >>> with jax.enable_x64(True):
@@ -63,8 +63,9 @@ def simulate(key: Any, theta: Any, beta: Any, design: Design) -> Array:
     ...     def refit(key):
     ...         y = mx.simulate(key, fitted.theta, fitted.beta, design)
     ...         return mx.estimate(dataclasses.replace(design, y=y)).beta[0]
-    ...     drawn = jax.jit(jax.vmap(refit))(jax.random.split(jax.random.key(1), 200))
-    >>> drawn.shape, bool(abs(drawn.mean() - fitted.beta[0]) < 0.05)
+    ...     keys = jax.random.split(jax.random.key(1), 200)
+    ...     drawn = numpy.asarray(jax.jit(jax.vmap(refit))(keys))
+    >>> drawn.shape, bool(abs(drawn.mean() - float(fitted.beta[0])) < 0.05)
     ((200,), True)
     """
     require_float64()
