@@ -1,25 +1,30 @@
 """Mass-univariate pooling: the same studies at many locations, k = 1 and k = 2, beside PyMARE.
 
     python benchmarks/mass_univariate.py [--share 1.0] [--cases NAME ...] [--missing 0.2]
+        [--out FILE.md]
 
 Neuroimaging: 20 studies at 200,000 locations (and at 20,000, the target of `spec/engine.md`);
 genetics: 10 cohorts, 1,000,000 variants; each with one outcome, with one outcome and missing
 cohorts, and with two outcomes of which each misses cohorts of its own. PyMARE's REML, for one
 outcome without missing cohorts, runs on the same data in the same process. Times are of a second
-call (compiled); the peak of memory is of the process so far: for that of one case run it alone.
+call (compiled); the peak of memory is of the process so far, and of the device where it tells: for
+that of one case run it alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import resource
+import sys
 import time
+from pathlib import Path
 
-import jax
 import numpy as np
 
 import mixmeta_jax as mx
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import machine
 
 CASES = {  # name: studies, locations, outcomes, whether cohorts are missing
     "small": (20, 20_000, 1, False),
@@ -59,8 +64,15 @@ def pymare(y: np.ndarray, v: np.ndarray) -> tuple[float, np.ndarray] | None:
     return time.perf_counter() - start, np.ravel(estimator.params_["tau2"])
 
 
-def run(name: str, share: float, missing: float) -> None:
-    """Print the line of a case, and that of PyMARE."""
+HEAD = (
+    "| case | data sets | missing | time | processor | first call | peak memory | data | ended | "
+    "PyMARE | tau² apart: median, most |",
+    "| --- " * 11 + "|",
+)
+
+
+def row(name: str, share: float, missing: float) -> str:
+    """The line of a case, with PyMARE's time on the first of its data sets."""
     n, full, k, gaps = CASES[name]
     B = int(full * share)
     y, v = data(n, B, k, missing if gaps else 0.0)
@@ -72,21 +84,33 @@ def run(name: str, share: float, missing: float) -> None:
     start, processor = time.perf_counter(), time.process_time()
     fits = mx.fit_many(y, v, **settings)
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"{name}: {n} x {B}, k = {k}, {np.isnan(y).mean():.0%} missing: {seconds:.2f} s "
-        f"({processor:.2f} s of processor; first call {first:.2f} s), peak {peak:.2f} GB, data "
-        f"{(y.nbytes + v.nbytes) / 2**30:.2f} GB, {fits}",
-        flush=True,
+    peak = machine.memory(*machine.peaks())
+    ended = ", ".join(
+        f"{(fits.status == status).sum():,} {status.name}"
+        for status in mx.Status
+        if (fits.status == status).any()
     )
+    cells = [
+        name,
+        f"{n} x {B:,}, k = {k}",
+        f"{np.isnan(y).mean():.0%}",
+        f"{seconds:.2f} s",
+        f"{processor:.2f} s",
+        f"{first:.2f} s",
+        peak,
+        f"{(y.nbytes + v.nbytes) / 2**30:.2f} GB",
+        ended,
+    ]
     theirs = pymare(y[:small], v[:small]) if k == 1 and not gaps else None
-    if theirs is not None:
+    if theirs is None:
+        cells += ["", ""]
+    else:
         away = np.abs(fits.Psi[:small, 0, 0] - theirs[1])
-        print(
-            f"    PyMARE, the first {small}: {theirs[0]:.2f} s; tau^2 differs by "
-            f"{np.median(away):.1e} (median), {away.max():.1e} (largest)",
-            flush=True,
-        )
+        cells += [
+            f"{theirs[0]:.2f} s for {small:,}",
+            f"{np.median(away):.1e}, {away.max():.1e}",
+        ]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -95,10 +119,14 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the locations")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--missing", type=float, default=0.2, help="share of the cohorts")
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    print(f"jax {jax.__version__}, {jax.local_devices()}")
+    lines = [f"# Mass-univariate pooling: {machine.device()}", "", *HEAD]
+    print("\n".join(lines), flush=True)
     for name in given.cases:
-        run(name, given.share, given.missing)
+        lines.append(row(name, given.share, given.missing))
+        print(lines[-1], flush=True)
+    machine.written(lines, given.out)
 
 
 if __name__ == "__main__":

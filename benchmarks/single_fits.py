@@ -3,20 +3,20 @@
 Each case runs in a process of its own, so that its peak memory is its own; times of the same again
 are the least of several, and include formulas, checks and the moment start. Who executes is the
 library's choice, or ``--backend``; programs of JAX run on its default device: a GPU where JAX finds
-one, which the last line names. Memory is that of the host.
+one, which the heading names. Memory is that of the process, and of the device where it tells.
 
-    python benchmarks/single_fits.py [case ...] [--backend jax]
+    python benchmarks/single_fits.py [case ...] [--backend jax] [--out FILE.md]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,15 @@ import pandas as pd
 import mixmeta_jax as mx
 import mixmeta_jax.fits.fit as fit_module
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import machine
+
 SEED = 20261124
+
+HEAD = (
+    "| case | first fit | again | of it in the fit | peak memory | evaluations | status |",
+    "| --- " * 7 + "|",
+)
 
 
 def bcg() -> dict[str, Any]:
@@ -82,11 +90,8 @@ def measure_case(
     name: str, arguments: dict[str, Any], method: str, repeats: int, backend: str = "auto"
 ) -> dict[str, Any]:
     """Seconds of the first fit and of the fastest of the next ones; peak memory of the first."""
-    # Here, that the cases can be read without JAX (see ``first_fits``).
-    import jax
-
     times, inside = [], []
-    memory = 0.0
+    memory: tuple[float, float | None] | None = None
     own = fit_module.fit_design
 
     def timed(*args: Any) -> Any:
@@ -100,7 +105,7 @@ def measure_case(
         start = time.perf_counter()
         fit = mx.mixmeta(**arguments, method=method, control={"backend": backend})
         times.append(time.perf_counter() - start)
-        memory = memory or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        memory = memory or machine.peaks()
         row = {"status": fit.status.name, "evaluations": fit.n_iter}
         del fit
     return {
@@ -108,8 +113,9 @@ def measure_case(
         "first": times[0],
         "run": min(times[1:]),
         "share": inside[1 + times[1:].index(min(times[1:]))] / min(times[1:]),
-        "memory": memory,
-        "device": f"{jax.default_backend()}, {jax.devices()[0].device_kind}; JAX {jax.__version__}",
+        "memory": memory[0] if memory else 0.0,
+        "of the device": memory[1] if memory else None,
+        "device": machine.device(),
         **row,
     }
 
@@ -118,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", metavar="case", help=", ".join(CASES))
     parser.add_argument("--backend", default="auto", choices=("auto", "numpy", "jax"))
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -126,8 +133,12 @@ def main() -> None:
     unknown = [name for name in options.cases if name not in CASES]
     if unknown:
         parser.error(f"unknown case {unknown[0]!r}: choose among {', '.join(CASES)}")
-    print("| case | first fit | again | of it in the fit | peak memory | evaluations | status |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    lines: list[str] = []
+
+    def told(*new: str) -> None:
+        lines.extend(new)
+        print("\n".join(new), flush=True)
+
     for name in options.cases or CASES:
         command = [sys.executable, __file__, "--backend", options.backend, "--one", name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -135,13 +146,19 @@ def main() -> None:
         first, run = (
             f"{t * 1e3:.1f} ms" if t < 1 else f"{t:.2f} s" for t in (row["first"], row["run"])
         )
-        print(
+        if not lines:
+            # The processes of the cases tell: this one must not hold a GPU's memory beside them.
+            told(f"# Single fits: {row['device']}; backend {options.backend!r}", "")
+            head = (
+                "case | first fit | again | of it in the fit | peak memory | evaluations | status"
+            )
+            told(f"| {head} |", "| --- " * 7 + "|")
+        told(
             f"| {name} | {first} | {run} | {row['share']:.0%} | "
-            f"{row['memory']:.2f} GB | {row['evaluations']} | {row['status']} |",
-            flush=True,
+            f"{machine.memory(row['memory'], row['of the device'])} | {row['evaluations']} | "
+            f"{row['status']} |"
         )
-    # The processes of the cases tell: this one must not hold a GPU's memory beside them.
-    print(f"\n{row['device']}")
+    machine.written(lines, options.out)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ _HOMES = {
     "mixmeta_jax.fits.fit": ("Fit", "mixmeta"),
     "mixmeta_jax.errors": ("InputError", "MixmetaError", "PrecisionError"),
     "mixmeta_jax.functional.model": ("log_likelihood", "make_design"),
+    "mixmeta_jax.functional.simulation": ("simulate",),
     "mixmeta_jax.many.bootstrap_ratio": ("lr_test",),
     "mixmeta_jax.fits.model_comparison": ("compare",),
     "mixmeta_jax.many.many_fits": ("ManyFits", "fit_many"),

@@ -41,6 +41,7 @@ from mixmeta_jax.functional.estimates import estimate as estimate
 from mixmeta_jax.functional.estimates import predict as predict
 from mixmeta_jax.functional.model import log_likelihood as log_likelihood
 from mixmeta_jax.functional.model import make_design as make_design
+from mixmeta_jax.functional.simulation import simulate as simulate
 from mixmeta_jax.many.bootstrap_ratio import lr_test as lr_test
 from mixmeta_jax.many.many_fits import ManyFits as ManyFits
 from mixmeta_jax.many.many_fits import fit_many as fit_many

@@ -12,9 +12,10 @@ import dataclasses
 import functools
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -243,6 +244,37 @@ def with_rows(values: Array, index: Any, rows: Array) -> Array:
     return values
 
 
+# What surrounds a trace
+
+
+@contextmanager
+def our_arithmetic() -> Iterator[None]:
+    """Products at full precision, and NumPy's promotions, while JAX traces a function of ours.
+
+    What users forbid to programs of their own (``jax_numpy_rank_promotion="raise"``,
+    ``jax_numpy_dtype_promotion="strict"``) ours may do.
+    """
+    import jax
+
+    with (
+        jax.default_matmul_precision("highest"),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        yield
+
+
+def traced_as_ours(function: Function) -> Function:
+    """The function under `our_arithmetic`: of the functional core, and rules, traced when asked."""
+
+    @functools.wraps(function)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        with our_arithmetic():
+            return function(*args, **kwargs)
+
+    return cast(Function, traced)
+
+
 # Rules of derivatives
 
 
@@ -268,8 +300,8 @@ class Ruled:
             import jax
 
             register_trees()
-            self._traced = jax.custom_jvp(self._function)
-            self._traced.defjvp(self._rule, symbolic_zeros=self._symbolic)
+            self._traced = jax.custom_jvp(traced_as_ours(self._function))
+            self._traced.defjvp(traced_as_ours(self._rule), symbolic_zeros=self._symbolic)
         return self._traced(*args)
 
 

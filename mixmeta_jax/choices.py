@@ -54,6 +54,10 @@ ShareInterval = Literal["delta", "bootstrap", None]
 ExplainedInterval = Literal["bootstrap", None]
 BootstrapKind = Literal["parametric", "wild"]
 ResampleKind = Literal["parametric", "groups"]
+Generator = Literal["numpy", "jax"]
+"""Who draws: Philox of NumPy with the key (seed, b), or Threefry of JAX with b folded into the key
+of the seed."""
+
 BlupKind = Literal["outcome", "residual"]
 ErrorMethod = Literal["paper", "exact"]
 RowKind = Literal["unit", "group"]

@@ -36,7 +36,8 @@ class Control:
         Whether to print the iterations.
     mesh
         Devices among which the outer groups are divided, for the methods "fixed", "ml" and "reml":
-        a ``jax.sharding.Mesh``, whatever its axes; None for one device. With several processes
+        a ``jax.sharding.Mesh``, whatever its axes; None for that of outcomes, S or an offset that
+        are arrays of JAX divided among devices, else for one device. With several processes
         (``jax.distributed``) each makes the same call. See ``notebooks/many_devices.md``.
     backend
         What executes the search for the maximum: "numpy" at once, "jax" compiled; "auto" chooses by

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from mixmeta_jax.errors import InputError
 
@@ -16,6 +17,15 @@ def memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return USUAL_MEMORY
+
+
+def room(device: Any = None) -> int:
+    """Bytes that are free on a device of JAX; the machine's where it does not tell, as a CPU."""
+    try:
+        told = device.memory_stats() or {}
+        return max(0, int(told["bytes_limit"]) - int(told.get("bytes_in_use", 0)))
+    except Exception:  # each kind of device says in a way of its own that it does not tell
+        return memory()
 
 
 def refuse_size(count: int, what: str) -> None:

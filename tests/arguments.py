@@ -243,6 +243,12 @@ def joint():
     return {"design": design(), "beta": np.zeros(1), "eta": np.zeros(1)}
 
 
+def drawn_at():
+    import jax
+
+    return {"key": jax.random.key(0), "theta": np.ones(1), "beta": np.zeros(1), "design": design()}
+
+
 def tested():
     return {"test": "t", "df": 4, "adhoc": False, "information": "expected"}
 
@@ -327,6 +333,7 @@ CALLS = {
         "kind": "parametric",
         "first": 0,
         "progress": False,
+        "generator": "numpy",
     },
     "cochran_q": lambda: {"design": design()},
     "compare": lambda: {"fits": fixed(), "names": ["a", "b"]},
@@ -442,6 +449,7 @@ CALLS = {
         "seed": 0,
         "rho": None,
         "first": 0,
+        "generator": "numpy",
     },
     "network_contrasts": of_arms,
     "permutation_test": lambda: {
@@ -470,6 +478,7 @@ CALLS = {
         "offset": None,
         "weights": np.ones(4),
     },
+    "simulate": drawn_at,
     "simulation_study": lambda: {
         "scenarios": scenario(),
         "nsim": 2,
@@ -477,6 +486,7 @@ CALLS = {
         "first": 0,
         "conf_level": 0.95,
         "progress": False,
+        "generator": "numpy",
     },
     "vech": lambda: {"matrices": np.eye(2)},
     "xpnd": lambda: {"rows": [1.0, 0.5, 2.0]},
@@ -552,7 +562,7 @@ CALLS = {
     "Fit.report": lambda: {"conf_level": 0.95, "digits": 3, "test": "t", "df": 4},
     "Fit.resid": lambda: {"type": "raw", "progress": False},
     "Fit.robust": lambda: {"cluster": None, "type": "CR2", "test": "t", "df": 4},
-    "Fit.simulate": lambda: {"nsim": 2, "seed": 0, "first": 0},
+    "Fit.simulate": lambda: {"nsim": 2, "seed": 0, "first": 0, "generator": "numpy"},
     "Fit.summary": lambda: tested() | leveled() | {"report": "sd"},
     "Fit.tidy": lambda: tested() | leveled(),
     "Fit.update": lambda: {"formula": "~ . + time", "method": "ml"},
@@ -704,6 +714,7 @@ FULL_PRECISION = {
     "log_likelihood",
     "predict",
     "regression",
+    "simulate",
 }
 """Functions that are called with JAX in double precision."""
 

@@ -213,6 +213,7 @@ def test_only_what_traces_imports_jax_at_its_head():
         "functional.model",
         "functional.estimates",
         "functional.bayes",
+        "functional.simulation",
         "estimation.implicit",
     }
     heads = {

@@ -8,6 +8,7 @@ batched and differentiated; ``tensors.arrange`` puts them into the padded tensor
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from scipy import linalg
@@ -27,6 +28,13 @@ class Design:
 
     For B data sets of one shape, ``y``, ``X``, ``S``, ``Z`` and ``mask`` may have a leading axis B;
     without it they are shared.
+
+    A tree of JAX whose leaves are of two parts. ``y``, ``X``, ``S`` and ``Z`` (`quantities`), and
+    arrays of the structures, are numbers that can move. ``mask``, ``groups`` and the layout are
+    truth values and labels: they may be traced and mapped, but have no derivative, and JAX has to
+    be told to pass over them: ``jax.grad(f, allow_int=True)(design)`` is a `Design` whose numbers
+    are the derivatives and whose labels are of the type ``float0``. No result depends on ``basis``,
+    whose derivative is zero.
 
     Attributes
     ----------
@@ -73,6 +81,15 @@ class Design:
     structures: tuple[Structure, ...]
     layout: Layout
     complete: bool = field(metadata={"static": True})
+
+    @property
+    def quantities(self) -> dict[str, Any]:
+        """What can move, by name: y, X, S and Z, a tree without labels, masks or whole numbers.
+
+        JAX differentiates in all of it at once: ``jax.grad(lambda q: f(replace(design,
+        **q)))(design.quantities)``, with `dataclasses.replace`.
+        """
+        return {"y": self.y, "X": self.X, "S": self.S, "Z": self.Z}
 
     @property
     def n(self) -> int:

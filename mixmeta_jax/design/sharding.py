@@ -16,7 +16,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from mixmeta_jax.arrays import register_trees
+import numpy as np
+
+from mixmeta_jax.arrays import is_jax, is_traced, register_trees
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.shares import split
 from mixmeta_jax.design.tensors import Tensors, arrange, filled_up
@@ -27,6 +29,29 @@ AXIS = "groups"
 
 SMALL_UPLOAD = 100_000
 """Numbers below which a call of a program moves them to the device faster than `device_put`."""
+
+
+def mesh_of(*values: Any) -> Any:
+    """The mesh of the first array of JAX that is divided among devices; None where none is.
+
+    Parameters
+    ----------
+    values
+        What a user gives as data, of any kind. An array that every device holds whole is not
+        divided.
+    """
+    for value in values:
+        if not is_jax(value) or is_traced(value):
+            continue
+        sharding = value.sharding
+        if len(sharding.device_set) > 1 and not sharding.is_fully_replicated:
+            from jax.sharding import Mesh, NamedSharding
+
+            if isinstance(sharding, NamedSharding):
+                return sharding.mesh
+            devices = sorted(sharding.device_set, key=lambda device: device.id)
+            return Mesh(np.array(devices), (AXIS,))
+    return None
 
 
 def placed(design: Design, mesh: Any) -> Tensors:

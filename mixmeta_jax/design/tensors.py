@@ -230,7 +230,7 @@ def shared_by_all(design: Design) -> Tensors:
     return arrange(first, equal=True)
 
 
-def of_members(shared: Tensors, design: Design, members: np.ndarray) -> Tensors:
+def of_members(shared: Tensors, design: Design, members: Any) -> Tensors:
     """The tensors of some data sets, those arrays that all share taken from ``shared``."""
     own = design.taken(members)
     blocks = []

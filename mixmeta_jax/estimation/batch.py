@@ -112,7 +112,7 @@ class _Run:
         def one(part: np.ndarray) -> tuple[np.ndarray, Any]:
             padded = self.data.padded(part)
             theta = np.zeros((0, len(padded)))
-            return part, self.data.executor(padded).solution(theta, restricted=self.restricted)
+            return part, self.data.solution(padded, theta, self.restricted)
 
         with Pool(self.data.workers) as pool:
             for part, (value, beta, V, Psi) in pool.map(one, self.data.chunks(members)):
@@ -214,10 +214,10 @@ class _Run:
         def make(first: int) -> Job:
             places, number = np.divmod(np.arange(first, last_of(first)), count)
             own, index = np.unique(places, return_inverse=True)
-            scales, _, units = self.data.starts(members[own])
-            starts = restarts(structures, scales, 1)[number, :, index].T
+            begun = self.data.starts(members[own])
+            starts = restarts(structures, begun.scales, 1)[number, :, index].T
             known = taken(stand, places)
-            units, scales = taken((units, scales), index)
+            units, scales = taken((begun.units, begun.scales), index)
             path = self.data.departure(starts)
             return Job(members[places], path, units, scales, None, known)
 
@@ -229,10 +229,10 @@ class _Run:
 
     def _begin(self, part: np.ndarray) -> Callable[[], Job]:
         def make() -> Job:
-            scales, starts, units = self.data.starts(part)
+            begun = self.data.first_starts(part)
             known = nothing_known(self.design.dims, len(part))
-            path = self.data.departure(starts[0])
-            return Job(part, path, units, scales, starts, known)
+            path = self.data.departure(begun.starts[0])
+            return Job(part, path, begun.units, begun.scales, begun.starts, known)
 
         return make
 
@@ -325,7 +325,7 @@ class _Run:
 
     def _turn(self, members: np.ndarray) -> None:
         """Members whose steps ran out, on with Λ in another order, as single fits: see there."""
-        scales, *_ = self.data.starts(members) if len(members) else [()]
+        scales = self.data.starts(members).scales if len(members) else ()
         groups: dict[tuple, list[int]] = {}
         for place, member in enumerate(members.tolist()):
             sizes = [scale[:, place] for scale in scales]
@@ -347,9 +347,9 @@ class _Run:
         theta = np.stack([parameters(turned, own) for own in zip(*Psi, strict=True)], -1)
 
         def begin(part: np.ndarray) -> Callable[[], Job]:
-            scales, _, units = run.data.starts(part)
+            begun = run.data.starts(part)
             path, known = run.data.departure(theta[:, part]), nothing_known(design.dims, len(part))
-            return ready(Job(part, path, units, scales, None, known))
+            return ready(Job(part, path, begun.units, begun.scales, None, known))
 
         whole = np.arange(len(members))
         run._pursue(map(begin, run.data.chunks(whole)), self.control.max_iter, None)

@@ -194,7 +194,8 @@ def _progress(path: Path) -> tuple[Array, ...]:
 class _Precision:
     """Float64 and products at full precision, for JAX, while a program of ours is made and run.
 
-    What the user has forbidden to programs of their own (transfers, promotions) ours may do.
+    What the user has forbidden to programs of their own (transfers, promotions) ours may do, and
+    keys give the numbers that they give by default.
     """
 
     def __enter__(self) -> None:
@@ -207,6 +208,7 @@ class _Precision:
             jax.transfer_guard("allow"),
             jax.numpy_dtype_promotion("standard"),
             jax.numpy_rank_promotion("allow"),
+            jax.threefry_partitionable(True),
         )
         for scope in self._scopes:
             scope.__enter__()

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mixmeta_jax.arrays import is_traced, register_trees, tree
+from mixmeta_jax.arrays import is_traced, register_trees, traced_as_ours, tree
 from mixmeta_jax.design.tensors import Tensors
 from mixmeta_jax.estimation.ascent import Ends, ascend_each, problem_of, values_at
 from mixmeta_jax.estimation.newton import evaluate
@@ -124,6 +124,7 @@ def _optimum(leaves: list, given: Search, structure: Any, restricted: bool) -> M
     return jax.tree.map(jnp.asarray, found)
 
 
+@traced_as_ours
 def _optimum_jvp(
     structure: Any, restricted: bool, primals: tuple, tangents: tuple
 ) -> tuple[Maximum, Maximum]:

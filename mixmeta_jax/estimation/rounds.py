@@ -86,9 +86,17 @@ class Rounds:
             self.control.gradient_tol,
             min(few, b // 2),
         )
-        ends = self.data.executor(padded.members).ascend(
-            padded.path, problem, restricted=self.restricted, shift=False, without=True
+        ends, start = self.data.climb(
+            padded.members,
+            padded.path,
+            problem,
+            restricted=self.restricted,
+            shift=False,
+            without=True,
         )
         if b < self.data.size and not self.data.at_once:
-            ends = taken(ends, np.arange(b))
+            ends, start = taken((ends, start), np.arange(b))
+        if start is not None:
+            starts = None if job.starts is None else start.starts
+            job = replace(job, units=start.units, scales=start.scales, starts=starts)
         return replace(job, path=ends.path, ends=ends)

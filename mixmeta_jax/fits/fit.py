@@ -22,6 +22,7 @@ from mixmeta_jax.choices import (
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.covariance.catalogue import Structures, resolve_structures
 from mixmeta_jax.covariance.held_names import held_structures
+from mixmeta_jax.design.sharding import mesh_of
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.blas import one_thread
 from mixmeta_jax.estimation.estimator import fit_design
@@ -387,6 +388,9 @@ def _fitted(arguments: dict[str, Any], original: Any) -> Fit:
     raise_first(model_faults(method, frame.model(fitted), frame.within, seen))
     design = design_from_frame(frame, structures)
     if method in LIKELIHOOD_METHODS:
+        if settings.mesh is None and settings.backend != "numpy":
+            data = (arguments[name] for name in ("formula", "S", "offset"))
+            settings = replace(settings, mesh=mesh_of(*data))
         estimate = fit_design(design, method, settings, names)
     else:
         estimate = fit_moments(frame, design, method, settings)

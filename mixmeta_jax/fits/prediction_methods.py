@@ -12,6 +12,7 @@ from mixmeta_jax.choices import (
     BlupKind,
     DegreesOfT,
     ErrorMethod,
+    Generator,
     InformationKind,
     ReferenceName,
     RowKind,
@@ -329,7 +330,9 @@ class PredictionMethods(FittedModel):
         """
         return predictions.ranef(self, level, se)
 
-    def simulate(self, nsim: int = 1, seed: int | None = None, first: int = 0) -> np.ndarray:
+    def simulate(
+        self, nsim: int = 1, seed: int | None = None, first: int = 0, generator: Generator = "numpy"
+    ) -> np.ndarray:
         """Outcomes drawn from the fitted model, missing where the fitted ones are.
 
         Parameters
@@ -339,6 +342,8 @@ class PredictionMethods(FittedModel):
         seed, first
             Seed, and number of the first data set; data set b depends on (seed, b) alone. Without a
             seed every call draws anew.
+        generator
+            "numpy" or "jax", which has other numbers; see `mixmeta_sim`.
 
         Returns
         -------
@@ -365,6 +370,6 @@ class PredictionMethods(FittedModel):
             seed = fresh_seed()
         mean = self.fitted_array - self.frame.offset
         drawn = simulate_fitted(
-            self.design, self.frame.within, mean, self.Psi_by_level, nsim, seed, first
+            self.design, self.frame.within, mean, self.Psi_by_level, nsim, seed, first, generator
         )
         return drawn + self.frame.offset

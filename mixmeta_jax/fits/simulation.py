@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mixmeta_jax import gates
+from mixmeta_jax.choices import Generator
 from mixmeta_jax.covariance.structure import is_semidefinite, is_symmetric
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.design.draws import draws, semidefinite_root
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.drawn import drawn_outcomes
 from mixmeta_jax.memory import refuse_size
 from mixmeta_jax.table.array_frame import array_frame, judged_within
+from mixmeta_jax.table.frame import ModelFrame
+from mixmeta_jax.table.frame_design import design_from_frame
 from mixmeta_jax.table.within_study import WithinStudy
 
 Errors = Sequence[tuple[np.ndarray, np.ndarray]]
+
+MOST_NUMBERED = 2**32 - 1
+"""Largest number of a data set that JAX folds into a key."""
 
 
 def mixmeta_sim(
@@ -29,11 +37,12 @@ def mixmeta_sim(
     seed: int = 0,
     rho: Any = None,
     first: int = 0,
+    generator: Generator = "numpy",
 ) -> np.ndarray:
     """Simulate outcomes from the model with known expectations and covariances.
 
-    Data set b is drawn from a stream of its own, Philox with the key (seed, b): a study can be cut
-    into parts by ``first`` and joined, with the same draws bit for bit.
+    Data set b is drawn from a stream of its own: a study can be cut into parts by ``first`` and
+    joined, with the same draws.
 
     Parameters
     ----------
@@ -52,6 +61,10 @@ def mixmeta_sim(
         Whole number from 0.
     first
         Number of the first data set.
+    generator
+        "numpy": Philox with the key (seed, b), the same bit for bit on every machine. "jax":
+        Threefry with the key ``jax.random.fold_in(jax.random.key(seed), b)``, on JAX's default
+        device; other numbers, those of `simulate`, the same up to rounding wherever they are drawn.
 
     Returns
     -------
@@ -73,9 +86,12 @@ def mixmeta_sim(
     gates.refuse_traced({"y": y, "S": S, "Psi": Psi, "data": data, "rho": rho}, "mixmeta_sim")
     frame = array_frame(y, S, None, random, data, rho)
     levels, mean = frame.levels, frame.y
-    nsim = check_draws(nsim, seed, first, mean.size)
-    names = [level.name for level in levels]
-    matrices = _matrices(Psi, names, [frame.k * level.Z.shape[1] for level in levels])
+    nsim = check_draws(nsim, seed, first, mean.size, generator=generator)
+    matrices = given_matrices(frame, Psi)
+    if generator == "jax":
+        frame = replace(frame, within=judged_within(frame, ~np.isnan(mean)))
+        design = design_from_frame(frame, ())
+        return drawn_outcomes(design, mean, matrices, nsim, seed, first)[:]
     groups = np.stack([level.codes for level in levels], axis=1)
     Z = [level.Z for level in levels] if matrices else []
     errors = error_factors(judged_within(frame, ~np.isnan(mean)))
@@ -90,10 +106,13 @@ def simulate_fitted(
     nsim: int,
     seed: int,
     first: int = 0,
+    generator: Generator = "numpy",
 ) -> np.ndarray:
     """Outcomes of a fitted design around their mean, NaN where its own are: (nsim, n, k)."""
-    nsim = check_draws(nsim, seed, first, mean.size)
+    nsim = check_draws(nsim, seed, first, mean.size, generator=generator)
     mean = np.where(design.mask, mean, np.nan)
+    if generator == "jax":
+        return drawn_outcomes(design, mean, Psi, nsim, seed, first)[:]
     errors = error_factors(within)
     shape = (design.n, design.k)
     return mean + draws(first, nsim, seed, design.groups, design.Z, Psi, errors, shape)
@@ -111,8 +130,10 @@ def error_factors(within: WithinStudy) -> Errors:
     return [(units[None], semidefinite_root(S)[None]) for units, S in within.blocks or ()]
 
 
-def check_draws(count: Any, seed: Any, first: Any, size: int, what: str = "nsim") -> int:
-    """The number of data sets that are drawn, of ``size`` numbers each.
+def check_draws(
+    count: Any, seed: Any, first: Any, size: int, what: str = "nsim", generator: Any = "numpy"
+) -> int:
+    """The number of data sets that are drawn, of ``size`` numbers each that are kept.
 
     Raises
     ------
@@ -122,13 +143,22 @@ def check_draws(count: Any, seed: Any, first: Any, size: int, what: str = "nsim"
     count = gates.whole(count, what, 1)
     gates.seed(seed)
     refuse_size(count * size, f"{what}={gates.described(count)}")
+    gates.choice(generator, "generator", Generator)
     gates.whole(first, "first", 0, gates.MOST_SEED - count)
+    if generator == "jax" and first + count - 1 > MOST_NUMBERED:
+        raise InputError(
+            f"first: generator='jax' numbers its data sets up to {MOST_NUMBERED:,}, but the last "
+            f"would be {first + count - 1:,}: take another seed, or generator='numpy'."
+        )
     return count
 
 
-def _matrices(Psi: Any, names: list[str], dims: list[int]) -> list[np.ndarray]:
+def given_matrices(frame: ModelFrame, Psi: Any) -> list[np.ndarray]:
+    """Ψ of each level of a frame, outer first, as a user gives them; none for None."""
     if Psi is None:
         return []
+    names = [level.name for level in frame.levels]
+    dims = [frame.k * level.Z.shape[1] for level in frame.levels]
     if isinstance(Psi, Mapping):
         if set(Psi) != set(names):
             raise InputError(

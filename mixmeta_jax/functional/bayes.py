@@ -22,7 +22,7 @@ from jax import Array
 from jax.scipy.special import betaln, gammaln
 
 from mixmeta_jax import gates
-from mixmeta_jax.arrays import is_traced
+from mixmeta_jax.arrays import is_traced, traced_as_ours
 from mixmeta_jax.covariance.catalogue import NEEDS_TIMES, STRUCTURES
 from mixmeta_jax.covariance.given import Correlation
 from mixmeta_jax.covariance.structure import Structure
@@ -86,6 +86,7 @@ class Priors:
                 gates.number(value, f"Priors: {name}", above=0)
 
 
+@traced_as_ours
 def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None = None) -> Array:
     """Log of likelihood times prior, as a density in (β, η).
 
@@ -146,15 +147,15 @@ def log_density(beta: Array, eta: Array, design: Design, priors: Priors | None =
     if priors.beta_scale is not None:
         size = jnp.log(priors.beta_scale) + 0.5 * LOG_2PI
         total = total - (0.5 * (beta / priors.beta_scale) ** 2 + size).sum()
-    with jax.default_matmul_precision("highest"):
-        seen = jnp.asarray(design.mask)
-        expected = jnp.asarray(design.X) @ beta.reshape(design.p, design.k)
-        residual = jnp.where(seen, jnp.where(seen, design.y, 0.0) - expected, 0.0)
-        tensors = shifted(masked(arrange(replace(design, y=residual))))
-        up = upward(tuple(P[:, :, None] for P in covariances(eta, design)), tensors)
+    seen = jnp.asarray(design.mask)
+    expected = jnp.asarray(design.X) @ beta.reshape(design.p, design.k)
+    residual = jnp.where(seen, jnp.where(seen, design.y, 0.0) - expected, 0.0)
+    tensors = shifted(masked(arrange(replace(design, y=residual))))
+    up = upward(tuple(P[:, :, None] for P in covariances(eta, design)), tensors)
     return total - 0.5 * (up.logdet + up.c + tensors.n_obs * LOG_2PI)[0]
 
 
+@traced_as_ours
 def covariances(eta: Array, design: Design) -> tuple[Array, ...]:
     """Ψ of each level, outer first, at η; see `log_density`.
 

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from mixmeta_jax import gates
-from mixmeta_jax.arrays import tree
+from mixmeta_jax.arrays import traced_as_ours, tree
 from mixmeta_jax.choices import LikelihoodMethod
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.design.design import Design
@@ -81,6 +81,7 @@ class Estimate:
     k: int = field(metadata={"static": True})
 
 
+@traced_as_ours
 def estimate(
     design: Design,
     method: LikelihoodMethod = "reml",
@@ -150,31 +151,30 @@ def estimate(
     if method == "fixed":
         design = design.without_levels()
     restricted = method == "reml"
-    with jax.default_matmul_precision("highest"):
-        tensors = arrange(design)
-        theta, status, n_iter, norm = _found(design, tensors, restricted, settings)
-        Psi = design.Psi(theta)
-        loglik, beta, V = solution_at(tuple(P[:, :, None] for P in Psi), tensors, restricted)
-        T = jnp.kron(jnp.asarray(design.basis), jnp.eye(design.k))
-        vcov = T @ V[:, :, 0] @ T.T
-        status = jnp.where(jnp.isfinite(loglik[0]), status, int(Status.NOT_FINITE))
-        lost = status == int(Status.NOT_FINITE)
+    tensors = arrange(design)
+    theta, status, n_iter, norm = _found(design, tensors, restricted, settings)
+    Psi = design.Psi(theta)
+    loglik, beta, V = solution_at(tuple(P[:, :, None] for P in Psi), tensors, restricted)
+    T = jnp.kron(jnp.asarray(design.basis), jnp.eye(design.k))
+    vcov = T @ V[:, :, 0] @ T.T
+    status = jnp.where(jnp.isfinite(loglik[0]), status, int(Status.NOT_FINITE))
+    lost = status == int(Status.NOT_FINITE)
 
-        def known(values: Array) -> Array:
-            # A likelihood that is not finite says nothing of any of them.
-            return jnp.where(lost, jnp.nan, values)
+    def known(values: Array) -> Array:
+        # A likelihood that is not finite says nothing of any of them.
+        return jnp.where(lost, jnp.nan, values)
 
-        return Estimate(
-            known(T @ beta[:, 0]),
-            known(0.5 * (vcov + vcov.T)),
-            known(theta),
-            tuple(map(known, Psi)),
-            known(loglik[0]),
-            status,
-            n_iter,
-            norm,
-            design.k,
-        )
+    return Estimate(
+        known(T @ beta[:, 0]),
+        known(0.5 * (vcov + vcov.T)),
+        known(theta),
+        tuple(map(known, Psi)),
+        known(loglik[0]),
+        status,
+        n_iter,
+        norm,
+        design.k,
+    )
 
 
 def _found(
@@ -220,6 +220,7 @@ def _given(design: Design, start: Any) -> np.ndarray:
     return given_start(design, start, names)
 
 
+@traced_as_ours
 def predict(fitted: Estimate, X: Any) -> tuple[Array, Array]:
     """Predicted outcomes X₀β̂ and their covariances X₀VX₀ᵀ.
 
@@ -257,6 +258,7 @@ def predict(fitted: Estimate, X: Any) -> tuple[Array, Array]:
     return X @ fitted.beta.reshape(p, k), jnp.einsum("na,aobr,nb->nor", X, V, X)
 
 
+@traced_as_ours
 def blups(fitted: Estimate, design: Design) -> Array:
     """Best linear unbiased predictions Xβ̂ + Zb̂ of every unit, missing outcomes included.
 
@@ -290,21 +292,21 @@ def blups(fitted: Estimate, design: Design) -> Array:
             "fitted is not the estimate of this design: their coefficients or random effects "
             "differ in number."
         )
-    with jax.default_matmul_precision("highest"):
-        fixed = jnp.asarray(design.X) @ fitted.beta.reshape(design.p, design.k)
-        y = jnp.where(design.mask, jnp.where(design.mask, design.y, 0.0) - fixed, 0.0)
-        if not dims:  # of method "fixed"
-            return fixed
-        stacked = tuple(P[:, :, None] for P in fitted.Psi)
-        groups, Z = jnp.asarray(design.groups), tuple(map(jnp.asarray, design.Z))
-        tensors = arrange(replace(design, y=y))
-        return fixed + random_part(stacked, tensors, design.layout, groups, Z)[:, :, 0]
+    fixed = jnp.asarray(design.X) @ fitted.beta.reshape(design.p, design.k)
+    y = jnp.where(design.mask, jnp.where(design.mask, design.y, 0.0) - fixed, 0.0)
+    if not dims:  # of method "fixed"
+        return fixed
+    stacked = tuple(P[:, :, None] for P in fitted.Psi)
+    groups, Z = jnp.asarray(design.groups), tuple(map(jnp.asarray, design.Z))
+    tensors = arrange(replace(design, y=y))
+    return fixed + random_part(stacked, tensors, design.layout, groups, Z)[:, :, 0]
 
 
 def _checked_estimate(value: Any) -> Estimate:
     return gates.instance(value, Estimate, "fitted", "an estimate, as mx.estimate returns it")
 
 
+@traced_as_ours
 def cochran_q(design: Design) -> tuple[Array, Array]:
     """Cochran's Q of all outcomes together, and I² in percent.
 
@@ -332,9 +334,8 @@ def cochran_q(design: Design) -> tuple[Array, Array]:
     """
     require_float64()
     checked_design(design)
-    with jax.default_matmul_precision("highest"):
-        data, _ = prepared(arrange(design.without_levels()))
-        up = upward((), data)
-        Q = (profile(up).deviance - up.logdet)[0]
-        df = data.n_obs[0] - design.p * design.k
-        return Q, 100 * jnp.maximum(0.0, (Q - df) / Q)
+    data, _ = prepared(arrange(design.without_levels()))
+    up = upward((), data)
+    Q = (profile(up).deviance - up.logdet)[0]
+    df = data.n_obs[0] - design.p * design.k
+    return Q, 100 * jnp.maximum(0.0, (Q - df) / Q)

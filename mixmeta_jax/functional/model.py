@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mixmeta_jax import gates
-from mixmeta_jax.arrays import is_traced, register_trees
+from mixmeta_jax.arrays import is_jax, is_traced, register_trees, traced_as_ours
 from mixmeta_jax.choices import LikelihoodMethod
 from mixmeta_jax.covariance.catalogue import Structures, resolve_structures
 from mixmeta_jax.design.design import Design
@@ -28,6 +28,7 @@ from mixmeta_jax.table.frame_design import design_from_frame
 register_trees()
 
 
+@traced_as_ours
 def make_design(
     y: Any,
     X: Any = None,
@@ -65,8 +66,9 @@ def make_design(
     Returns
     -------
     Design
-        A pytree, differentiable in ``y``, ``S`` and ``X``; replace its arrays by
-        ``dataclasses.replace``.
+        A pytree, differentiable in ``y``, ``S``, ``X`` and ``Z``; replace its arrays by
+        ``dataclasses.replace``. In the whole of it: ``jax.grad(f, allow_int=True)(design)``, or
+        ``design.quantities``; see `Design`.
 
     Raises
     ------
@@ -91,6 +93,7 @@ def make_design(
     return design_from_frame(frame, resolve_structures(bscov, Psi_fix, names, dims))
 
 
+@traced_as_ours
 def log_likelihood(theta: Array, design: Design, method: LikelihoodMethod = "reml") -> Array:
     """The log-likelihood of the covariance parameters, profiled over the coefficients.
 
@@ -108,7 +111,8 @@ def log_likelihood(theta: Array, design: Design, method: LikelihoodMethod = "rem
     -------
     jax.Array
         Scalar, equation 2 of the paper. Its first derivatives in ``theta`` and in the ``y``, ``S``
-        and ``X`` of the design are closed forms, and are themselves differentiable.
+        and ``X`` of the design are closed forms, and are themselves differentiable; those in ``Z``
+        are taken by JAX.
 
     Raises
     ------
@@ -154,7 +158,24 @@ def require_float64() -> None:
 
 def checked_design(value: Any) -> Design:
     """A design, as `make_design` returns it, its arrays perhaps traced."""
-    return gates.instance(value, Design, "design", "a design, as make_design returns it")
+    design = gates.instance(value, Design, "design", "a design, as make_design returns it")
+    for name, part in design.quantities.items():
+        if any(map(_divided_explicitly, jax.tree.leaves(part))):
+            raise InputError(
+                f"design: its {name} is divided over a mesh whose axes are of the type Explicit, "
+                "by which JAX divides no program on its own: make the mesh with "
+                "axis_types=(jax.sharding.AxisType.Auto,) for each axis."
+            )
+    return design
+
+
+def _divided_explicitly(leaf: Any) -> bool:
+    """Whether the type of an array says among which devices it is divided."""
+    if not is_jax(leaf):
+        return False
+    sharding = jax.typeof(leaf).sharding
+    explicit = jax.sharding.AxisType.Explicit in sharding.mesh.axis_types
+    return explicit and any(part is not None for part in sharding.spec)
 
 
 def parameters(values: Any, what: str, n: int) -> Array:

@@ -164,7 +164,6 @@ def _kernel_jvp(restricted: bool, primals: tuple, tangents: tuple) -> tuple[Arra
         if moves(dP):
             tangent += 0.5 * ((products - traces) * dP).sum()
     for b, (block, dblock) in enumerate(zip(tensors.blocks, dtensors.blocks, strict=True)):
-        _refuse_predictors(dblock.z)
         e = down.residuals[b]
         if moves(dblock.S):
             dS = dblock.S.reshape(*down.precisions[b].shape)
@@ -175,6 +174,7 @@ def _kernel_jvp(restricted: bool, primals: tuple, tangents: tuple) -> tuple[Arra
             state = down.states[0].at(block.parent) if down.states else None
             gradient = _predictor_gradient(up.columns[b], block, solution, root, state, e)
             tangent += (gradient * dblock.x).sum()
+    tangent += _random_predictors_tangent(restricted, Psi, tensors, dtensors)
     value = solution.value(restricted)[0]
     return value, tangent + 0.0 * value
 
@@ -190,12 +190,31 @@ def moves(tangent: Any) -> bool:
     return not still and tangent.dtype != jax.dtypes.float0
 
 
-def _refuse_predictors(tangents: tuple) -> None:
-    if any(moves(dz) for dz in tangents):
-        raise NotImplementedError(
-            "The likelihood is not differentiated in the random-effects predictors Z; "
-            "differentiate in y, S or X."
-        )
+def _random_predictors_tangent(
+    restricted: bool, Psi: tuple[Array, ...], tensors: Tensors, dtensors: Tensors
+) -> Array:
+    """The part of the tangent that Z has, by the derivative of the sweep; 0 where it rests."""
+    places = [
+        (b, level)
+        for b, block in enumerate(dtensors.blocks)
+        for level, dz in enumerate(block.z)
+        if moves(dz)
+    ]
+    if not places:
+        return 0.0
+    import jax
+
+    def value(moving: list[Array]) -> Array:
+        new = [list(block.z) for block in tensors.blocks]
+        for (b, level), z in zip(places, moving, strict=True):
+            new[b][level] = z
+        blocks = [replace(b, z=tuple(z)) for b, z in zip(tensors.blocks, new, strict=True)]
+        own = replace(tensors, blocks=tuple(blocks))
+        return profile(upward(Psi, own)).value(restricted)[0]
+
+    still = [tensors.blocks[b].z[level] for b, level in places]
+    down = [dtensors.blocks[b].z[level] for b, level in places]
+    return jax.jvp(value, (still,), (down,))[1]
 
 
 def _predictor_gradient(

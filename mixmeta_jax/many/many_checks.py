@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from mixmeta_jax.control import Control
 from mixmeta_jax.errors import InputError
+from mixmeta_jax.estimation.drawn import DrawnOutcomes
+from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, check_hold, method_of
 from mixmeta_jax.fits.moment_fit import VARIANCE_ONLY
 from mixmeta_jax.many.many_data import ManyModel
 from mixmeta_jax.table.names import Names
@@ -39,6 +42,16 @@ def check_single_settings(control: Control) -> None:
         )
 
 
+def judged_method(model: ManyModel, method: Any, hold: Any = None) -> str:
+    """The name of the method, which fits the model as far as all data sets share it."""
+    name = method_of(method, model.design.k)
+    check_hold(hold, name)
+    if name not in LIKELIHOOD_METHODS:
+        check_moments(model, name)
+    refuse_shared_faults(model, name)
+    return name
+
+
 def refuse_shared_faults(model: ManyModel, method: str) -> None:
     """Raise `InputError` where what all data sets share lets none of them be fitted."""
     if model.design.mask.ndim == 2:
@@ -50,6 +63,8 @@ def refuse_shared_faults(model: ManyModel, method: str) -> None:
 def sound_members(model: ManyModel, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The data sets to fit; the status of the others, −1 for those; and the reasons in words."""
     design = model.design
+    if isinstance(design.y, DrawnOutcomes):
+        return _sound_as_one(model, design.y, method)
     B, varies = design.n_sets, design.mask.ndim == 3
     own_S = not isinstance(design.S, tuple) and design.S.ndim == 4
     own_X = design.X.ndim == 3
@@ -75,6 +90,16 @@ def sound_members(model: ManyModel, method: str) -> tuple[np.ndarray, np.ndarray
             # As a single fit would say it.
             reason[first + index] = [str(InputError(text)) for text in words]
     return np.flatnonzero(status < 0), status, reason
+
+
+def _sound_as_one(
+    model: ManyModel, outcomes: DrawnOutcomes, method: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same of data sets that are drawn around one mean: all that is judged is in that."""
+    one = replace(model, design=replace(model.design, y=outcomes.mean[None]))
+    members, status, reason = sound_members(one, method)
+    B = len(outcomes)
+    return np.arange(B * len(members)), np.repeat(status, B), np.repeat(reason, B)
 
 
 Pattern = tuple[list[Fault], list[Fault]]

@@ -20,16 +20,11 @@ from mixmeta_jax.estimation.chunks import chunk_size
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.estimation.moment_batch import fit_moment_batch
 from mixmeta_jax.estimation.start import error_variances
-from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS, check_hold, method_of
+from mixmeta_jax.fits.arguments import LIKELIHOOD_METHODS
 from mixmeta_jax.fits.kept import GivesCopies, frozen
 from mixmeta_jax.inference.effects import predicted_outcomes
 from mixmeta_jax.inference.fixed_effects import fixed_effects
-from mixmeta_jax.many.many_checks import (
-    check_moments,
-    check_single_settings,
-    refuse_shared_faults,
-    sound_members,
-)
+from mixmeta_jax.many.many_checks import check_single_settings, judged_method, sound_members
 from mixmeta_jax.many.many_data import ManyModel, many_model
 from mixmeta_jax.many.named_array import NamedArray, named
 from mixmeta_jax.many.progress import progress_bar
@@ -251,11 +246,7 @@ def fit_many(
     gates.flag(progress, "progress")
     gates.text(formula, "formula", "a right-hand side, as '~ 1' or '~ year'")
     model = many_model(y, S, formula, random, data, bscov, Psi_fix, rho, offset, hold)
-    name = method_of(method, model.design.k)
-    check_hold(hold, name)
-    if name not in LIKELIHOOD_METHODS:
-        check_moments(model, name)
-    refuse_shared_faults(model, name)
+    name = judged_method(model, method, hold)
     return fit_model(model, name, settings, kept, batch_size, progress)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
-from mixmeta_jax.choices import Returned
+from mixmeta_jax.choices import Generator, Returned
 from mixmeta_jax.errors import InputError, shown
-from mixmeta_jax.fits.simulation import mixmeta_sim
+from mixmeta_jax.fits.simulation import check_draws, mixmeta_sim
+from mixmeta_jax.many.drawn_fits import fit_drawn
 from mixmeta_jax.many.many_fits import fit_many
 from mixmeta_jax.memory import refuse_size
 from mixmeta_jax.status import Status
@@ -28,7 +29,8 @@ SHARED = ("S", "random", "data", "rho")
 FITTING = ("formula", "method", "bscov", "Psi_fix", "control")
 STUDY_INDEX = ["scenario", "estimand"]
 DRAWN = "data sets"
-"""Key of the ``attrs`` of a table: per scenario its name, seed, and first and last data set."""
+"""Key of the ``attrs`` of a table: per scenario its name, seed, first and last data set, and who
+drew them."""
 MEASURES = [
     "n",
     "bias",
@@ -52,6 +54,7 @@ def simulation_study(
     first: int = 0,
     conf_level: float = 0.95,
     progress: bool = True,
+    generator: Generator = "numpy",
 ) -> pd.DataFrame:
     """Bias, errors and coverage of the coefficients in each scenario.
 
@@ -74,6 +77,11 @@ def simulation_study(
         Of the intervals whose coverage is counted.
     progress
         Whether long work shows a bar.
+    generator
+        Who draws: "numpy", the same numbers on every machine; or "jax", other ones, of which
+        `mixmeta_sim` has the definition. Compiled fits then draw the data sets of a chunk in the
+        program that fits them, so that they are never moved and take no memory of their own: for
+        accelerators, and for many or large data sets.
 
     Returns
     -------
@@ -105,6 +113,7 @@ def simulation_study(
     first = gates.whole(first, "first", 0, gates.MOST_SEED - nsim)
     conf_level = gates.fraction(conf_level, "conf_level")
     gates.flag(progress, "progress")
+    check_draws(nsim, seed, first, 2, "nsim", generator)
     for name, scenario in gates.mapping(scenarios, "scenarios", SCENARIOS).items():
         _check(name, scenario)
     if not len(scenarios):
@@ -112,7 +121,7 @@ def simulation_study(
     rows: dict[tuple[Any, str], dict[str, float]] = {}
     for name, scenario in scenarios.items():
         try:
-            estimates = _estimates(scenario, nsim, seed, first, progress)
+            estimates = _estimates(scenario, nsim, seed, first, progress, generator)
         except KeyboardInterrupt:
             warnings.warn(
                 f"The study was interrupted in scenario {name!r}: the table has the "
@@ -125,7 +134,7 @@ def simulation_study(
     index = pd.MultiIndex.from_tuples(list(rows), names=STUDY_INDEX)
     table = pd.DataFrame(list(rows.values()), index=index, columns=STUDY_COLUMNS)
     drawn = dict.fromkeys(repr(name) for name, _ in rows)
-    table.attrs[DRAWN] = [[name, seed, first, first + nsim - 1] for name in drawn]
+    table.attrs[DRAWN] = [[name, seed, first, first + nsim - 1, generator] for name in drawn]
     return table
 
 
@@ -201,9 +210,10 @@ def _refuse_shared_data_sets(tables: Sequence[pd.DataFrame]) -> None:
     figures: dict[tuple, int] = {}
     for number, table in enumerate(tables):
         for own in _drawn(table):
-            name, seed, first, last = own
-            for other, (its_name, its_seed, begin, end) in known:
-                if (name, seed) == (its_name, its_seed) and first <= end and begin <= last:
+            name, seed, first, last, *by = own
+            for other, (its_name, its_seed, begin, end, *its_by) in known:
+                same = (name, seed, by) == (its_name, its_seed, its_by)
+                if same and first <= end and begin <= last:
                     raise InputError(
                         f"Tables {other} and {number} both hold data set {max(first, begin)} of "
                         f"seed {seed} in the scenario {shown(name)}: join parts that have none in "
@@ -211,11 +221,11 @@ def _refuse_shared_data_sets(tables: Sequence[pd.DataFrame]) -> None:
                     )
             known.append((number, own))
         for key, row in zip(table.index, table[MEASURES].to_numpy(float), strict=True):
-            same = (key, row.tobytes())
-            if row[0] > 1 and figures.setdefault(same, number) != number:
+            own_figures = (key, row.tobytes())
+            if row[0] > 1 and figures.setdefault(own_figures, number) != number:
                 raise InputError(
-                    f"Tables {figures[same]} and {number} have the same figures in the scenario "
-                    f"{shown(key[0])}: join each part once."
+                    f"Tables {figures[own_figures]} and {number} have the same figures in the "
+                    f"scenario {shown(key[0])}: join each part once."
                 )
 
 
@@ -307,7 +317,12 @@ def _joined(parts: pd.DataFrame) -> dict[str, float]:
 
 
 def _estimates(
-    scenario: Mapping[str, Any], nsim: int, seed: int, first: int, progress: bool
+    scenario: Mapping[str, Any],
+    nsim: int,
+    seed: int,
+    first: int,
+    progress: bool,
+    generator: Generator,
 ) -> dict[str, tuple[np.ndarray, np.ndarray | None, float]]:
     """Estimates of each estimand, NaN where not converged, their standard errors, and the truth."""
     shared = {name: scenario[name] for name in SHARED if name in scenario}
@@ -316,12 +331,20 @@ def _estimates(
     returns: list[Returned] = ["coef", "se", "loglik", "status", "converged"]
     if others:
         returns.append("Psi")
-    step = max(1, DRAWN_NUMBERS // np.size(scenario["y"]))
+    step = max(1, DRAWN_NUMBERS // np.size(scenario["y"])) if generator == "numpy" else nsim
     parts = []
     for begin in range(0, nsim, step):
-        numbers = {"nsim": min(step, nsim - begin), "seed": seed, "first": first + begin}
-        y = mixmeta_sim(scenario["y"], Psi=scenario["Psi"], **shared, **numbers)
-        fits = fit_many(y, **shared, **fitting, returns=returns, progress=progress)
+        drawn: dict[str, Any] = {
+            "nsim": min(step, nsim - begin),
+            "seed": seed,
+            "first": first + begin,
+        }
+        drawn |= {"y": scenario["y"], "Psi": scenario["Psi"]} | shared
+        if generator == "jax":
+            fits = fit_drawn(**drawn, **fitting, returns=returns, progress=progress)
+        else:
+            y = mixmeta_sim(**drawn)
+            fits = fit_many(y, **shared, **fitting, returns=returns, progress=progress)
         assert fits.converged is not None and fits.status is not None
         assert fits.coef is not None and fits.se is not None
         if (fits.status == Status.INTERRUPTED).any():

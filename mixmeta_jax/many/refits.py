@@ -10,6 +10,7 @@ import numpy as np
 
 from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.design.design import Design, orthonormal_basis
+from mixmeta_jax.estimation.drawn import drawn_outcomes
 from mixmeta_jax.estimation.estimator import fit_design
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.fits.fitted_model import FittedModel
@@ -46,19 +47,35 @@ def refit(
     more
         What they return beside `REFIT_RETURNS`.
     """
-    design, seen = fit.design, np.isfinite(y)
-    layout, S = arranged(fit.frame.within, list(design.groups.T), design.dims, y.shape[1:])
+    design, seen = _tight(fit), np.isfinite(y)
     same = bool((seen == seen[:1]).all())
     design = replace(
         design,
         y=y,
         X=design.X if X is None else X,
-        S=S,
         mask=seen[0] if same else seen,
-        layout=layout,
         complete=bool(seen.all()),
     )
     return _fits(fit, design, progress, more)
+
+
+def refit_drawn(
+    fit: FittedModel, mean: np.ndarray, n: int, seed: int, first: int, progress: bool = True
+) -> ManyFits:
+    """The model on n data sets that JAX draws from it around a mean, where they are fitted."""
+    design = _tight(fit)
+    mean = np.where(design.mask, mean, np.nan)
+    Psi = () if fit.method == "fixed" else fit.Psi_by_level
+    outcomes: Any = drawn_outcomes(design, mean, Psi, n, seed, first)
+    return _fits(fit, replace(design, y=outcomes), progress)
+
+
+def _tight(fit: FittedModel) -> Design:
+    """The design of a fit as many data sets share it, its axes not padded."""
+    design = fit.design
+    shape = design.y.shape[-2:]
+    layout, S = arranged(fit.frame.within, list(design.groups.T), design.dims, shape)
+    return replace(design, S=S, layout=layout)
 
 
 def levels_of(found: ManyFits) -> list[np.ndarray]:

@@ -9,12 +9,18 @@ import numpy as np
 import pandas as pd
 
 from mixmeta_jax import gates
-from mixmeta_jax.choices import ResampleKind
+from mixmeta_jax.choices import Generator, ResampleKind
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
 from mixmeta_jax.many.many_fits import ManyFits
-from mixmeta_jax.many.refits import nothing_fitted, refit, resample, without
+from mixmeta_jax.many.refits import (
+    nothing_fitted,
+    refit,
+    refit_drawn,
+    resample,
+    without,
+)
 from mixmeta_jax.report.results import PermutationTest
 from mixmeta_jax.tolerances import TIED
 
@@ -26,6 +32,7 @@ def bootstrap(
     kind: ResampleKind = "parametric",
     first: int = 0,
     progress: bool = True,
+    generator: Generator = "numpy",
 ) -> ManyFits:
     """Refit a model to data sets drawn from it, or from its groups.
 
@@ -42,6 +49,13 @@ def bootstrap(
         draws outer groups with replacement, as many as there are. Draws of groups whose rows S or
         an inner level ties are fitted one after the other, at the cost of a `mixmeta` each (some
         milliseconds, and a compilation for each new arrangement); all others side by side.
+    progress
+        Whether long work shows a bar.
+    generator
+        Who draws the outcomes of kind "parametric": "numpy", or "jax", which has other numbers,
+        those of ``fit.simulate(seed=seed, generator="jax")``. Compiled fits then draw the data sets
+        of a chunk in the program that fits them, so that they are never moved: for accelerators,
+        and where the data sets would not fit into memory.
 
     Returns
     -------
@@ -51,7 +65,7 @@ def bootstrap(
     Raises
     ------
     InputError
-        For an unknown kind.
+        For an unknown kind or generator, and for groups that JAX should draw.
 
     Examples
     --------
@@ -63,15 +77,23 @@ def bootstrap(
     """
     checked_fit(fit)
     gates.flag(progress, "progress")
+    gates.choice(generator, "generator", Generator)
     if gates.choice(kind, "kind", ResampleKind) == "parametric":
         frame = fit.frame
         mean = fit.fitted_array - frame.offset
-        n = check_draws(n, seed, first, mean.size, "n")
+        kept = mean.size if generator == "numpy" else 1  # the other's are not kept
+        n = check_draws(n, seed, first, kept, "n", generator)
         try:
+            if generator == "jax":
+                return refit_drawn(fit, mean, n, seed, first, progress)
             y = simulate_fitted(fit.design, frame.within, mean, fit.Psi_by_level, n, seed, first)
         except KeyboardInterrupt:
             return nothing_fitted(fit, n)
         return refit(fit, y, progress=progress)
+    if generator == "jax":
+        raise InputError(
+            "generator='jax' draws outcomes, but kind='groups' draws groups: leave generator out."
+        )
     n = check_draws(n, seed, first, fit.design.y.size, "n")
     m = int(fit.design.groups[:, 0].max()) + 1
     try:

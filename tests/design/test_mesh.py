@@ -21,6 +21,7 @@ from mixmeta_jax.likelihood.engines import Packed, engine_for
 from mixmeta_jax.likelihood.likelihood import prepared
 from mixmeta_jax.likelihood.sweep import upward
 from tests.design.mesh_fits import CASES, PACKED, figures
+from tests.design.sharded_inputs import data
 from tests.designs import KINDS, random_design
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +116,30 @@ def test_the_page_for_users_runs():
     alone = mx.mixmeta("logor ~ ablat", S="logorvar", data=mx.load_dataset("bcg"))
     assert str(alone.summary()) in first
     assert "Fixed effects" not in second
+
+
+def test_the_page_draws_where_it_fits():
+    """The spread of 100 refits is about the standard error of the fit."""
+    blocks = dict(re.findall(r"<!-- block: (\w+) -->\n```python\n(.*?)```", PAGE.read_text(), re.S))
+    (printed,) = run([["-c", blocks["simulate"]]], devices=1)
+    alone = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+    assert float(printed) == pytest.approx(np.sqrt(alone.vcov.iloc[0, 0]), rel=0.35)
+
+
+def test_the_mesh_comes_from_the_sharding_of_the_inputs():
+    """Of four devices in a mesh of two axes; arrays that every device holds whole have none."""
+    (printed,) = run([["-m", "tests.design.sharded_inputs"]], devices=4)
+    told = last_json(printed)
+    assert (told["meshes"], told["whole"], told["several"]) == ([4], True, 4)
+    assert told["axes"] == ["one", "two"]
+    y, v = data()
+    alone = mx.mixmeta(y, S=v)
+    here = mx.mixmeta_sim(y, v, [[0.3]], nsim=3, seed=4, generator="jax").ravel()
+    for drawn in told["drawn"]:  # by the first device and the last
+        np.testing.assert_allclose(drawn, here, rtol=0, atol=AGREES)
+    for way in ("mixmeta", "estimate"):
+        expected = [alone.loglik, *alone.coef]
+        np.testing.assert_allclose(told[way], expected, rtol=AGREES, atol=AGREES)
 
 
 # The division itself
