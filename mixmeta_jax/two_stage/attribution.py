@@ -18,7 +18,7 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace
 
-PIECE = 2**21
+PIECE_OF_DAYS = 2**21
 """Days times draws that are held at once: 16 MB."""
 
 
@@ -35,7 +35,7 @@ def attributed(columns: Array, weights: Array, b: Array) -> Array:
         Shape (S, k).
     """
     xp = namespace(columns, weights, b)
-    step = len(columns) if xp is not np else max(1, PIECE // len(b))
+    step = len(columns) if xp is not np else max(1, PIECE_OF_DAYS // len(b))
     total: Any = 0.0
     for first in range(0, len(columns), step):
         piece = slice(first, first + step)

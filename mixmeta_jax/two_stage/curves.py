@@ -115,12 +115,12 @@ def _values(columns: np.ndarray, b: np.ndarray, V: np.ndarray) -> tuple[np.ndarr
     return (b @ columns.T).ravel(), variance.ravel()
 
 
-Columns = tuple[list[np.ndarray], Any, pd.MultiIndex]
-"""Columns of the curves, shapes (m, k), one of all locations or one of each; the rows of the
+CurveColumns = tuple[list[np.ndarray], Any, pd.MultiIndex]
+"""CurveColumns of the curves, shapes (m, k), one of all locations or one of each; the rows of the
 locations among the outputs of the fit; and the index."""
 
 
-def _by_columns(fit: Fit, basis: Any, at: Any, reference: Any) -> Columns:
+def _by_columns(fit: Fit, basis: Any, at: Any, reference: Any) -> CurveColumns:
     """One matrix of columns, which all locations share."""
     columns = gates.numbers(basis, "basis", ("m", fit.frame.k))
     if reference is not None:
@@ -137,8 +137,8 @@ def _by_columns(fit: Fit, basis: Any, at: Any, reference: Any) -> Columns:
     return [columns], slice(None), index
 
 
-def _by_function(fit: Fit, basis: Any, at: Any, reference: Any) -> Columns:
-    """Columns of each location by its basis, less those at its reference."""
+def _by_function(fit: Fit, basis: Any, at: Any, reference: Any) -> CurveColumns:
+    """CurveColumns of each location by its basis, less those at its reference."""
     labels, k = labels_of(fit), fit.frame.k
     bases, exposures = bases_of(basis, labels), _exposures(basis, at, labels)
     centres = None if reference is None else numbers_by_location(reference, labels, "reference")

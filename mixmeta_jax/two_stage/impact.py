@@ -15,7 +15,7 @@ from mixmeta_jax.two_stage.attribution import (
     histories,
     merged_days,
 )
-from mixmeta_jax.two_stage.locations import Basis, columns_at, named
+from mixmeta_jax.two_stage.locations import BasisFunction, columns_at, named
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Impact:
 
 
 def impact_of(
-    basis: Basis,
+    basis: BasisFunction,
     centre: float,
     ends: np.ndarray,
     exposure: np.ndarray,

@@ -17,7 +17,7 @@ from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.two_stage.first_stage_result import FirstStage, read_lags
 
-Basis = Callable[[Any], Any]
+BasisFunction = Callable[[Any], Any]
 """From exposures of shape (m,) to their k columns, shape (m, k), or from histories (m, L + 1)."""
 
 BY_LOCATION = (Mapping, pd.Series)
@@ -43,7 +43,7 @@ def labels_of(fit: FittedModel) -> list[Any]:
     return index.tolist()
 
 
-def bases_of(basis: Any, labels: Sequence[Any]) -> list[Basis]:
+def bases_of(basis: Any, labels: Sequence[Any]) -> list[BasisFunction]:
     """The basis of each location.
 
     Raises
@@ -64,12 +64,12 @@ def bases_of(basis: Any, labels: Sequence[Any]) -> list[Basis]:
     return found
 
 
-def shared_basis(bases: Sequence[Basis]) -> Basis | None:
+def shared_basis(bases: Sequence[BasisFunction]) -> BasisFunction | None:
     """The basis that all locations have; None where they differ."""
     return bases[0] if all(other is bases[0] for other in bases) else None
 
 
-def columns_at(basis: Basis, x: np.ndarray, k: int, label: Any) -> np.ndarray:
+def columns_at(basis: BasisFunction, x: np.ndarray, k: int, label: Any) -> np.ndarray:
     """The basis at exposures, shape (m, k).
 
     Raises

@@ -20,13 +20,13 @@ import numpy as np
 from mixmeta_jax.arrays import Array, constant, fori_loop, is_jax, namespace, while_loop
 from mixmeta_jax.tolerances import DIFFERENCE, FLAT_CURVE, MINIMUM_FOUND
 
-GRID = 401
+GRID_POINTS = 401
 """Points that are compared: a dip narrower than 1/400 of the range may be missed."""
 
 MOST_STEPS = 40
 """Of Newton's method; halving the bracket alone reaches the rounding of its ends."""
 
-INTERIOR, LOWER_END, UPPER_END, FLAT = range(4)
+INTERIOR, LOWER_END, UPPER_END, FLAT_PLACE = range(4)
 PLACES = ("interior", "lower end", "upper end", "flat")
 """Where a minimum is. Flat: over more than a point, of which the first is taken."""
 
@@ -62,7 +62,7 @@ def lowest(
     # Two points of a grid may be equally low about a minimum that is one point.
     flat = near.sum(1) > 2
     first = xp.where(flat, near.argmax(1), values.argmin(1))
-    left, right = points[xp.maximum(first - 1, 0)], points[xp.minimum(first + 1, GRID - 1)]
+    left, right = points[xp.maximum(first - 1, 0)], points[xp.minimum(first + 1, GRID_POINTS - 1)]
     span = points[-1] - points[0]
 
     def derivatives(x: Array) -> tuple[Array, Array]:
@@ -71,7 +71,7 @@ def lowest(
     start = points[first]
     slope, _ = derivatives(start)
     at_low = (first == 0) & (slope >= 0)
-    at_high = (first == GRID - 1) & (slope <= 0)
+    at_high = (first == GRID_POINTS - 1) & (slope <= 0)
     moves = constant(~(flat | at_low | at_high))
 
     def step(state: tuple) -> tuple:
@@ -93,12 +93,12 @@ def lowest(
             x = xp.where(bends, x - slope / xp.where(bends, bend, 1.0), x)
         x = xp.where(at_low, low, xp.where(at_high, high, x))
     place = xp.where(at_low, LOWER_END, xp.where(at_high, UPPER_END, INTERIOR))
-    return x, xp.where(flat, FLAT, place)
+    return x, xp.where(flat, FLAT_PLACE, place)
 
 
 def grid(low: Array, high: Array, xp: ModuleType = np) -> Array:
-    """The points that are compared, shape (GRID,)."""
-    return low + (high - low) * xp.linspace(0.0, 1.0, GRID)
+    """The points that are compared, shape (GRID_POINTS,)."""
+    return low + (high - low) * xp.linspace(0.0, 1.0, GRID_POINTS)
 
 
 def slopes(basis: Callable, b: Array, x: Array, low: Any, high: Any) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ from mixmeta_jax.fits.fitted_model import checked_fit
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.tolerances import DIFFERENCE, KINK, NEAR_KINK
 from mixmeta_jax.two_stage.locations import (
-    Basis,
+    BasisFunction,
     bases_of,
     columns_at,
     shared_basis,
@@ -39,7 +39,7 @@ POOLED = "pooled"
 """Label of the pooled curve, in the last row."""
 
 KINKED = len(PLACES)
-WORDS = (*PLACES, "kink")
+PLACE_WORDS = (*PLACES, "kink")
 """Where a minimum is; a kink is told here alone, by differences."""
 
 MINIMUM_COLUMNS = ["exposure", "percentile", "lower", "upper", "se", "delta_lower", "delta_upper"]
@@ -133,7 +133,7 @@ def minimum_risk(
     bases = bases_of(basis, labels)
     ranges, series = searched_ranges(within, percentiles, exposure, basis, labels)
     searches = [
-        Search(own, ends, found.k, label)
+        CurveSearch(own, ends, found.k, label)
         for own, ends, label in zip(bases, ranges, labels, strict=True)
     ]
     rows: list[dict[str, Any]] = [{}] * found.n
@@ -143,7 +143,7 @@ def minimum_risk(
         rows[i]["percentile"] = np.nan if series is None else _share(series[i], rows[i]["exposure"])
     whole = shared_basis(bases) if pooled is None else pooled
     if whole is not None:
-        search = Search(whole, ranges.mean(0), found.k, POOLED)
+        search = CurveSearch(whole, ranges.mean(0), found.k, POOLED)
         drawn = found.pooled_drawn(count, seed)
         row = search.row(found.pooled, found.pooled_V, drawn, critical, tails)
         shares = [_share(x, row["exposure"]) for x in series or ()]
@@ -152,18 +152,20 @@ def minimum_risk(
     return _frame(rows, fit.frame.index, len(rows) > found.n)
 
 
-def minima_of(found: LocationCoefficients, bases: list[Basis], ranges: np.ndarray) -> np.ndarray:
+def minima_of(
+    found: LocationCoefficients, bases: list[BasisFunction], ranges: np.ndarray
+) -> np.ndarray:
     """The exposure of minimum risk of each location, shape (n,)."""
     searches = zip(bases, ranges, found.labels, strict=True)
     return np.array(
         [
-            Search(own, ends, found.k, label).minima(found.b[[i]])[0][0]
+            CurveSearch(own, ends, found.k, label).minima(found.b[[i]])[0][0]
             for i, (own, ends, label) in enumerate(searches)
         ]
     )
 
 
-class Search:
+class CurveSearch:
     """Where curves of one basis are lowest within a range.
 
     Parameters
@@ -172,7 +174,7 @@ class Search:
         A function, the range, its number of columns, and whose it is.
     """
 
-    def __init__(self, basis: Basis, ends: np.ndarray, k: int, label: Any) -> None:
+    def __init__(self, basis: BasisFunction, ends: np.ndarray, k: int, label: Any) -> None:
         self.low, self.high = map(float, ends)
         self.basis = lambda x: columns_at(basis, x, k, label)
         self.columns = self.basis(grid(self.low, self.high))
@@ -207,7 +209,7 @@ class Search:
         ends = np.isin(places[1:], (LOWER_END, UPPER_END))
         values = (x, np.nan, lower, upper, se, x - critical * se, x + critical * se)
         row = dict(zip(MINIMUM_COLUMNS, values, strict=True))
-        return row | {"place": WORDS[place], "at_ends": ends.mean()}
+        return row | {"place": PLACE_WORDS[place], "at_ends": ends.mean()}
 
     def _derivatives(
         self, x: np.ndarray, b: np.ndarray, step: float

@@ -7,8 +7,15 @@ from scipy.optimize import minimize_scalar
 
 import mixmeta_jax as mx
 from mixmeta_jax.tolerances import FLAT_CURVE
-from mixmeta_jax.two_stage.lowest import FLAT, GRID, INTERIOR, LOWER_END, UPPER_END, lowest
-from mixmeta_jax.two_stage.minimum import KINKED, Search
+from mixmeta_jax.two_stage.lowest import (
+    FLAT_PLACE,
+    GRID_POINTS,
+    INTERIOR,
+    LOWER_END,
+    UPPER_END,
+    lowest,
+)
+from mixmeta_jax.two_stage.minimum import KINKED, CurveSearch
 from tests.two_stage.locations import NUMPY, days, pooled, quadratic
 
 
@@ -45,17 +52,18 @@ def test_delta_intervals_are_those_of_the_vertex():
 def test_simulated_intervals_are_quantiles_of_the_joint_distribution():
     fit = pooled()
     n = 20_000
-    table = mx.minimum_risk(fit, quadratic, within=(0, 30), n=n, seed=5)
+    table = mx.minimum_risk(fit, quadratic, within=(0, 30), n=n, seed=5, conf_level=0.8)
     b, joint = fit.blup(vcov="joint", se_method="exact")
-    # Other draws of the same distribution: ends differ by what 20,000 draws leave.
+    # Other draws of the same distribution: of 20,000, a decile of a normal variable has the
+    # standard error 0.012, two of them differ by 0.017.
     values, vectors = np.linalg.eigh(joint)
     root = vectors * np.sqrt(np.maximum(values, 0))
     drawn = b.to_numpy().ravel() + np.random.default_rng(1).normal(size=(n, 16)) @ root.T
     minima = vertex(drawn.reshape(n, 8, 2))
     width = table.se[:-1].to_numpy()
-    for end, level in (("lower", 2.5), ("upper", 97.5)):
+    for end, level in (("lower", 10), ("upper", 90)):
         expected = np.percentile(minima, level, axis=0)
-        assert (np.abs(table[end][:-1] - expected) < 0.06 * width).all()
+        assert (np.abs(table[end][:-1] - expected) < 0.08 * width).all()
 
 
 def test_minima_of_splines_are_those_of_a_bounded_search():
@@ -63,7 +71,7 @@ def test_minima_of_splines_are_those_of_a_bounded_search():
     basis = mx.first_stage(*_of_a_city(rng), basis="ns(knots=[8, 16, 24], boundary=[0, 30])").bases[
         "a"
     ]
-    search = Search(basis, np.array([1.0, 29.0]), 4, "a")
+    search = CurveSearch(basis, np.array([1.0, 29.0]), 4, "a")
     b = rng.normal(size=(20, 4))
     found, place = search.minima(b)
     dense = np.linspace(1, 29, 20_001)
@@ -135,13 +143,13 @@ def test_places_of_a_minimum():
     assert (upper.at_ends == 1).all() and (upper.upper == 30).all()
 
 
-@pytest.mark.parametrize(("rise", "place"), [(0.5, FLAT), (2.0, LOWER_END)])
+@pytest.mark.parametrize(("rise", "place"), [(0.5, FLAT_PLACE), (2.0, LOWER_END)])
 def test_how_flat_a_flat_curve_is(rise, place):
     """Lines that rise by a part of `FLAT_CURVE` over three points, and by one a little more."""
 
     # A line to the second point before the end, and a jump, of which the rise is a part.
     def basis(x):
-        return (rise * FLAT_CURVE * (GRID - 1) * x / 2 + (x > 0.999))[:, None]
+        return (rise * FLAT_CURVE * (GRID_POINTS - 1) * x / 2 + (x > 0.999))[:, None]
 
     # The jump makes the whole curve's height 1.
     _, found = lowest(basis, np.ones((1, 1)), 0.0, 1.0)
@@ -156,7 +164,7 @@ def test_what_counts_as_a_kink(bend, place):
         u = x - 0.5
         return (np.abs(u) if bend == 0 else np.sqrt(u**2 + 1 / bend))[:, None]
 
-    _, found = Search(basis, np.array([0.0, 1.0]), 1, "a").minima(np.ones((1, 1)))
+    _, found = CurveSearch(basis, np.array([0.0, 1.0]), 1, "a").minima(np.ones((1, 1)))
     assert found[0] == place
 
 
