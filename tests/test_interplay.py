@@ -56,6 +56,7 @@ SIZES = {
     "bootstrap of groups": lambda n: mx.bootstrap(
         mx.mixmeta("y", S="v", data=DATA), n=n, kind="groups"
     ),
+    "profile": lambda n: mx.mixmeta("y", S="v", data=DATA).profile(n=n),
     "simulation_study": lambda n: mx.simulation_study(
         {"one": {"y": Y, "S": S, "Psi": 0.1, "coef": 0.0}}, nsim=n
     ),

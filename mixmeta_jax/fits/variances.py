@@ -25,6 +25,7 @@ from mixmeta_jax.inference.held_maxima import Maxima, Place, can_hold, held_maxi
 from mixmeta_jax.inference.profiles import Intervals, profile_intervals
 from mixmeta_jax.inference.variances import Components
 from mixmeta_jax.inference.wald import check_conf_level
+from mixmeta_jax.memory import refuse_size
 from mixmeta_jax.tolerances import MISSED
 
 MIXTURE = "chi2({}) + chi2({}), half each"
@@ -241,6 +242,8 @@ def profile_frame(
     """``level, parameter, value, loglik, deviance``; see `Fit.profile`."""
     level = check_conf_level(conf_level)
     gates.whole(n, "n", 2)
+    if values is None:
+        refuse_size(n * model.frame.y.size, f"n={gates.described(n)}")
     check_variances(model, "profile")
     check_likelihood(model, "profile")
     parts = components_of(model)
