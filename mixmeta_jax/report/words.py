@@ -82,7 +82,8 @@ def _variances(model: FittedModel, digits: int) -> list[str]:
             continue
         sizes = [f"{s:.{digits}f} ({name})" for s, name in zip(sd, names, strict=True)]
         sentences.append(f"The standard deviations of the effects{of_level} were {_listed(sizes)}.")
-        if len(names) == 2 and (sd > 0).all():
+        # Beside a standard deviation that is shown as 0 a correlation says nothing.
+        if len(names) == 2 and all(float(f"{s:.{digits}f}") for s in sd):
             correlation = Psi[1, 0] / (sd[0] * sd[1])
             sentences.append(f"Their correlation was {correlation:.{digits}f}.")
     return sentences
