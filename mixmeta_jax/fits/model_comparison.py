@@ -14,6 +14,7 @@ from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.kept import GivesCopies
 from mixmeta_jax.fits.likelihood_ratio import check_comparable, lr_test
 from mixmeta_jax.report.results import LikelihoodRatioTest
+from mixmeta_jax.report.summary import random_formula
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def compare(*fits: FittedModel, names: Sequence[str] | None = None) -> Compariso
         Two or more fits to the same outcomes with the same error covariances, by likelihood; fits
         by REML have the same fixed effects.
     names
-        What to call them; default their formulas, or numbers where two have the same.
+        What to call them; default their formulas, and where two have the same what differs among
+        the fits: ``random``, ``bscov``, ``method``, ``hold``; then numbers.
 
     Returns
     -------
@@ -131,7 +133,33 @@ def _labels(fits: Sequence[FittedModel], names: Sequence[str] | None) -> list[st
     formulas = [fit.formula for fit in fits]
     if len(set(formulas)) == len(formulas):
         return formulas
-    return [f"{i + 1}: {formula}" for i, formula in enumerate(formulas)]
+    # What differs among them, each by its name in `mixmeta`.
+    told = [_told_apart(fit) for fit in fits]
+    differ = [key for key in told[0] if len({own[key] for own in told}) > 1]
+    labels = [
+        ", ".join(f"{key} {own[key]}".strip() for key in differ if own[key]) or own[""]
+        for own in told
+    ]
+    if len(set(labels)) == len(labels):
+        return labels
+    return [f"{i + 1}: {label}" for i, label in enumerate(labels)]
+
+
+def _told_apart(fit: FittedModel) -> dict[str, str]:
+    """What makes a model, in words: the fixed part, then arguments of `mixmeta`."""
+    bscov, hold = fit.bscov, fit.arguments.get("hold") or {}
+    if isinstance(bscov, dict):
+        same = len(set(bscov.values())) == 1
+        each = (f"{name} ({level})" for level, name in bscov.items())
+        bscov = next(iter(bscov.values())) if same else " and ".join(each)
+    held = [f"{name} = {value}" for own in hold.values() for name, value in own.items()]
+    return {
+        "": fit.formula,
+        "random": random_formula(fit.random) or "by row" if fit.n_levels else "none",
+        "bscov": bscov or "",
+        "method": fit.method,
+        "hold": " and ".join(held),
+    }
 
 
 def _estimates(fit: FittedModel) -> pd.Series:

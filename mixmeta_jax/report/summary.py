@@ -246,7 +246,7 @@ def summarise(
     return SummaryResult(
         title=model_title(frame.k, model.n_levels, model.method, frame.x_names),
         formula=model.formula,
-        random_formula=_random_formula(model.random) if parts else None,
+        random_formula=random_formula(model.random) if parts else None,
         method=model.method,
         outcomes=tuple(frame.outcome_names),
         predictors=tuple(frame.x_names),
@@ -288,7 +288,8 @@ def _coding_notes(model: FittedModel) -> list[str]:
     ]
 
 
-def _random_formula(random: Any) -> str | None:
+def random_formula(random: Any) -> str | None:
+    """A random part on one line."""
     if random is None or isinstance(random, str):
         return random
     if isinstance(random, Mapping):
