@@ -8,7 +8,7 @@ from mixmeta_jax import gates
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.reference import Reference
-from mixmeta_jax.report.coefficient_table import MOST_DIGITS
+from mixmeta_jax.report.markup import MOST_DIGITS
 from mixmeta_jax.report.results import p_phrase
 from mixmeta_jax.report.summary import METHODS_IN_WORDS, model_title
 from mixmeta_jax.status import Status
