@@ -63,6 +63,7 @@ class Proportional(_Given, Squares):
     """
 
     starts_suffice = True
+    one_size = True
     name = "prop"
     label = "Proportional to a given matrix"
 

@@ -287,6 +287,18 @@ class Held(Structure):
         judge: Structure = self.base if len(free) == len(Psi) and self.correlated else _Judge()
         return judge.at_bound(own, scale[free])
 
+    def null_variances(self, Psi: Any, scale: Any) -> Any:
+        # A variance that is held is at its value, however small.
+        about = [
+            [
+                parameter.kind != "cor" and (not parameter.at or i in parameter.at)
+                for i in range(len(Psi))
+            ]
+            for parameter in self.held
+        ]
+        kept = (np.array(about)[..., None] & (self.values != 0).reshape(len(about), 1, -1)).any(0)
+        return self.base.null_variances(Psi, scale) & ~kept
+
 
 class _Judge(Structure):
     """What judges a part of Ψ by its variances and correlations."""

@@ -87,6 +87,8 @@ class Turned(Structure):
 class OneScale(Turned):
     """Ψ = θ_0² C(φ)."""
 
+    one_size = True
+
     def sizes(self, variances: Any) -> Any:
         return mean_variance(variances)
 

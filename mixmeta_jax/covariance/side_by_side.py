@@ -63,6 +63,14 @@ class SideBySide(Structure):
         ]
         return namespace(Psi).concatenate(parts)
 
+    def null_variances(self, Psi: Any, scale: Any) -> Any:
+        wide = namespace(scale).broadcast_to(scale, (len(Psi), Psi.shape[2]))
+        parts = [
+            structure.null_variances(Psi[..., a:b], wide[:, a:b])
+            for structure, (a, b) in zip(self.structures, self.runs, strict=True)
+        ]
+        return namespace(Psi).concatenate(parts, 1)
+
 
 def _filled(values: Array, axes: tuple[int, ...], n: int) -> Array:
     """Zeros after the values along some axes, up to length n."""

@@ -49,6 +49,8 @@ class Structure:
         Whether the likelihood often has several maxima away from the bounds too.
     starts_suffice
         Whether the starts of the structure have every choice of what may vanish at a bound.
+    one_size
+        Whether all variances are multiples of one, so that none vanishes alone.
 
     Examples
     --------
@@ -69,6 +71,7 @@ class Structure:
     min_dim: ClassVar[int] = 1
     rugged: ClassVar[bool] = False
     starts_suffice: ClassVar[bool] = False
+    one_size: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -236,6 +239,19 @@ class Structure:
         within = xp.where(null, np.eye(d)[:, :, None], Psi / (sd[:, None] * sd))
         least = xp.linalg.eigvalsh(xp.moveaxis(within, -1, 0))[:, 0]
         return null | (least <= SINGULAR)
+
+    def null_variances(self, Psi: Any, scale: Any) -> Any:
+        """Which variances count as zero, shape (d, B); ``Psi`` and ``scale`` as in `at_bound`."""
+        xp = namespace(Psi, scale)
+        null = xp.einsum("iib->ib", Psi) <= NULL_VARIANCE * scale
+        return null & null.all(0) if self.one_size else null
+
+    def without_null(self, Psi: Any, scale: Any) -> Any:
+        """Ψ with zeros, and not what rounding leaves, in the rows and columns of null variances."""
+        if not self.n_parameters(len(Psi)):
+            return Psi
+        xp, null = namespace(Psi, scale), self.null_variances(Psi, scale)
+        return xp.where(null[:, None] | null, 0.0, Psi)
 
 
 def _in_double(function: Any) -> Any:

@@ -185,6 +185,7 @@ class Identity(Squares):
     """
 
     starts_suffice = True
+    one_size = True
     name = "id"
     label = "Multiple of identity"
 
@@ -219,6 +220,7 @@ class CompoundSymmetry(Squares):
     """
 
     starts_suffice = True
+    one_size = True
     name = "cs"
     label = "Compound symmetry"
     min_dim = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,7 +39,7 @@ class Ends:
     loglik
         Log-likelihood, shape (B,).
     Psi
-        Ψ of each level there, shape (d, d, B).
+        Ψ of each level there, shape (d, d, B); variances at their bound are exactly 0.
     beta, V
         Coefficients, shape (P, B), and their covariance, shape (P, P, B), in the orthonormal basis.
     verdict
@@ -68,7 +69,7 @@ def ascend(
     shift: bool = True,
     without: bool = False,
     together: bool = False,
-    report: Callable[[Path], None] | None = None,
+    report: Callable[..., None] | None = None,
     ready: tuple[Tensors, Array] | None = None,
 ) -> Ends:
     """Climb from θ of shape (n_θ, B), or on from where paths stand, and judge the ends.
@@ -90,7 +91,7 @@ def ascend(
     together
         Whether they are paths of one data set, of which NumPy need not follow all to their ends.
     report
-        Called with the paths after every step.
+        Called with the paths after every step, and with ``which`` where they are some of them.
     ready
         What `likelihood.prepared` makes of the tensors, where it is there already.
     """
@@ -115,6 +116,12 @@ def ascend(
         problem.units,
         problem.gradient_tol,
     )
+    # Elsewhere a small variance may still grow, which an exact zero would not.
+    ended = (path.norm <= problem.gradient_tol) & ~verdict.rising
+    Psi = tuple(
+        xp.where(ended, structure.without_null(P, scale), P)
+        for structure, P, scale in zip(data.structures, Psi, problem.scales, strict=True)
+    )
     others = None
     if without:
         kept = _kept_parameters(tuple(slope.shape[2] for slope in slopes))
@@ -131,7 +138,13 @@ def ascend(
     return Ends(path, value + rest, Psi, at.beta + centre, covariance_of(at), verdict, others)
 
 
-def _climb_together(path: Path, data: Tensors, problem: Problem, *settings: Any) -> Path:
+def _climb_together(
+    path: Path,
+    data: Tensors,
+    problem: Problem,
+    restricted: bool,
+    report: Callable[..., None] | None,
+) -> Path:
     """`climb` of paths of one data set, by NumPy: when a quarter has ended the others go on alone.
 
     Those that come to the highest of the ends stop there.
@@ -145,7 +158,10 @@ def _climb_together(path: Path, data: Tensors, problem: Problem, *settings: Any)
             highest = np.argmax(np.where(path.phase == ARRIVED, path.at.value, -np.inf))
             known = data.Psi(path.theta[:, [highest]])
             own = replace(own, known=taken(known, np.zeros(len(left), int)))
-        ended = climb(taken(path, left), data, own, *settings)
+        told = report
+        if report is not None and len(left) < len(path.phase):
+            told = functools.partial(report, which=left)
+        ended = climb(taken(path, left), data, own, restricted, told)
         order = np.arange(len(path.phase))
         order[left] = len(order) + np.arange(len(left))
         path = taken(joined([path, ended]), order)

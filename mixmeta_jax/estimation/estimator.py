@@ -14,7 +14,7 @@ from mixmeta_jax.covariance.structure import Structure, is_semidefinite, is_symm
 from mixmeta_jax.design.design import Design
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.ascent import Ends, problem_of
-from mixmeta_jax.estimation.executors import AtOnce, executor
+from mixmeta_jax.estimation.executors import AtOnce, Told, executor
 from mixmeta_jax.estimation.restarts import restartable, restarts, worth_restarting
 from mixmeta_jax.estimation.search import Maximum, search
 from mixmeta_jax.estimation.start import (
@@ -30,6 +30,10 @@ from mixmeta_jax.status import Status
 
 PATIENCE = 30
 """Evaluations of many parameters after which Λ is turned: those that converge have done so."""
+
+
+WAY_ON = "way on"
+"""What a user is told of climbs from where others have ended."""
 
 
 @dataclass(frozen=True)
@@ -181,18 +185,21 @@ class _Search:
         starts: np.ndarray,
         max_iter: int,
         further: Callable[[], np.ndarray] | None = None,
+        what: str = "start",
     ) -> Maximum:
-        """The highest point found from starts of shape (n_starts, n_θ)."""
-        if len(starts) > 1 and not follows_all(self.design):
+        """The highest point found from starts of shape (n_starts, n_θ), ``what`` for a user."""
+        total, chosen = len(starts), np.arange(len(starts))
+        if total > 1 and not follows_all(self.design):
             values = run.values_at(starts[:, :, None], self.restricted)
-            starts = starts[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
-        control = self.control
+            chosen = chosen[[int(np.argmax(np.where(np.isnan(values), -np.inf, values)))]]
+            starts = starts[chosen]
+        control, told = self.control, _Teller(what, chosen, total, further)
 
         def climb(theta: np.ndarray, max_iter: Any, known: Any) -> Ends:
             steering = self.units, self.scales, known, int(max_iter), control.gradient_tol
             problem = problem_of(theta.shape[1], *steering)
-            settings = {"restricted": self.restricted, "verbose": control.verbose}
-            return run.ascend(theta, problem, together=True, **settings)
+            own = told.of(theta) if control.verbose else None
+            return run.ascend(theta, problem, told=own, together=True, restricted=self.restricted)
 
         worth = functools.partial(worth_restarting, self.design.structures)
         theta = np.ascontiguousarray(starts.T)
@@ -208,14 +215,39 @@ class _Search:
         if turned is not None:
             theta = parameters(turned.structures, Psi)[None]
             tensors = replace(self.run.tensors, structures=turned.structures)
-            found = self.climbed(type(self.run)(tensors), theta, max_iter)
+            found = self.climbed(type(self.run)(tensors), theta, max_iter, what=WAY_ON)
             # The parameters are reported in the user's order.
             theta = parameters(self.design.structures, [P[:, :, 0] for P in found.Psi])[:, None]
             return replace(found, theta=theta, n_iter=best.n_iter + found.n_iter)
         if first < max_iter:
-            found = self.climbed(self.run, best.theta.T, max_iter)
+            found = self.climbed(self.run, best.theta.T, max_iter, what=WAY_ON)
             return replace(found, n_iter=best.n_iter + found.n_iter)
         return best
+
+
+class _Teller:
+    """What the climbs of a search start from, one after the other, for a user who is told."""
+
+    def __init__(
+        self, what: str, chosen: np.ndarray, total: int, further: Callable[[], np.ndarray] | None
+    ) -> None:
+        self.first: Told | None = Told(what, tuple(chosen.tolist()), total)
+        self.further = further
+        self.restarts = 0
+
+    def of(self, theta: np.ndarray) -> Told:
+        """Of the climb that starts at θ of shape (n_θ, paths)."""
+        if self.first is not None:
+            own, self.first = self.first, None
+            return own
+        paths = theta.shape[1]
+        drawn = None if self.further is None else self.further()
+        # Restarts are taken from where they were drawn; a way on is made of where a climb ended.
+        if drawn is None or not np.may_share_memory(theta, drawn):
+            return Told(WAY_ON, tuple(range(paths)), paths)
+        numbers = range(self.restarts, self.restarts + paths)
+        self.restarts += paths
+        return Told("restart", tuple(numbers), drawn.shape[0] * drawn.shape[2])
 
 
 def _reordered(

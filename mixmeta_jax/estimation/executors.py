@@ -14,7 +14,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,10 +79,10 @@ class AtOnce:
         self._saved = saved
         self._ready: dict[bool, tuple[Tensors, Any]] = {}
 
-    def ascend(self, start: Any, problem: Problem, verbose: bool = False, **static: Any) -> Ends:
-        """See `ascent.ascend`."""
+    def ascend(self, start: Any, problem: Problem, told: Told | None = None, **static: Any) -> Ends:
+        """See `ascent.ascend`; ``told`` for a line per evaluation."""
         began = time.perf_counter()
-        report = _print if verbose else None
+        report = None if told is None else partial(_print, told)
         with _numpy():
             ready = self._prepared(static.get("shift", True))
             settings = {**static, "report": report, "ready": ready}
@@ -97,6 +98,8 @@ class AtOnce:
         ends: list[Ends] = []
         for b in range(start.shape[1]):
             own = taken_problem(problem, [b])
+            if settings["report"] is not None:
+                settings["report"] = partial(settings["report"], which=[b])
             if ends and ends[0].verdict.status[0] <= Status.BOUNDARY:
                 own = replace(own, known=ends[0].Psi)
             ends.append(ascend(start[:, [b]], self.tensors, own, **settings))
@@ -144,10 +147,12 @@ class Compiled:
 
         return jax.device_put(args, self._device)
 
-    def ascend(self, start: Any, problem: Problem, verbose: bool = False, **static: Any) -> Ends:
-        """See `ascent.ascend`."""
-        function = _ascend_verbosely if verbose else _ascend
-        if not isinstance(start, Path) and len(self.tensors.n_obs) == 1 and not verbose:
+    def ascend(self, start: Any, problem: Problem, told: Told | None = None, **static: Any) -> Ends:
+        """See `AtOnce.ascend`."""
+        function = _ascend
+        if told is not None:
+            function, static = _ascend_told, {**static, "told": told}
+        elif not isinstance(start, Path) and len(self.tensors.n_obs) == 1:
             function = _ascend_each
         with _precision():
             args = self._placed(start, self.tensors, problem)
@@ -171,20 +176,53 @@ _values_at = over_mesh(values_at)
 _solution = over_mesh(solution)
 
 
+@dataclass(frozen=True)
+class Told:
+    """Which paths a user is told of.
+
+    Attributes
+    ----------
+    what
+        What they start from: "start", "restart", or "way on" from where others have ended.
+    numbers, total
+        Which of them they are, from 0, and of how many.
+    """
+
+    what: str
+    numbers: tuple[int, ...]
+    total: int
+
+    def words(self, which: Any = None) -> str:
+        """Those of the paths that are still under way, all for None: "starts 1 to 3, 5 of 6"."""
+        left = self.numbers if which is None else [self.numbers[int(i)] for i in which]
+        runs: list[list[int]] = []
+        for number in left:
+            if runs and number == runs[-1][1] + 1:
+                runs[-1][1] = number
+            else:
+                runs.append([number, number])
+        shown = [f"{a + 1}" if a == b else f"{a + 1} to {b + 1}" for a, b in runs]
+        what = self.what if len(left) == 1 else self.what.replace("way", "ways")
+        several = "" if len(left) == 1 or what.startswith("ways") else "s"
+        return f"{what}{several} {', '.join(shown)} of {self.total}"
+
+
 @over_mesh
-def _ascend_verbosely(start: Array, tensors: Tensors, problem: Problem, **static: Any) -> Ends:
+def _ascend_told(
+    start: Array, tensors: Tensors, problem: Problem, *, told: Told, **static: Any
+) -> Ends:
     def report(path: Path) -> None:
-        print_once(tensors, LINE, *_progress(path))
+        print_once(tensors, told.words() + LINE, *_progress(path))
 
     return ascend(start, tensors, problem, report=report, **static)
 
 
-LINE = "evaluation {}: log-likelihood {} + constant, gradient {}, damping {}"
+LINE = ", evaluation {}: log-likelihood {} + constant, gradient {}, damping {}"
 
 
-def _print(path: Path) -> None:
+def _print(told: Told, path: Path, which: Any = None) -> None:
     with np.printoptions(precision=6):
-        print(LINE.format(*_progress(path)))  # noqa: T201
+        print(told.words(which) + LINE.format(*_progress(path)))  # noqa: T201
 
 
 def _progress(path: Path) -> tuple[Array, ...]:

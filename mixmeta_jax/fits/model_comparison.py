@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,13 @@ from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.kept import GivesCopies
 from mixmeta_jax.fits.likelihood_ratio import check_comparable, lr_test
-from mixmeta_jax.report.results import LikelihoodRatioTest
+from mixmeta_jax.report.markup import Lines, Panel, Table, Written, tabled
+from mixmeta_jax.report.results import LikelihoodRatioTest, p_text
+from mixmeta_jax.report.summary import random_formula
 
 
 @dataclass(frozen=True)
-class Comparison(GivesCopies):
+class Comparison(GivesCopies, Written):
     """What `compare` returns; ``str`` of it is the printed comparison.
 
     Attributes
@@ -47,13 +50,66 @@ class Comparison(GivesCopies):
 
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{note}</p>" for note in self.notes)
-        return self.table.to_html() + self.estimates.to_html(na_rep="") + notes
+    def blocks(self, digits: int | None) -> list[Table | Lines]:
+        """The two tables and the notes, for `markup`."""
+        blocks: list[Table | Lines] = [Lines(("Comparison of fits",), title=True)]
+        for title, frame in (("Fit", self.table), ("Estimates", self.estimates)):
+            columns = list(map(str, frame.columns))
+            rows = frame.to_numpy(object)
+            cells = [
+                [_cell(v, digits, name) for v, name in zip(row, columns, strict=True)]
+                for row in rows
+            ]
+            blocks.append(tabled([title, *columns], list(frame.index), cells))
+        return [*blocks, Lines(self.notes)] if self.notes else blocks
+
+    def panel(self, digits: int | None) -> Panel:
+        """A column per fit: estimates with their standard errors, variances, criteria, tests."""
+        groups: dict[str, list[tuple[str, ...]]] = {"Coefficients": [], "Variances": []}
+        for name, row in self.estimates.iterrows():
+            if name not in self.se.index or self.se.loc[name].isna().all():
+                own = tuple(_cell(value, digits) for value in row)
+                groups["Variances"].append((name.removeprefix("variance[").removesuffix("]"), *own))
+                continue
+            pairs = zip(row, self.se.loc[name], strict=True)
+            own = tuple(
+                f"{_cell(b, digits)} ({_cell(s, digits)})" if b == b else "" for b, s in pairs
+            )
+            groups["Coefficients"].append((name, *own))
+        by_fit = self.table.T
+        for title, rows in (("Fit", self.table.columns[:-4]), ("Likelihood-ratio test", LR)):
+            groups[title] = [
+                (name, *(_cell(value, digits, name) for value in by_fit.loc[name])) for name in rows
+            ]
+        return Panel(
+            "Comparison of fits",
+            "Estimates with standard errors; each test is against the fit before",
+            ("", *map(str, self.table.index)),
+            tuple((title, tuple(rows)) for title, rows in groups.items() if rows),
+            (),
+            self.notes,
+        )
+
+
+LR = ("chi2", "df", "pvalue", "pvalue_mixture")
+"""Columns of the test against the fit before."""
 
 
 def _number(value: float) -> str:
     return f"{value:.4f}" if value != round(value) else f"{value:.0f}"
+
+
+def _cell(value: Any, digits: int | None, name: str = "") -> str:
+    """A number or a word as text; nothing for NaN. Whole numbers have no places."""
+    if isinstance(value, str):
+        return value
+    if value != value:
+        return ""
+    if name.startswith("pvalue"):
+        return p_text(value)
+    if digits is None or value == round(value):
+        return _number(value)
+    return f"{value:.{digits}f}"
 
 
 def compare(*fits: FittedModel, names: Sequence[str] | None = None) -> Comparison:
@@ -65,7 +121,8 @@ def compare(*fits: FittedModel, names: Sequence[str] | None = None) -> Compariso
         Two or more fits to the same outcomes with the same error covariances, by likelihood; fits
         by REML have the same fixed effects.
     names
-        What to call them; default their formulas, or numbers where two have the same.
+        What to call them; default their formulas, and where two have the same what differs among
+        the fits: ``random``, ``bscov``, ``method``, ``hold``; then numbers.
 
     Returns
     -------
@@ -131,7 +188,33 @@ def _labels(fits: Sequence[FittedModel], names: Sequence[str] | None) -> list[st
     formulas = [fit.formula for fit in fits]
     if len(set(formulas)) == len(formulas):
         return formulas
-    return [f"{i + 1}: {formula}" for i, formula in enumerate(formulas)]
+    # What differs among them, each by its name in `mixmeta`.
+    told = [_told_apart(fit) for fit in fits]
+    differ = [key for key in told[0] if len({own[key] for own in told}) > 1]
+    labels = [
+        ", ".join(f"{key} {own[key]}".strip() for key in differ if own[key]) or own[""]
+        for own in told
+    ]
+    if len(set(labels)) == len(labels):
+        return labels
+    return [f"{i + 1}: {label}" for i, label in enumerate(labels)]
+
+
+def _told_apart(fit: FittedModel) -> dict[str, str]:
+    """What makes a model, in words: the fixed part, then arguments of `mixmeta`."""
+    bscov, hold = fit.bscov, fit.arguments.get("hold") or {}
+    if isinstance(bscov, dict):
+        same = len(set(bscov.values())) == 1
+        each = (f"{name} ({level})" for level, name in bscov.items())
+        bscov = next(iter(bscov.values())) if same else " and ".join(each)
+    held = [f"{name} = {value}" for own in hold.values() for name, value in own.items()]
+    return {
+        "": fit.formula,
+        "random": random_formula(fit.random) or "by row" if fit.n_levels else "none",
+        "bscov": bscov or "",
+        "method": fit.method,
+        "hold": " and ".join(held),
+    }
 
 
 def _estimates(fit: FittedModel) -> pd.Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +55,7 @@ class TermTests(GivesCopies):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<p>{self.note}</p>{self.table.to_html()}"
+        return f"<p>{html.escape(self.note)}</p>{self.table.to_html()}"
 
 
 def drop_terms(

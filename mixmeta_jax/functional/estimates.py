@@ -168,12 +168,24 @@ def estimate(
         known(T @ beta[:, 0]),
         known(0.5 * (vcov + vcov.T)),
         known(theta),
-        tuple(map(known, Psi)),
+        tuple(map(known, _at_bounds(design, Psi, status))),
         known(loglik[0]),
         status,
         n_iter,
         norm,
         design.k,
+    )
+
+
+def _at_bounds(design: Design, Psi: tuple[Array, ...], status: Array) -> tuple[Array, ...]:
+    """Ψ of each level where the search has ended so, variances at their bound exactly 0."""
+    if sum(design.n_parameters) == 0:
+        return Psi
+    ended = (status <= int(Status.BOUNDARY)) | (status == int(Status.NOT_IDENTIFIED))
+    scales = starting_variances(jax.lax.stop_gradient(design))
+    return tuple(
+        jnp.where(ended, structure.without_null(P[:, :, None], jnp.asarray(scale))[:, :, 0], P)
+        for structure, P, scale in zip(design.structures, Psi, scales, strict=True)
     )
 
 

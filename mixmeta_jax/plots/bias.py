@@ -22,6 +22,7 @@ from mixmeta_jax.plots.canvas import (
     expects_one,
     known_variances,
     marginal_variances,
+    name_points,
     new_axes,
     one_outcome,
     picture,
@@ -66,7 +67,8 @@ def funnel(
     transform
         "exp" for ratios, drawn on a log axis.
     labels
-        Names to write beside the effects outside the funnel: a column, or a sequence.
+        Names to write beside the effects outside the funnel: a column, or a sequence. Of many,
+        those of the furthest that have room.
     conf_level
         Level of the funnel.
     return_data
@@ -119,17 +121,14 @@ def funnel(
     if transform:
         axis.set_xscale("log")
     axis.scatter(change(table["effect"]), table["se"], s=24, color=COLOURS[0], edgecolor="white")
-    if labels is not None:
-        for _, row in table[table["outside"]].iterrows():
-            axis.annotate(
-                shortened(row["label"], 24),
-                (change(row["effect"]), row["se"]),
-                xytext=(5, -3),
-                textcoords="offset points",
-                fontsize="small",
-                color=SOFT,
-            )
     axis.set_ylim(top, 0)
+    if labels is not None:
+        gap = (table["effect"] - centre).to_numpy()
+        order = np.argsort(-np.abs(gap / table["se"].to_numpy()), kind="stable")
+        outside = order[table["outside"].to_numpy()[order]]
+        at = np.stack([change(table["effect"].to_numpy()), table["se"].to_numpy()], 1)
+        short = [shortened(label, 24) for label in table["label"]]
+        name_points(axis, at, short, outside.tolist(), left=gap < 0)
     name = f"Residual of {fit.frame.outcome_names[o]}" if around else fit.frame.outcome_names[o]
     axis.set_xlabel(f"exp({name})" if transform else name)
     axis.set_ylabel("Standard error")
@@ -159,7 +158,7 @@ def _shade(ax: Any, contours: Sequence[float], top: float, effect: pd.Series, ch
             zorder=0,
             label=f"p > {1 - level:.2g}",
         )
-    ax.legend(frameon=False, fontsize="small", loc="lower left")
+    ax.legend(frameon=False, fontsize="small", loc="upper left")
 
 
 @picture

@@ -33,6 +33,9 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 READABLE = 4.5
 """Size of text in points below which names of rows are left out."""
 
+CHARACTER = 0.62
+"""Width of a character over its size, on the safe side."""
+
 SCALES = {None: lambda x: x, "exp": np.exp}
 
 
@@ -167,6 +170,9 @@ def grid_of_axes(
     flat = list(axes.ravel())
     for unused in flat[count:]:
         unused.set_axis_off()
+    for lowest in flat[max(0, count - columns) : count]:
+        # Of shared axes only the last row has numbers, and it may have gaps.
+        lowest.tick_params(labelbottom=True)
     return flat[:count]
 
 
@@ -248,8 +254,73 @@ def fitting_size(ax: Axes, rows: float) -> float:
 
 
 def shortened(name: str, most: int = 38) -> str:
-    """A name cut to what a margin holds."""
-    return name if len(name) <= most else name[: most - 1].rstrip() + "…"
+    """A name cut to what a margin holds: its end stays too, which often tells names apart."""
+    if len(name) <= most:
+        return name
+    end = (most - 1) * 2 // 5
+    return f"{name[: most - 1 - end].rstrip()}…{name[-end:].lstrip()}"
+
+
+def wider(width: float, *texts: Sequence[str]) -> float:
+    """A width in inches that leaves a panel its room beside columns of text.
+
+    By the longest text of each column, at 10 points; some 20 characters are in the width already.
+    """
+    characters = sum(max(map(len, column), default=0) for column in texts)
+    return width + max(0.0, (characters - 20) * CHARACTER * 10 / 72)
+
+
+def name_points(
+    ax: Axes,
+    at: np.ndarray,
+    names: Sequence[str],
+    order: Sequence[int],
+    left: Any = False,
+    size: float = 8.0,
+    most: int = 12,
+) -> None:
+    """Write names beside points where they meet no other name, those of ``order`` first.
+
+    Parameters
+    ----------
+    ax
+        Axes with their scales and limits.
+    at
+        The points, shape (n, 2), in the data's coordinates.
+    names, order
+        A name per point; which points, the most important first.
+    left
+        Whether the name stands to the left of its point: one value, or one per point.
+    size
+        Of the text in points.
+    most
+        How many names there may be.
+    """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    ax.autoscale_view()  # or limits that follow from the data are set later
+    where = ax.transData.transform(at) * 72 / figure.dpi
+    sides = np.where(np.broadcast_to(left, len(at)), -1, 1)
+    boxes: list[tuple[float, float, float, float]] = []
+    for i in order:
+        (x, y), width = where[i], CHARACTER * size * len(names[i])
+        low, high = sorted((x + 4 * sides[i], x + sides[i] * (4 + width)))
+        box = (low, high, y - 0.75 * size, y + 0.75 * size)
+        if any(box[0] < b[1] and b[0] < box[1] and box[2] < b[3] and b[2] < box[3] for b in boxes):
+            continue
+        boxes.append(box)
+        ax.annotate(
+            names[i],
+            at[i],
+            xytext=(4 * sides[i], 0),
+            textcoords="offset points",
+            ha="left" if sides[i] > 0 else "right",
+            va="center",
+            fontsize=size,
+            color=SOFT,
+        )
+        if len(boxes) == most:
+            return
 
 
 def one_outcome(fit: FittedModel, outcome: str | None) -> int:

@@ -28,10 +28,15 @@ from mixmeta_jax.plots.canvas import (
     shortened,
     spreads_alike,
     tidied,
+    wider,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+MOST_NAMED = 120
+"""Groups from which their names are too small for the height of a caterpillar plot."""
 
 
 @picture
@@ -107,7 +112,8 @@ def caterpillar(
         )
         tables.append(table.sort_values("estimate", ignore_index=True))
     height = min(1.2 + 0.22 * len(groups), 9.0)
-    axes = new_axes(ax, 5.2, height, len(chosen))
+    labels = list(map(shortened, groups)) if len(groups) < MOST_NAMED else []
+    axes = new_axes(ax, wider(5.2, labels), height, len(chosen))
     for axis, table in zip(axes, tables, strict=True):
         place = np.arange(len(table))
         clear = (table["lower"] > 0) | (table["upper"] < 0)

@@ -13,6 +13,7 @@ from mixmeta_jax.choices import ForestOrder, RatioTransform
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.plots.canvas import (
+    CHARACTER,
     COLOURS,
     FAINT,
     INK,
@@ -32,13 +33,14 @@ from mixmeta_jax.plots.canvas import (
     tidied,
     transformed,
     user_columns,
+    wider,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CHARACTER = 0.62
-"""Width of a character over its size, on the safe side."""
+MOST_OF_A_CELL = 20
+"""Characters of a column of the data, and of its name, that are written."""
 
 SHOWN = ["estimate", "lower", "upper", "pi_lower", "pi_upper", "blup", "blup_lower", "blup_upper"]
 
@@ -124,7 +126,9 @@ def forest(
     extra = user_columns(fit, names, "columns") if names else None
     rows = int((table["outcome"] == table["outcome"].iloc[0]).sum())
     outcomes = fit.frame.outcome_names
-    axes = new_axes(ax, 7.2, 1.2 + 0.27 * rows, len(outcomes))
+    written = [] if extra is None else _cells(extra)
+    shown = [shortened(label) for label in table["label"]]
+    axes = new_axes(ax, wider(7.2, shown, *written), 1.2 + 0.27 * rows, len(outcomes))
     for axis, outcome in zip(axes, outcomes, strict=True):
         drawn = table[table["outcome"] == outcome]
         _draw(axis, drawn, extra, transform == "exp", axis is axes[0])
@@ -286,11 +290,10 @@ def _write_columns(ax: Axes, written: pd.DataFrame, extra: pd.DataFrame, size: f
     """Columns of the data between the names and the panel, which the names make room for."""
     offset = 4.0
     where = list(zip(written["place"], written["row"], strict=True))
-    for column in reversed(list(extra.columns)):
-        cells = ["" if value != value else str(value) for value in extra[column].tolist()]
-        width = CHARACTER * size * max(len(cell) for cell in [*cells, str(column)])
+    for name, *cells in reversed(_cells(extra)):
+        width = CHARACTER * size * max(len(cell) for cell in [name, *cells])
         heights = [0.35, *(place for place, i in where if not np.isnan(i))]
-        texts = [str(column), *(cells[int(i)] for _, i in where if not np.isnan(i))]
+        texts = [name, *(cells[int(i)] for _, i in where if not np.isnan(i))]
         for height, text in zip(heights, texts, strict=True):
             ax.annotate(
                 text,
@@ -306,6 +309,24 @@ def _write_columns(ax: Axes, written: pd.DataFrame, extra: pd.DataFrame, size: f
             )
         offset += width + 8
     ax.tick_params(axis="y", pad=offset + 2)
+
+
+def _cells(extra: pd.DataFrame) -> list[list[str]]:
+    """The text of each column of the data, its name first."""
+    return [
+        [
+            shortened(str(column), MOST_OF_A_CELL),
+            *(shortened(_cell(value), MOST_OF_A_CELL) for value in extra[column].tolist()),
+        ]
+        for column in extra.columns
+    ]
+
+
+def _cell(value: Any) -> str:
+    """A value of a column: of what is no whole number five figures, nothing of what is missing."""
+    if value != value or value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _figures(row: pd.Series) -> str:

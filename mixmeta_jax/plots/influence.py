@@ -22,6 +22,7 @@ from mixmeta_jax.plots.canvas import (
     SOFT,
     grid_of_axes,
     known_variances,
+    name_points,
     new_axes,
     one_outcome,
     picture,
@@ -97,19 +98,15 @@ def baujat(
     table = table[np.isfinite(frame.y[:, o])].reset_index(drop=True)
     (axis,) = new_axes(ax, 5.6, 4.6)
     axis.scatter(table["heterogeneity"], table["influence"], s=24, color=COLOURS[0])
-    far = table["heterogeneity"].rank(pct=True).add(table["influence"].rank(pct=True))
-    for i in far.nlargest(max(3, min(12, len(table) // 3))).index:
-        axis.annotate(
-            shortened(table["label"][i], 24),
-            (table["heterogeneity"][i], table["influence"][i]),
-            xytext=(4, 3),
-            textcoords="offset points",
-            fontsize="small",
-            color=SOFT,
-        )
     axis.set_xlabel("Share of heterogeneity, r² / s²")
     axis.set_ylabel("Influence on the fitted value")
     axis.margins(0.12)
+    far = table["heterogeneity"].rank(pct=True).add(table["influence"].rank(pct=True))
+    order = far.nlargest(max(3, min(24, len(table) // 3))).index
+    at = table[["heterogeneity", "influence"]].to_numpy()
+    right = at[:, 0] > np.nanmax(at[:, 0], initial=0.0) / 2  # where names would leave the panel
+    short = [shortened(label, 24) for label in table["label"]]
+    name_points(axis, at, short, order.tolist(), left=right)
     tidied(axis)
     return (axis, table) if return_data else axis
 
@@ -165,22 +162,17 @@ def influence(
         values, neutral = table[name].to_numpy(float), 1.0 if name == "covratio" else 0.0
         far = np.abs(values - neutral)
         few = far >= (np.nanquantile(far, 0.9) if np.isfinite(far).any() else np.inf)
+        few &= far > 0  # all may be alike, as variances at zero
         axis.axhline(neutral, color=FAINT, linewidth=1, zorder=0)
         axis.vlines(place, neutral, values, color=np.where(few, COLOURS[5], SOFT), linewidth=1.2)
         axis.scatter(place, values, s=12, color=np.where(few, COLOURS[5], SOFT), zorder=3)
-        for i in np.flatnonzero(few)[:3]:
-            label = shortened(str(table.index[i]), 16)
-            axis.annotate(
-                label,
-                (place[i], values[i]),
-                xytext=(3, 3),
-                textcoords="offset points",
-                fontsize="x-small",
-                color=SOFT,
-            )
         axis.set_title(shortened(name, 34), fontsize="small")
         axis.set_xticks([])
         axis.margins(y=0.2)
+        order = np.argsort(-np.where(few, far, -1.0), kind="stable")[: few.sum()]
+        at, right = np.stack([place, values], 1), place > len(place) / 2
+        short = [shortened(str(label), 18) for label in table.index.tolist()]
+        name_points(axis, at, short, order.tolist(), left=right, size=7.0, most=3)
         tidied(axis)
     return (axes, table) if return_data else axes
 

@@ -24,6 +24,7 @@ from mixmeta_jax.plots.canvas import (
     shortened,
     tidied,
     transformed,
+    wider,
 )
 from mixmeta_jax.prepare.network import refuse_unlabelled
 from mixmeta_jax.table.rows import as_pandas
@@ -92,8 +93,8 @@ def network(
     for _, row in table.iterrows():
         ends = np.stack([places[row["treatment"]], places[row["other"]]])
         axis.plot(*ends.T, color=FAINT, linewidth=1.5 + 9 * row["studies"] / most, zorder=1)
-        # Beside the middle, where lines that cross there keep their numbers apart.
-        x, y = 0.58 * ends[0] + 0.42 * ends[1]
+        # Away from the middle and the golden section, where lines cross.
+        x, y = 0.71 * ends[0] + 0.29 * ends[1]
         axis.text(
             x,
             y,
@@ -188,7 +189,9 @@ def refits(
             "upper": change(estimate + half * se),
         }
     )
-    (axis,) = new_axes(ax, 5.6, 1.1 + 0.24 * len(found))
+    (axis,) = new_axes(
+        ax, wider(5.6, list(map(shortened, found["label"]))), 1.1 + 0.24 * len(found)
+    )
     if transform:
         axis.set_xscale("log")
     place = np.arange(len(found))

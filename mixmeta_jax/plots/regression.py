@@ -137,9 +137,9 @@ def bubble(
 @picture
 def response(
     fit: PredictionMethods,
-    predictor: str,
+    predictor: str | None = None,
     *,
-    reference: float,
+    reference: float | None = None,
     ax: Any = None,
     grid: Any = None,
     at: Mapping[str, Any] | None = None,
@@ -156,7 +156,8 @@ def response(
     fit
         A fitted model whose formula uses the predictor, in whatever terms.
     predictor, reference
-        A column, and its value that every other is contrasted with; there the curve is 0 (or 1).
+        A column, which may be left out where one is continuous, and its value that every other is
+        contrasted with, which has no default; there the curve is 0 (or 1).
     ax
         Axes to draw on, one per outcome; None for a new figure.
     grid
@@ -185,7 +186,7 @@ def response(
     Raises
     ------
     InputError
-        For a predictor that is not in the formula, or values that are not numbers.
+        For a predictor that is not in the formula, no reference, or values that are not numbers.
 
     Examples
     --------
@@ -199,6 +200,11 @@ def response(
     """
     change = transformed(transform)
     predictor = _continuous(fit, predictor)
+    if reference is None:
+        raise InputError(
+            f"A response curve is drawn against a value of '{predictor}': give it, as in "
+            "reference=0."
+        )
     _refuse_taken(predictor, ("outcome",))
     columns = user_columns(fit, _predictors(fit))
     held = _held(columns, predictor, at)
@@ -228,7 +234,7 @@ def response(
 @picture
 def orchard(
     fit: PredictionMethods,
-    by: str,
+    by: str | None = None,
     *,
     ax: Any = None,
     outcome: str | None = None,
@@ -244,7 +250,7 @@ def orchard(
     fit
         A fitted model with the categorical predictor ``by``.
     by
-        A column of the formula with categories.
+        A column of the formula with categories; may be left out where there is one.
     ax, outcome, at, transform, conf_level, return_data
         As in `bubble`; the thick line is the confidence interval, the thin one that of prediction.
 
@@ -273,6 +279,8 @@ def orchard(
     change = transformed(transform)
     o = one_outcome(fit, outcome)
     names = _predictors(fit)
+    if by is None:
+        by = _one_category(fit, names)
     if not isinstance(by, str) or by not in names:
         given, there = gates.described(by), ", ".join(names) or "none"
         raise InputError(f"by: {given} is not a predictor of the model: {there}.")
@@ -314,6 +322,19 @@ def orchard(
         ratio_axis(axis.xaxis)
     tidied(axis, "x")
     return (axis, table) if return_data else axis
+
+
+def _one_category(fit: PredictionMethods, names: list[str]) -> str:
+    """The only predictor with categories."""
+    found = [name for name in names if not is_numeric(user_columns(fit, [name])[name])]
+    if len(found) != 1:
+        there = ", ".join(found or names) or "none"
+        what = "predictors with categories" if found else "predictors"
+        raise InputError(
+            f"Name the predictor whose categories are drawn, by=: the {what} of the model are "
+            f"{there}."
+        )
+    return found[0]
 
 
 def _predictors(fit: PredictionMethods) -> list[str]:

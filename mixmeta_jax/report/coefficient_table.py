@@ -11,9 +11,6 @@ from mixmeta_jax.inference.reference import NORMAL
 from mixmeta_jax.report.results import df_text, p_text
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
-MOST_DIGITS = 12
-"""Places after the point that may be asked for."""
-
 LEGEND = "Significance: *** p < 0.001, ** p < 0.01, * p < 0.05, . p < 0.1"
 
 

@@ -1,4 +1,4 @@
-"""Tables and lines of text as HTML, Markdown and LaTeX."""
+"""Tables and lines of text as HTML, Markdown and LaTeX, and as tables of great_tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from mixmeta_jax import gates
+from mixmeta_jax.errors import InputError
+
+MOST_DIGITS = 12
+"""Places after the point that may be asked for."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,156 @@ class Lines:
 
     lines: tuple[str, ...]
     title: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A table with groups of rows, for great_tables.
+
+    Attributes
+    ----------
+    title, subtitle
+        What stands above it.
+    header
+        Titles of the columns, that of the names first.
+    groups
+        Title of a group of rows, and its rows: the name, then as many cells as titles but one.
+    spanners
+        Titles over several columns, and which, from 1.
+    notes
+        Sentences below.
+    """
+
+    title: str
+    subtitle: str
+    header: tuple[str, ...]
+    groups: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
+    spanners: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Written:
+    """What results share that are written as tables."""
+
+    def blocks(self, digits: int | None) -> list[Table | Lines]:
+        """What is written, with ``digits`` places after the point; None for as many as needed."""
+        raise NotImplementedError
+
+    def panel(self, digits: int | None) -> Panel:
+        """The same as one table."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def to_html(self, digits: int | None = None) -> str:
+        """The result as HTML, its names escaped.
+
+        Parameters
+        ----------
+        digits
+            Places after the point, from 0 to 12; None for as many as are needed.
+
+        Raises
+        ------
+        InputError
+            For digits that are none.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.summary().to_html(digits=2)[:48]
+        '<h4>Univariate random-effects meta-analysis</h4>'
+        """
+        return as_html(self.blocks(_checked(digits)))
+
+    def to_markdown(self, digits: int | None = None) -> str:
+        """The result as Markdown; see `to_html`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> fit.summary().to_markdown(digits=2).splitlines()[0]
+        '**Univariate random-effects meta-analysis**'
+        """
+        return as_markdown(self.blocks(_checked(digits)))
+
+    def to_latex(self, digits: int | None = None) -> str:
+        """The result as LaTeX, with tables that need no package; see `to_html`.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> "(Intercept) & -0.75 & 0.19" in fit.summary().to_latex(digits=2)
+        True
+        """
+        return as_latex(self.blocks(_checked(digits)))
+
+    def to_gt(self, digits: int | None = None) -> Any:
+        """The result as one table of great_tables, to style, save and put into documents.
+
+        Rows are grouped and columns have titles in common, as journals set them. Its
+        ``as_raw_html()`` and ``as_latex()`` (with booktabs) escape names. Frames, as those of
+        `Fit.varcomp` and `Fit.tidy`, go into ``great_tables.GT`` as they are.
+
+        Parameters
+        ----------
+        digits
+            As in `to_html`.
+
+        Returns
+        -------
+        great_tables.GT
+
+        Raises
+        ------
+        InputError
+            For digits that are none, or where great_tables is not installed.
+
+        Examples
+        --------
+        >>> import mixmeta_jax as mx
+        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
+        >>> "(Intercept) & -0.75 & 0.19" in fit.summary().to_gt(digits=2).as_latex()
+        True
+        """
+        return as_gt(self.panel(_checked(digits)))
+
+
+def _checked(digits: int | None) -> int | None:
+    if digits is None:
+        return None
+    return gates.whole(digits, "digits, if given,", 0, MOST_DIGITS)
+
+
+def as_gt(panel: Panel) -> Any:
+    """The panel as a `great_tables.GT`."""
+    try:
+        from great_tables import GT
+    except ImportError as error:
+        raise InputError(
+            "to_gt needs great_tables, which is not installed: pip install 'mixmeta_jax[tables]'."
+        ) from error
+    import pandas as pd
+
+    # Columns by number, since titles may repeat; the titles are put over them.
+    columns = [str(c) for c in range(len(panel.header))]
+    rows = [(*row, title) for title, own in panel.groups for row in own]
+    frame = pd.DataFrame(rows, columns=[*columns, "group"])
+    grouped = {"groupname_col": "group"} if any(title for title, _ in panel.groups) else {}
+    if not grouped:
+        frame = frame.drop(columns="group")
+    table = GT(frame, rowname_col="0", **grouped).tab_header(panel.title, panel.subtitle)
+    table = table.cols_label(dict(zip(columns[1:], panel.header[1:], strict=True)))
+    table = table.cols_align("right", columns[1:]).tab_stubhead(panel.header[0])
+    for title, of in panel.spanners:
+        table = table.tab_spanner(title, [columns[c] for c in of])
+    for note in panel.notes:
+        table = table.tab_source_note(note)
+    return table
 
 
 def tabled(header: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -88,7 +245,7 @@ def as_markdown(blocks: Sequence[Table | Lines]) -> str:
 
 def _plain_markdown(text: str) -> str:
     """Text whose characters stand for themselves."""
-    return re.sub(r"([\\|*_`~<])", r"\\\1", text)
+    return re.sub(r"([\\|*_`~<&$])", r"\\\1", text)
 
 
 LATEX = {

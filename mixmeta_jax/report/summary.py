@@ -19,14 +19,13 @@ from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.kept import GivesCopies
 from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.report.coefficient_table import (
-    MOST_DIGITS,
     coefficient_cells,
     coefficient_header,
     coefficient_lines,
     reference_lines,
     text_table,
 )
-from mixmeta_jax.report.markup import Lines, Table, as_html, as_latex, as_markdown, tabled
+from mixmeta_jax.report.markup import Lines, Panel, Table, Written, tabled
 from mixmeta_jax.report.random_table import RandomPart, random_cells, random_lines, random_title
 from mixmeta_jax.report.results import DegreesOfFreedom, p_phrase, p_text
 from mixmeta_jax.report.tables import random_frame
@@ -57,7 +56,7 @@ METHODS_IN_WORDS = {
 
 
 @dataclass(frozen=True)
-class SummaryResult(GivesCopies):
+class SummaryResult(GivesCopies, Written):
     """What ``fit.summary()`` returns; ``str`` of it is the printed summary.
 
     Attributes
@@ -157,59 +156,8 @@ class SummaryResult(GivesCopies):
 
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:
-        return as_html(self._blocks(None))
-
-    def to_html(self, digits: int | None = None) -> str:
-        """The summary as HTML.
-
-        Parameters
-        ----------
-        digits
-            Places after the point, from 0 to 12; None for as many as the errors need.
-
-        Raises
-        ------
-        InputError
-            For digits that are none.
-
-        Examples
-        --------
-        >>> import mixmeta_jax as mx
-        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
-        >>> fit.summary().to_html(digits=2)[:48]
-        '<h4>Univariate random-effects meta-analysis</h4>'
-        """
-        return as_html(self._blocks(digits))
-
-    def to_markdown(self, digits: int | None = None) -> str:
-        """The summary as Markdown; see `to_html`.
-
-        Examples
-        --------
-        >>> import mixmeta_jax as mx
-        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
-        >>> fit.summary().to_markdown(digits=2).splitlines()[0]
-        '**Univariate random-effects meta-analysis**'
-        """
-        return as_markdown(self._blocks(digits))
-
-    def to_latex(self, digits: int | None = None) -> str:
-        """The summary as LaTeX; see `to_html`.
-
-        Examples
-        --------
-        >>> import mixmeta_jax as mx
-        >>> fit = mx.mixmeta("logor", S="logorvar", data=mx.load_dataset("bcg"))
-        >>> "(Intercept) & -0.75 & 0.19" in fit.summary().to_latex(digits=2)
-        True
-        """
-        return as_latex(self._blocks(digits))
-
-    def _blocks(self, digits: int | None) -> list[Table | Lines]:
+    def blocks(self, digits: int | None) -> list[Table | Lines]:
         """What the summary says, for `markup`."""
-        if digits is not None:
-            digits = gates.whole(digits, "digits, if given,", 0, MOST_DIGITS)
         header = coefficient_header(self.coefficients, self.conf_level)
         cells = coefficient_cells(self.coefficients, digits)
         names = list(self.coefficients.index)
@@ -229,6 +177,51 @@ class SummaryResult(GivesCopies):
             closing.append(_status_line(self))
         return [*blocks, Lines((*closing,))]
 
+    def panel(self, digits: int | None) -> Panel:
+        """Coefficients by outcome, then the random effects, a row each."""
+        header = coefficient_header(self.coefficients, self.conf_level)[:-1]
+        cells = [row[:-1] for row in coefficient_cells(self.coefficients, digits)]
+        p, groups = len(self.predictors), []
+        by_outcome = len(self.outcomes) > 1 and self.predictors != ("(Intercept)",)
+        names = list(self.coefficients.index)
+        if by_outcome:
+            for o, outcome in enumerate(self.outcomes):
+                own = cells[o * p : (o + 1) * p]
+                rows = zip(self.predictors, own, strict=True)
+                groups.append((outcome, tuple((name, *row) for name, row in rows)))
+        else:
+            rows = zip(names, cells, strict=True)
+            groups.append(("Fixed effects", tuple((name, *row) for name, row in rows)))
+        empty = ("",) * (len(header) - 1)
+        for part in self.parts:
+            columns, rows_of = random_cells(part.table, digits)
+            effects = list(part.table.index)
+            found = []
+            for c, column in enumerate(columns):
+                for name, row in zip(effects, rows_of, strict=True):
+                    if row[c]:
+                        pair = f"{column}, {name}" if c else f"{column} {name}"
+                        found.append((pair, row[c], *empty))
+            groups.append((random_title(part), tuple(found)))
+        last = len(header)
+        percent, lower, upper = header[-2].removesuffix(" lower"), "lower", "upper"
+        notes = [
+            *reference_lines(self.reference, self.notes),
+            *(line.strip() for line in _heterogeneity_lines(self.qtest)),
+            *_counts(self),
+            *_criteria(self),
+        ]
+        if self.status is not Status.CONVERGED:
+            notes.append(_status_line(self))
+        return Panel(
+            self.title,
+            "; ".join(" ".join(line.split()) for line in _heading(self)),
+            ("", *header[:-2], lower, upper),
+            tuple(groups),
+            ((f"{percent} interval", (last - 1, last)),),
+            tuple(notes),
+        )
+
 
 def summarise(
     model: FittedModel, conf_level: float, report: str, reference: Reference
@@ -246,7 +239,7 @@ def summarise(
     return SummaryResult(
         title=model_title(frame.k, model.n_levels, model.method, frame.x_names),
         formula=model.formula,
-        random_formula=_random_formula(model.random) if parts else None,
+        random_formula=random_formula(model.random) if parts else None,
         method=model.method,
         outcomes=tuple(frame.outcome_names),
         predictors=tuple(frame.x_names),
@@ -288,7 +281,8 @@ def _coding_notes(model: FittedModel) -> list[str]:
     ]
 
 
-def _random_formula(random: Any) -> str | None:
+def random_formula(random: Any) -> str | None:
+    """A random part on one line."""
     if random is None or isinstance(random, str):
         return random
     if isinstance(random, Mapping):

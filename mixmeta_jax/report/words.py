@@ -8,7 +8,7 @@ from mixmeta_jax import gates
 from mixmeta_jax.fits.coefficients import coefficient_frame
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.reference import Reference
-from mixmeta_jax.report.coefficient_table import MOST_DIGITS
+from mixmeta_jax.report.markup import MOST_DIGITS
 from mixmeta_jax.report.results import p_phrase
 from mixmeta_jax.report.summary import METHODS_IN_WORDS, model_title
 from mixmeta_jax.status import Status
@@ -82,7 +82,8 @@ def _variances(model: FittedModel, digits: int) -> list[str]:
             continue
         sizes = [f"{s:.{digits}f} ({name})" for s, name in zip(sd, names, strict=True)]
         sentences.append(f"The standard deviations of the effects{of_level} were {_listed(sizes)}.")
-        if len(names) == 2 and (sd > 0).all():
+        # Beside a standard deviation that is shown as 0 a correlation says nothing.
+        if len(names) == 2 and all(float(f"{s:.{digits}f}") for s in sd):
             correlation = Psi[1, 0] / (sd[0] * sd[1])
             sentences.append(f"Their correlation was {correlation:.{digits}f}.")
     return sentences

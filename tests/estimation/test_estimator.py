@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mixmeta_jax as mx
 from mixmeta_jax import make_design
 from mixmeta_jax.control import Control
 from mixmeta_jax.covariance.catalogue import resolve_structures
@@ -17,7 +18,7 @@ from mixmeta_jax.design.sharding import placed
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.estimator import _reordered, fit_design
-from mixmeta_jax.estimation.executors import AtOnce
+from mixmeta_jax.estimation.executors import AtOnce, Told
 from mixmeta_jax.estimation.newton import Problem
 from mixmeta_jax.estimation.programs import PROGRAMS, Programs
 from mixmeta_jax.estimation.restarts import (
@@ -457,7 +458,45 @@ def test_starts_of_the_wrong_shape_or_level(two_levels):
 def test_verbose_prints_the_iterations(two_levels, capfd, backend):
     plain = structured(two_levels, "id")
     fit_design(plain, "ml", Control(verbose=True, n_starts=1, backend=backend))
-    assert "evaluation 1: log-likelihood" in capfd.readouterr().out
+    assert capfd.readouterr().out.startswith("start 1 of 1, evaluation 1: log-likelihood")
+
+
+def test_verbose_says_which_start_it_is_on(two_levels, capfd):
+    fit_design(two_levels, "ml", Control(verbose=True, backend="numpy"))
+    told = [line.partition(", evaluation")[0] for line in capfd.readouterr().out.splitlines()]
+    assert told[0].startswith("starts 1 to ") and told[0].endswith(f" of {told[0].split()[-1]}")
+    # Some end before the others, which are told of by their numbers.
+    assert len(set(told)) > 1
+    # Data of many rows start where the likelihood is highest, one after the other.
+    one = Control(verbose=True, backend="numpy", start={"outer": np.eye(2), "inner": np.eye(2)})
+    fit_design(two_levels, "ml", one, ["outer", "inner"])
+    assert "start 1 of 1, evaluation 1" in capfd.readouterr().out
+
+
+def test_restarts_and_ways_on_are_told(capfd):
+    """A fit at a bound of three outcomes is restarted; see `restarts.worth_restarting`."""
+    rng = np.random.default_rng(0)
+    y, S = rng.normal(0, 0.3, (12, 3)), np.ones((12, 3))
+    mx.mixmeta(y, S=S, rho=0.0, control={"verbose": True, "backend": "numpy"})
+    told = capfd.readouterr().out
+    assert told.startswith("starts 1 to 3 of 3, evaluation 1")
+    assert "restarts 1 to 24 of 24, evaluation 1" in told
+
+
+@pytest.mark.parametrize(
+    ("numbers", "which", "words"),
+    [
+        ((0, 1, 2), None, "starts 1 to 3 of 6"),
+        ((0, 1, 2, 5), None, "starts 1 to 3, 6 of 6"),
+        ((3, 4, 5), [0, 2], "starts 4, 6 of 6"),
+        ((3, 4, 5), [1], "start 5 of 6"),
+    ],
+)
+def test_what_is_told_of_paths(numbers, which, words):
+    assert Told("start", numbers, 6).words(which) == words
+    assert Told("way on", numbers, 6).words(which) == words.replace("starts", "ways on").replace(
+        "start ", "way on "
+    )
 
 
 def test_similar_sizes_share_a_compilation():

@@ -65,7 +65,29 @@ def test_fits_by_reml_differ_in_their_random_part_only(reml):
     outer = both.update(random="~ 1 | district")
     table = mx.compare(outer, both).table
     assert table.pvalue.iloc[1] == mx.lr_test(outer, both).pvalue
-    assert list(table.index) == ["1: effect ~ 1", "2: effect ~ 1"]
+    assert list(table.index) == ["random ~ 1 | district", "random ~ 1 | district/study"]
+
+
+def test_labels_tell_apart_what_differs():
+    """By the fixed part where that differs for all; else by the arguments that differ."""
+    S = ["var_PD", "cov_PD_AL", "var_AL"]
+    fit = mx.mixmeta("PD + AL ~ 1", S, mx.load_dataset("berkey98"), method="ml", control=NUMPY)
+    diag = fit.update(bscov="diag")
+    assert list(mx.compare(diag, fit).table.index) == ["bscov diag", "bscov unstr"]
+    three = mx.compare(diag, fit, fit.update("~ . + pubyear")).table.index
+    assert list(three) == [
+        "PD + AL ~ 1, bscov diag",
+        "PD + AL ~ 1, bscov unstr",
+        "PD + AL ~ pubyear, bscov unstr",
+    ]
+    held = diag.update(hold={"trial": {"var(PD)": 0.1}}, random="~ 1 | trial")
+    grouped = diag.update(random="~ 1 | trial")
+    labels = list(mx.compare(held, grouped).table.index)
+    assert labels == ["hold var(PD) = 0.1", "PD + AL ~ 1"]
+    fixed = mx.compare(fit.update(method="fixed"), fit).table.index
+    assert list(fixed) == ["random none, method fixed", "random by row, bscov unstr, method ml"]
+    # The same model twice: by number.
+    assert [label[:2] for label in mx.compare(fit, fit).table.index] == ["1:", "2:"]
 
 
 @pytest.mark.parametrize(

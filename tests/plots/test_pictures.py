@@ -15,7 +15,7 @@ from matplotlib.testing.compare import compare_images
 from scipy import stats
 
 import mixmeta_jax as mx
-from mixmeta_jax.plots.canvas import ratio_ticks
+from mixmeta_jax.plots.canvas import ratio_ticks, shortened
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -253,6 +253,57 @@ def test_the_curve_is_zero_at_its_reference():
     assert row["fit"] == row["ci_lower"] == row["ci_upper"] == 0
 
 
+def texts(axes):
+    """The boxes of annotations on axes, as they are drawn."""
+    axes.figure.canvas.draw()
+    drawn = [t for t in axes.texts if isinstance(t, mpl.text.Annotation)]
+    return {t.get_text(): t.get_window_extent() for t in drawn}
+
+
+@pytest.mark.parametrize("draw", ["funnel", "baujat", "influence"])
+def test_names_beside_points_do_not_meet(draw):
+    """Of 200 studies with long names, those of the furthest that have room."""
+    options = {} if draw == "influence" else {"labels": "name"}
+    found = getattr(many().plot, draw)(**options)
+    for axes in found if isinstance(found, list) else [found]:
+        boxes = list(texts(axes).values())
+        assert 2 <= len(boxes) <= 12
+        for i, one in enumerate(boxes):
+            assert not any(one.overlaps(other) for other in boxes[:i])
+
+
+def test_influence_names_the_furthest():
+    axes, table = bcg("logor ~ ablat").plot.influence(return_data=True)
+    cook = next(axis for axis in axes if axis.get_title() == "cook")
+    assert str(table["cook"].idxmax()) in {t.get_text() for t in cook.texts}
+    # Variances that are all at zero are all alike: none is far.
+    same = mx.mixmeta("y", S="v", data=pd.DataFrame({"y": [0.1, 0.2, 0.15], "v": [1.0, 1, 1]}))
+    axes = same.plot.influence()
+    variance = next(axis for axis in axes if axis.get_title().startswith("variance"))
+    assert not variance.texts
+
+
+def test_long_names_keep_both_ends():
+    assert shortened("short") == "short"
+    assert shortened("x" * 38) == "x" * 38
+    names = [f"Randomised trial of the western consortium and others, {1950 + i}" for i in range(9)]
+    cut = [shortened(name, 24) for name in names]
+    assert len(set(cut)) == 9 and all(len(name) <= 24 and "…" in name for name in cut)
+
+
+def test_a_forest_grows_with_what_is_written_beside_it():
+    data = mx.load_dataset("bcg")
+    data["long"] = [f"A trial by a consortium with a long name, {i}" for i in range(13)]
+    fit = mx.mixmeta("logor", S="logorvar", data=data)
+    short, wide = fit.plot.forest(), fit.plot.forest(labels="long", columns=["long", "logorvar"])
+    assert wide.figure.get_figwidth() > short.figure.get_figwidth() + 2
+    wide.figure.canvas.draw()
+    # The panel keeps its room, and no text is beyond the figure.
+    assert wide.get_position().width * wide.figure.get_figwidth() > 2
+    assert all(text.get_window_extent().x0 >= -1 for text in wide.texts)
+    assert "0.35712" in {text.get_text() for text in wide.texts}
+
+
 def test_the_ellipses_have_the_distance_of_their_coverage():
     fit = berkey()
     _, table = fit.plot.ellipse(conf_level=0.9, return_data=True)
@@ -388,6 +439,11 @@ def test_ticks_of_ratios_are_round_and_few(low, high, some):
         (lambda: bcg("logor ~ alloc").plot.bubble("alloc"), "'alloc' is not drawn"),
         (lambda: bcg("logor ~ ablat").plot.bubble("ablat", at={"x": 1}), "at names 'x'"),
         (lambda: bcg().plot.orchard("alloc"), "'alloc' is not a predictor"),
+        (lambda: bcg().plot.orchard(), "by=: the predictors of the model are none"),
+        (lambda: bcg("logor ~ ablat").plot.orchard(), "by=: the predictors of the model are ablat"),
+        (lambda: bcg("logor ~ ablat").plot.response(), "a value of 'ablat': give it, as in refere"),
+        (lambda: mx.plots.response(bcg("logor ~ ablat"), "ablat"), "give it, as in reference=0"),
+        (lambda: bcg().plot.response(), "Name the predictor to draw"),
         (lambda: called("alloc", "kind").plot.orchard("kind"), "'kind' is called as a column"),
         (lambda: called("ablat", "weight").plot.bubble(), "'weight' is called as a column"),
         (lambda: called("ablat", "fit").plot.response("fit", reference=0), "'fit' is called as"),
