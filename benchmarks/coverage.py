@@ -405,7 +405,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             [100 * row["coverage"] for _, row in rows],
             [i + offset for i, _ in rows],
             xerr=[200 * row["coverage_mcse"] for _, row in rows],
-            fmt="osD^vP*X"[number % 8],
+            fmt="osD^vP*Xh"[number % 9],
             label=name,
         )
     axes.set_yticks(range(len(scenarios)), scenarios)
