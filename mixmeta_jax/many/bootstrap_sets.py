@@ -20,7 +20,7 @@ from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import converged, levels_of, refit
 from mixmeta_jax.many.wild import cluster_covariance, restricted_fits, wild_weights
 
-SETS_TOGETHER = 200_000
+SETS_TOGETHER = 50_000
 """Refits that are held at once."""
 
 
