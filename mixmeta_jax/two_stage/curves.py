@@ -116,7 +116,7 @@ def _values(columns: np.ndarray, b: np.ndarray, V: np.ndarray) -> tuple[np.ndarr
 
 
 CurveColumns = tuple[list[np.ndarray], Any, pd.MultiIndex]
-"""CurveColumns of the curves, shapes (m, k), one of all locations or one of each; the rows of the
+"""Columns of the curves, shapes (m, k), one of all locations or one of each; the rows of the
 locations among the outputs of the fit; and the index."""
 
 
@@ -138,7 +138,7 @@ def _by_columns(fit: Fit, basis: Any, at: Any, reference: Any) -> CurveColumns:
 
 
 def _by_function(fit: Fit, basis: Any, at: Any, reference: Any) -> CurveColumns:
-    """CurveColumns of each location by its basis, less those at its reference."""
+    """Columns of each location by its basis, less those at its reference."""
     labels, k = labels_of(fit), fit.frame.k
     bases, exposures = bases_of(basis, labels), _exposures(basis, at, labels)
     centres = None if reference is None else numbers_by_location(reference, labels, "reference")
