@@ -94,10 +94,10 @@ def analysis(b, S, weights, exposure, outcome):
     design = mx.make_design(b, S=S, bscov="id")
     fitted = mx.estimate(design)
     own = mx.blups(fitted, design)[0]
+    # A missing count times a weight would have no derivative in the weight.
+    counts = jnp.where(jnp.isnan(outcome), jnp.nan, weights * jnp.nan_to_num(outcome))
     centre = mx.minimum_exposure(own, parabola, 1.0, 29.0)
-    fraction, _ = mx.attributable_fraction(
-        own, parabola, exposure, weights * outcome, centre, lag=2
-    )
+    fraction, _ = mx.attributable_fraction(own, parabola, exposure, counts, centre, lag=2)
     return jnp.stack([fraction, centre])
 
 
