@@ -11,7 +11,6 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.choices import RatioTransform
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.fits.marginal_means import held_value
 from mixmeta_jax.fits.prediction_methods import PredictionMethods
 from mixmeta_jax.plots.canvas import (
     COLOURS,
@@ -30,12 +29,18 @@ from mixmeta_jax.plots.canvas import (
     transformed,
     user_columns,
 )
-from mixmeta_jax.table.columns import is_numeric
+from mixmeta_jax.plots.predictors import (
+    STATISTICS,
+    continuous,
+    held_values,
+    one_category,
+    predicted_outcome,
+    predictors_of,
+    refuse_taken,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-STATISTICS = ["fit", "ci_lower", "ci_upper", "pi_lower", "pi_upper"]
 
 CURVE_POINTS = 101
 """Points of a curve."""
@@ -102,15 +107,15 @@ def bubble(
     """
     change = transformed(transform)
     o = one_outcome(fit, outcome)
-    predictor = _continuous(fit, predictor)
-    _refuse_taken(predictor, ("kind", "weight"))
-    columns = user_columns(fit, _predictors(fit))
-    held = _held(columns, predictor, at)
+    predictor = continuous(fit, predictor)
+    refuse_taken(predictor, ("kind", "weight"))
+    columns = user_columns(fit, predictors_of(fit))
+    held = held_values(columns, predictor, at)
     x = columns[predictor].to_numpy(float)
     grid = np.linspace(x.min(), x.max(), CURVE_POINTS)
-    curve = _predicted(fit, o, {**held, predictor: grid}, None, conf_level)
+    curve = predicted_outcome(fit, o, {**held, predictor: grid}, None, conf_level)
     # Partial residuals: what the model leaves of an outcome, on top of the held predictors.
-    at_rows = _predicted(fit, o, {**held, predictor: x}, None, conf_level)["fit"].to_numpy()
+    at_rows = predicted_outcome(fit, o, {**held, predictor: x}, None, conf_level)["fit"].to_numpy()
     points = at_rows + (fit.frame.y - fit.fitted_array)[:, o]
     weight = 1 / marginal_variances(fit)[:, o]
     table = pd.concat(
@@ -199,15 +204,15 @@ def response(
     1   40.0 -0.63     -0.88     -0.38
     """
     change = transformed(transform)
-    predictor = _continuous(fit, predictor)
+    predictor = continuous(fit, predictor)
     if reference is None:
         raise InputError(
             f"A response curve is drawn against a value of '{predictor}': give it, as in "
             "reference=0."
         )
-    _refuse_taken(predictor, ("outcome",))
-    columns = user_columns(fit, _predictors(fit))
-    held = _held(columns, predictor, at)
+    refuse_taken(predictor, ("outcome",))
+    columns = user_columns(fit, predictors_of(fit))
+    held = held_values(columns, predictor, at)
     x = columns[predictor].to_numpy(float)
     values = np.linspace(x.min(), x.max(), CURVE_POINTS)
     if grid is not None:
@@ -219,7 +224,7 @@ def response(
     axes = new_axes(ax, 5.4, 4.0, len(outcomes))
     tables = []
     for o, (axis, outcome) in enumerate(zip(axes, outcomes, strict=True)):
-        table = _predicted(fit, o, {**held, predictor: values}, against, conf_level)
+        table = predicted_outcome(fit, o, {**held, predictor: values}, against, conf_level)
         table[STATISTICS] = change(table[STATISTICS])
         axis.axhline(1.0 if transform else 0.0, color=FAINT, linewidth=1, zorder=0)
         _bands(axis, values, table, True, pi)
@@ -278,17 +283,17 @@ def orchard(
     """
     change = transformed(transform)
     o = one_outcome(fit, outcome)
-    names = _predictors(fit)
+    names = predictors_of(fit)
     if by is None:
-        by = _one_category(fit, names)
+        by = one_category(fit, names)
     if not isinstance(by, str) or by not in names:
         given, there = gates.described(by), ", ".join(names) or "none"
         raise InputError(f"by: {given} is not a predictor of the model: {there}.")
-    _refuse_taken(by, ("kind", "weight"))
+    refuse_taken(by, ("kind", "weight"))
     columns = user_columns(fit, names)
     categories = list(pd.unique(columns[by]))
-    held = _held(columns, by, at)
-    expected = _predicted(fit, o, {**held, by: categories}, None, conf_level)
+    held = held_values(columns, by, at)
+    expected = predicted_outcome(fit, o, {**held, by: categories}, None, conf_level)
     units = pd.DataFrame({"kind": "unit", by: columns[by].to_numpy(), "fit": fit.frame.y[:, o]})
     units["weight"] = 1 / np.sqrt(known_variances(fit)[:, o])
     table = pd.concat(
@@ -322,84 +327,6 @@ def orchard(
         ratio_axis(axis.xaxis)
     tidied(axis, "x")
     return (axis, table) if return_data else axis
-
-
-def _one_category(fit: PredictionMethods, names: list[str]) -> str:
-    """The only predictor with categories."""
-    found = [name for name in names if not is_numeric(user_columns(fit, [name])[name])]
-    if len(found) != 1:
-        there = ", ".join(found or names) or "none"
-        what = "predictors with categories" if found else "predictors"
-        raise InputError(
-            f"Name the predictor whose categories are drawn, by=: the {what} of the model are "
-            f"{there}."
-        )
-    return found[0]
-
-
-def _predictors(fit: PredictionMethods) -> list[str]:
-    """Columns of the data that the fixed part reads, then those of the random part."""
-    parts = [fit.frame.fixed, *(level.matrix for level in fit.frame.levels[: fit.n_levels])]
-    return list(dict.fromkeys(name for part in parts for name in part.columns))
-
-
-def _continuous(fit: PredictionMethods, predictor: str | None) -> str:
-    names = _predictors(fit)
-    numbers = [name for name in names if is_numeric(user_columns(fit, [name])[name])]
-    if predictor is None and len(numbers) == 1:
-        return numbers[0]
-    if not isinstance(predictor, str) or predictor not in numbers:
-        listed = ", ".join(numbers) or "none"
-        given = f"predictor: {gates.described(predictor)} is not drawn"
-        what = "Name the predictor to draw" if predictor is None else given
-        raise InputError(f"{what}: the continuous predictors of the model are {listed}.")
-    return predictor
-
-
-def _refuse_taken(predictor: str, own: tuple[str, ...]) -> None:
-    """Raise where a predictor is called as a column of the frame that is drawn."""
-    if predictor in (*own, *STATISTICS):
-        raise InputError(
-            f"The predictor '{predictor}' is called as a column that the picture makes: rename it "
-            "in the data and the formula."
-        )
-
-
-def _held(columns: pd.DataFrame, drawn: str, at: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Values of the predictors that are not drawn."""
-    given = {} if at is None else gates.mapping(at, "at", "a mapping of predictors")
-    for name in given:
-        if name not in columns.columns or name == drawn:
-            raise InputError(
-                f"at names {gates.described(name)}, which is not another predictor of the model."
-            )
-    held = {}
-    for name in columns.columns:
-        if name == drawn:
-            continue
-        column = columns[name]
-        levels = None if is_numeric(column) else column.unique().tolist()
-        if name in given:
-            held[name] = held_value(name, given[name], levels)
-        else:
-            held[name] = column.mean() if levels is None else column.mode().iloc[0]
-    return held
-
-
-def _predicted(
-    fit: PredictionMethods,
-    o: int,
-    values: dict[str, Any],
-    reference: dict[str, Any] | None,
-    conf_level: float,
-) -> pd.DataFrame:
-    """Predictions of one outcome at rows of predictors, in columns `STATISTICS`."""
-    table = fit.predict(
-        pd.DataFrame(values), ci=True, pi=True, conf_level=conf_level, reference=reference
-    )
-    assert isinstance(table, pd.DataFrame)
-    chosen = table if fit.frame.k == 1 else table[fit.frame.outcome_names[o]]
-    return chosen[STATISTICS].reset_index(drop=True)
 
 
 def _bands(ax: Axes, x: Any, table: pd.DataFrame, ci: bool, pi: bool) -> None:
