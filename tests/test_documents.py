@@ -13,6 +13,7 @@ PAGES = ("CONTRIBUTING.md", "mixmeta_jax/likelihood/README.md")
 # Names of other programs, of Python, and of what a reader sees rather than a module has.
 OTHERS = {
     *("metafor", "mvmeta", "dosresmeta", "eval", "np", "jnp", "jax.jit", "thrombolytic.csv"),
+    "thrombolytic",  # a tag of notebooks
     *("MIXMETA_JAX_DATA", "__init__", "__main__"),
 }
 

@@ -241,13 +241,30 @@ class Structure:
         return null | (least <= SINGULAR)
 
     def null_variances(self, Psi: Any, scale: Any) -> Any:
-        """Which variances count as zero, shape (d, B); ``Psi`` and ``scale`` as in `at_bound`."""
+        """Which variances count as zero, shape (d, B); ``Psi`` and ``scale`` as in `at_bound`.
+
+        Examples
+        --------
+        >>> import numpy as np, mixmeta_jax as mx
+        >>> Psi = np.diag([0.4, 1e-40])[:, :, None]
+        >>> mx.Diagonal().null_variances(Psi, np.ones((2, 1))).ravel()
+        array([False,  True])
+        """
         xp = namespace(Psi, scale)
         null = xp.einsum("iib->ib", Psi) <= NULL_VARIANCE * scale
         return null & null.all(0) if self.one_size else null
 
     def without_null(self, Psi: Any, scale: Any) -> Any:
-        """Ψ with zeros, and not what rounding leaves, in the rows and columns of null variances."""
+        """Ψ with zeros, and not what rounding leaves, in the rows and columns of null variances.
+
+        Examples
+        --------
+        >>> import numpy as np, mixmeta_jax as mx
+        >>> Psi = np.diag([0.4, 1e-40])[:, :, None]
+        >>> mx.Diagonal().without_null(Psi, np.ones((2, 1)))[:, :, 0]
+        array([[0.4, 0. ],
+               [0. , 0. ]])
+        """
         if not self.n_parameters(len(Psi)):
             return Psi
         xp, null = namespace(Psi, scale), self.null_variances(Psi, scale)

@@ -50,7 +50,7 @@ class Comparison(GivesCopies, Written):
 
     __repr__ = __str__
 
-    def blocks(self, digits: int | None) -> list[Table | Lines]:
+    def _blocks(self, digits: int | None) -> list[Table | Lines]:
         """The two tables and the notes, for `markup`."""
         blocks: list[Table | Lines] = [Lines(("Comparison of fits",), title=True)]
         for title, frame in (("Fit", self.table), ("Estimates", self.estimates)):
@@ -63,7 +63,7 @@ class Comparison(GivesCopies, Written):
             blocks.append(tabled([title, *columns], list(frame.index), cells))
         return [*blocks, Lines(self.notes)] if self.notes else blocks
 
-    def panel(self, digits: int | None) -> Panel:
+    def _panel(self, digits: int | None) -> Panel:
         """A column per fit: estimates with their standard errors, variances, criteria, tests."""
         groups: dict[str, list[tuple[str, ...]]] = {"Coefficients": [], "Variances": []}
         for name, row in self.estimates.iterrows():

@@ -71,11 +71,11 @@ class Panel:
 class Written:
     """What results share that are written as tables."""
 
-    def blocks(self, digits: int | None) -> list[Table | Lines]:
+    def _blocks(self, digits: int | None) -> list[Table | Lines]:
         """What is written, with ``digits`` places after the point; None for as many as needed."""
         raise NotImplementedError
 
-    def panel(self, digits: int | None) -> Panel:
+    def _panel(self, digits: int | None) -> Panel:
         """The same as one table."""
         raise NotImplementedError
 
@@ -102,7 +102,7 @@ class Written:
         >>> fit.summary().to_html(digits=2)[:48]
         '<h4>Univariate random-effects meta-analysis</h4>'
         """
-        return as_html(self.blocks(_checked(digits)))
+        return as_html(self._blocks(_checked(digits)))
 
     def to_markdown(self, digits: int | None = None) -> str:
         """The result as Markdown; see `to_html`.
@@ -114,7 +114,7 @@ class Written:
         >>> fit.summary().to_markdown(digits=2).splitlines()[0]
         '**Univariate random-effects meta-analysis**'
         """
-        return as_markdown(self.blocks(_checked(digits)))
+        return as_markdown(self._blocks(_checked(digits)))
 
     def to_latex(self, digits: int | None = None) -> str:
         """The result as LaTeX, with tables that need no package; see `to_html`.
@@ -126,7 +126,7 @@ class Written:
         >>> "(Intercept) & -0.75 & 0.19" in fit.summary().to_latex(digits=2)
         True
         """
-        return as_latex(self.blocks(_checked(digits)))
+        return as_latex(self._blocks(_checked(digits)))
 
     def to_gt(self, digits: int | None = None) -> Any:
         """The result as one table of great_tables, to style, save and put into documents.
@@ -156,7 +156,7 @@ class Written:
         >>> "(Intercept) & -0.75 & 0.19" in fit.summary().to_gt(digits=2).as_latex()
         True
         """
-        return as_gt(self.panel(_checked(digits)))
+        return as_gt(self._panel(_checked(digits)))
 
 
 def _checked(digits: int | None) -> int | None:

@@ -156,7 +156,7 @@ class SummaryResult(GivesCopies, Written):
 
     __repr__ = __str__
 
-    def blocks(self, digits: int | None) -> list[Table | Lines]:
+    def _blocks(self, digits: int | None) -> list[Table | Lines]:
         """What the summary says, for `markup`."""
         header = coefficient_header(self.coefficients, self.conf_level)
         cells = coefficient_cells(self.coefficients, digits)
@@ -177,7 +177,7 @@ class SummaryResult(GivesCopies, Written):
             closing.append(_status_line(self))
         return [*blocks, Lines((*closing,))]
 
-    def panel(self, digits: int | None) -> Panel:
+    def _panel(self, digits: int | None) -> Panel:
         """Coefficients by outcome, then the random effects, a row each."""
         header = coefficient_header(self.coefficients, self.conf_level)[:-1]
         cells = [row[:-1] for row in coefficient_cells(self.coefficients, digits)]

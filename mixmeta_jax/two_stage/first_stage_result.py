@@ -49,6 +49,15 @@ class FirstStage(Mapping):
         That of the outcome.
     reduction
         What ``coef`` are: "overall", "lag 7", "at 30".
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd, mixmeta_jax as mx
+    >>> x = np.arange(20.0)
+    >>> data = pd.DataFrame({"city": "Rome", "heat": x, "deaths": 2 * x + (x % 2)})
+    >>> first = mx.first_stage(data, "city", "deaths", "heat", "linear()", family="gaussian")
+    >>> first.coef.round(2).to_dict("index"), first.reduction
+    ({'Rome': {'b1': 2.01}}, 'overall')
     """
 
     coef: pd.DataFrame
@@ -117,6 +126,15 @@ class FirstStage(Mapping):
         ----------
         location
             Its label.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd, mixmeta_jax as mx
+        >>> x = np.arange(20.0)
+        >>> data = pd.DataFrame({"city": "Rome", "heat": x, "deaths": 2 * x + (x % 2)})
+        >>> first = mx.first_stage(data, "city", "deaths", "heat", "linear()", family="gaussian")
+        >>> first.covariance("Rome").shape
+        (1, 1)
         """
         names = self.coef.columns
         return pd.DataFrame(self.vcov[self._place(location)], index=names, columns=names)
@@ -134,6 +152,15 @@ class FirstStage(Mapping):
         ndarray
             A value per step of time, so that lags are differences of positions: with ``time``,
             steps without a row are NaN.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd, mixmeta_jax as mx
+        >>> x = np.arange(20.0)
+        >>> data = pd.DataFrame({"city": "Rome", "heat": x, "deaths": 2 * x + (x % 2)})
+        >>> first = mx.first_stage(data, "city", "deaths", "heat", "linear()", family="gaussian")
+        >>> first.exposure("Rome")[:3]
+        array([0., 1., 2.])
         """
         return self.series[self.locations.index.tolist()[self._place(location)]][0]
 
@@ -144,6 +171,15 @@ class FirstStage(Mapping):
         ----------
         location
             Its label.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd, mixmeta_jax as mx
+        >>> x = np.arange(20.0)
+        >>> data = pd.DataFrame({"city": "Rome", "heat": x, "deaths": 2 * x + (x % 2)})
+        >>> first = mx.first_stage(data, "city", "deaths", "heat", "linear()", family="gaussian")
+        >>> first.outcome("Rome")[:3]
+        array([0., 3., 4.])
         """
         return self.series[self.locations.index.tolist()[self._place(location)]][1]
 

@@ -33,6 +33,15 @@ class Regression:
         By Pearson's statistic; 1 for "poisson" and "binomial".
     converged
         Whether a maximum was found.
+
+    Examples
+    --------
+    >>> import jax, numpy as np, mixmeta_jax as mx
+    >>> X = np.stack([np.ones(6), np.arange(6.0)], axis=1)
+    >>> with jax.enable_x64(True):
+    ...     found = mx.regression(np.array([1.0, 3, 2, 5, 8, 9]), X, family="poisson")
+    >>> bool(found.converged), float(found.dispersion)
+    (True, 1.0)
     """
 
     coef: Array
@@ -88,7 +97,7 @@ def regression(
     ...     X = jax.numpy.concatenate([b, jax.numpy.ones((200, 1))], 1)
     ...     return mx.regression(deaths, X).coef[1]
     >>> with jax.enable_x64(True):
-    ...     value, slope = jax.value_and_grad(last)(20.0)
+    ...     value, slope = map(float, jax.value_and_grad(last)(20.0))
     >>> bool(abs(value - first.coef.iloc[0, 1]) < 1e-9)
     True
     """
