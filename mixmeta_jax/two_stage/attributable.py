@@ -34,7 +34,8 @@ from mixmeta_jax.two_stage.ranges import range_ends, searched_ranges
 EVERYTHING = {"all": (None, None)}
 """The range of all exposures, where no others are asked for."""
 
-TOTAL = "total"
+LOCATION, TOTAL = "location", "total"
+"""What the rows of a location are called, and those of all together."""
 
 ATTRIBUTED_COLUMNS = [
     *("number", "se", "lower", "upper"),
@@ -66,7 +67,8 @@ def attributable(
     Parameters
     ----------
     fit
-        From `pool`, of log risks: the coefficients of log-linear or logistic first stages.
+        From `pool`, of log risks: the coefficients of log-linear first stages, or of logistic ones
+        where outcomes are rare, so that odds ratios are about risk ratios.
     basis
         As in `curves`. For ``direction="backward"`` with lags a basis of histories: a function that
         makes (m, k) columns of exposures (m, L + 1), the one l days before in column l.
@@ -79,7 +81,8 @@ def attributable(
     ranges
         {name: (low, high)}: numbers for the days with low <= exposure < high. An end is a number,
         {location: number}, "reference", a percentile of the location's exposures as "2.5%", or None
-        for no end. Default all exposures.
+        for no end. Default all exposures. Where the reference lies beyond the other end, no day of
+        the location is in the range, and its number is 0.
     by
         Regions: a column of the data of ``fit``, or {location: region}.
     direction
@@ -111,7 +114,8 @@ def attributable(
     ------
     InputError
         For a location without a basis, exposures, outcomes or a region; series of different
-        lengths, without a complete day, or with negative outcomes; ranges that are none.
+        lengths, without a complete day, or with negative outcomes; ranges that are none; regions
+        that are called "location" or "total"; a first stage of the family "gaussian".
 
     Notes
     -----
@@ -173,7 +177,7 @@ def attributable(
         for group in {of[i], len(regions)}:
             sums[group] = sums[group].plus(own)
     rows += [group.table(conf_level) for group in sums]
-    keys = [*(("location", label) for label in labels), *((name, own) for own in regions)]
+    keys = [*((LOCATION, label) for label in labels), *((name, own) for own in regions)]
     return pd.DataFrame(
         np.concatenate(rows), columns=ATTRIBUTED_COLUMNS, index=_index([*keys, (TOTAL,) * 2], names)
     ).astype({"days": int})
@@ -233,6 +237,11 @@ def _lags(lag: Any, basis: Any, direction: str) -> tuple[int, int]:
     if lag is None:
         lag = basis.lags if staged else 0
     first, last = lag_days(lag)
+    if staged and basis.family == "gaussian":
+        raise InputError(
+            "basis is a first stage of the family 'gaussian', whose coefficients are differences "
+            "of means, not log risks: what is attributable needs counts, or parts of trials."
+        )
     if staged and basis.reduction != "overall":
         raise InputError(
             f"basis, a first stage, is reduced to {basis.reduction}, and what is attributable goes "
@@ -292,6 +301,11 @@ def _regions(by: Any, fit: Fit, labels: Sequence[Any]) -> tuple[str, list[Any], 
         name = called if isinstance(called, str) else "region"
     else:
         raise gates.refused("by", "a column of the data, or a mapping {location: region}", by)
+    if name in (LOCATION, TOTAL):
+        raise InputError(
+            f"by is called '{name}', as the rows of each location or of the total are: give it "
+            "another name."
+        )
     for region, label in zip(own, labels, strict=True):
         if not pd.api.types.is_hashable(region) or (
             not isinstance(region, tuple) and pd.isna(region)

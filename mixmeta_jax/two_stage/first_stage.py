@@ -281,27 +281,28 @@ class _Maker:
 
     def _values(self, one: Series) -> np.ndarray:
         """The basis at the exposures, shape (n, k), NaN where they are missing."""
-        basis = self.basis_of(one)
+        basis, seen = self.basis_of(one), ~np.isnan(one.exposure)
         try:
-            b = np.array(basis(one.exposure), float)
+            known = np.array(basis(one.exposure[seen]), float)
         except InputError:
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {shown(error, 120)}"
             raise InputError(f"basis, a function, fails on the exposures with {reason}.") from error
-        if b.ndim != 2 or len(b) != len(one.exposure) or not b.shape[1]:
+        if known.ndim != 2 or len(known) != seen.sum() or not known.shape[1]:
             raise InputError(
-                f"basis, a function, returns the shape {b.shape} for {len(one.exposure)} "
+                f"basis, a function, returns the shape {known.shape} for {seen.sum()} "
                 "exposures: it must be (m, k)."
             )
-        self.widths = self.widths or [b.shape[1]]
-        if b.shape[1] != self.widths[0]:
+        self.widths = self.widths or [known.shape[1]]
+        if known.shape[1] != self.widths[0]:
             raise InputError(
-                f"Its basis has {b.shape[1]} column(s), that of the first location "
+                f"Its basis has {known.shape[1]} column(s), that of the first location "
                 f"{self.widths[0]}: give all locations as many."
             )
         self.bases[one.label] = basis
-        b[np.isnan(one.exposure)] = np.nan
+        b = np.full((len(seen), known.shape[1]), np.nan)
+        b[seen] = known
         return b
 
     def _control_columns(self, one: Series) -> tuple[np.ndarray, list[str], np.ndarray]:

@@ -205,7 +205,8 @@ class FirstStage(Mapping):
         Raises
         ------
         InputError
-            For lags beyond those of the regressions, or exposures that are no number.
+            For lags beyond those of the regressions, exposures that are no number, and one that is
+            its own reference.
 
         Examples
         --------
@@ -224,7 +225,7 @@ class FirstStage(Mapping):
             raise InputError("reference is the exposure that at is compared with: give at too.")
         first, last = self._lags_of(lag)
         name = "overall"
-        if lag is not None:
+        if (first, last) != self.lags:
             name = f"lag {first}" if first == last else f"lags {first} to {last}"
         maps = [over_lags(self._lag_values(first, last), self._k)] * len(self.locations)
         return self._mapped(maps, self._names("b", self._k), self.exposure_bases, name)
@@ -237,6 +238,10 @@ class FirstStage(Mapping):
         x = [gates.number(at, "at")]
         if reference is not None:
             x.append(gates.number(reference, "reference"))
+            if x[0] == x[1]:
+                raise InputError(
+                    f"at and reference are both {x[0]:g}: an exposure has no effect against itself."
+                )
         K = self.full_coef.shape[1] // self._k
         maps, bases = [], {}
         for label in self.locations.index:

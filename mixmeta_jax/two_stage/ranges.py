@@ -108,7 +108,8 @@ def range_ends(
     Raises
     ------
     InputError
-        For an end that is none, and a range that ends before it begins.
+        For an end that is none, and a range that ends before it begins, unless it is the reference
+        that it begins or ends at.
     """
     wanted = "a mapping {name: (low, high)}"
     given = gates.mapping(ranges, "ranges", wanted)
@@ -125,6 +126,8 @@ def range_ends(
             for value, infinite in zip(pair, (-np.inf, np.inf), strict=True)
         ]
         columns.append(np.stack(own, axis=1))
+        if "reference" in [end for end in pair if isinstance(end, str)]:
+            continue  # the reference may lie beyond the other end, where no day is in the range
         empty = ~(own[0] < own[1])
         if empty.any():
             i = int(np.argmax(empty))

@@ -174,6 +174,11 @@ def _steps(column: pd.Series, name: str, place: _RowNames) -> np.ndarray:
     elif column.dtype.kind == "M":
         days = pd.DatetimeIndex(column).tz_localize(None).to_numpy("M8[ns]").astype(np.int64)
         numbers = days
+    elif pd.api.types.infer_dtype(column) in ("string", "date", "datetime"):
+        raise InputError(
+            f"The time '{shown(name)}' holds {shown(repr(column.iloc[0]), 40)} in {place.of(0)}: "
+            "make it a column of dates, as pandas.to_datetime does, or of whole numbers."
+        )
     else:
         found = numeric(column, f"column '{shown(name)}' (time)", truths=False)
         whole = (found % 1 == 0) & (np.abs(found) < 2**53)

@@ -1,6 +1,7 @@
 """Attributable numbers: against loops over days and lags, and the closed form of a linear one."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
@@ -194,6 +195,20 @@ def test_shares_are_of_the_outcomes_that_are_summed():
     assert given.equals(table)
 
 
+def test_a_range_that_the_reference_leaves_empty_has_no_number():
+    """Where fewest die beyond the percentile at which a range ends, no day is in it."""
+    fit = pooled()
+    exposure, outcome = days()
+    reference = dict.fromkeys(fit.index, 15.0) | {"city 2": 29.5}
+    ranges = {"mild": ("reference", "90%"), "hot": ("90%", None)}
+    given = {"reference": reference, "ranges": ranges, "n": 20}
+    table = mx.attributable(fit, quadratic, exposure, outcome, **given)["number"]
+    own = table.loc["location"]
+    assert own["city 2", "mild"] == 0 and (own.drop("city 2").xs("mild", level=1) != 0).all()
+    assert table["total", "total", "mild"] == pytest.approx(own.xs("mild", level=1).sum())
+    assert own["city 2", "hot"] != 0
+
+
 CITIES = pooled().index
 EXPOSURE, OUTCOME = days()
 
@@ -224,6 +239,9 @@ EXPOSURE, OUTCOME = days()
         ),
         ({"ranges": {"cold": ("101%", None)}}, "must be a number, 'reference', a percentile"),
         ({"ranges": {"cold": (5, 4)}}, "goes from 5 to 4 in location 'city 0'"),
+        ({"ranges": {"cold": ("95%", "5%")}}, "range 'cold' in ranges goes from .* in location"),
+        ({"by": pd.Series("a", index=CITIES, name="total")}, "by is called 'total', as the rows"),
+        ({"by": pd.Series("a", index=CITIES, name="location")}, "by is called 'location'"),
         ({"ranges": {}}, "ranges must be a mapping"),
         ({"by": "country"}, "no column 'country' in the data, named in by"),
         ({"by": {"city 0": "a"}}, "by has nothing for location 'city 1'"),
@@ -238,8 +256,6 @@ def test_bad_input(arguments, sentence):
 
 def test_labels_that_stand_for_two_rows():
     y, S = np.array([[0.1, 0.2], [0.2, 0.1], [0.3, 0.3]]), np.stack([np.eye(2)] * 3)
-    import pandas as pd
-
     frame = pd.DataFrame(y, columns=["a", "b"], index=["x", "x", "y"])
     fit = mx.mixmeta("a + b", S, frame, bscov="id", control=NUMPY)
     with pytest.raises(mx.InputError, match="two rows of the label 'x'"):

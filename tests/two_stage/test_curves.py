@@ -106,6 +106,9 @@ def test_what_is_attributable_needs_no_more_than_a_first_stage():
     assert (table.days.iloc[:3] == 197).all()
     given = mx.attributable(fit, dict(first.bases), first.exposure, first.outcome, lag=3, n=20)
     assert given.equals(table)
+    means = stage(basis="ns(percentiles=[50])", family="gaussian")
+    with pytest.raises(mx.InputError, match="of the family 'gaussian', whose coefficients are"):
+        mx.attributable(mx.pool(means, bscov="diag", control=NUMPY), means)
     with pytest.raises(mx.InputError, match="backward' needs the coefficients of every lag"):
         mx.attributable(fit, first, direction="backward")
     # Of the full coefficients, by a basis of histories.

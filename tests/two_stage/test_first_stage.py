@@ -1,5 +1,7 @@
 """The regressions of a first stage: against statsmodels, and against loops that are written out."""
 
+from datetime import date
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -232,6 +234,8 @@ def test_reductions_are_contrasts_of_the_surface(holes):
     )
     assert (first.reduction, over.reduction) == ("overall", "at 22 against 15")
     assert first.reduce(lag=(2, 3)).reduction == "lags 2 to 3"
+    # Some lags that are all of them are no other reduction.
+    assert first.reduce(lag=(1, 4)).reduction == "overall"
     # A reduction is of the cross-basis, whatever it was before.
     assert over.reduce().coef.equals(first.coef)
 
@@ -260,6 +264,19 @@ def test_knots_of_a_location_or_of_all():
         assert own.bases[label].boundary == (rows["temp"].min(), rows["temp"].max())
     mapped = lagged(data, basis=dict(own.bases), lag=None, lag_basis=None)
     pd.testing.assert_frame_equal(mapped.coef, own.coef)
+
+
+def test_a_function_is_asked_at_exposures_that_are_there():
+    """As one that leaves out rows that are NaN, as patsy does; an exposure is missed by 4 lags."""
+    data = daily(2, 120)
+    data.loc[[5, 130], "temp"] = np.nan
+
+    def careful(x):
+        return (x[np.isfinite(x)] / 10)[:, None]
+
+    own = lagged(data, basis=careful)
+    plain = lagged(data, basis=lambda x: (x / 10)[:, None])
+    assert own.coef.equals(plain.coef) and own.locations["n_used"].tolist() == [120 - 8, 150 - 8]
 
 
 def test_batches_and_orders_change_nothing():
@@ -407,6 +424,12 @@ SMALL = daily(2, 60)
         (SMALL, {"basis": lambda x: x / "a"}, "basis, a function, fails on the exposures"),
         (SMALL, {"time": "dow"}, "time 'dow' does not ascend in row 7, of location 'city 0'"),
         (SMALL, {"time": "rate"}, "it must be dates or whole numbers"),
+        (
+            SMALL.assign(day="2001-02-03"),
+            {"time": "day"},
+            "'day' holds '2001-02-03' in row 0, of location 'city 0': make it a column of dates",
+        ),
+        (SMALL.assign(day=date(2001, 2, 3)), {"time": "day"}, "as pandas.to_datetime does"),
         (changed(4, day=np.nan), {"time": "day"}, "time 'day' is missing in row 4"),
         (
             SMALL.assign(day=SMALL["day"] * 5 + (SMALL.index == 59)),
@@ -432,6 +455,7 @@ def test_bad_input(data, given, said):
         ({"lag": (0, 2)}, "hold the lags 1 to 4"),
         ({"lag": 1, "at": 3}, "two ways to reduce"),
         ({"reference": 3}, "give at too"),
+        ({"at": 3, "reference": 3.0}, "at and reference are both 3: an exposure has no effect"),
         ({"at": "hot"}, "at must be a finite number"),
     ],
 )

@@ -40,7 +40,10 @@ def test_delta_intervals_are_those_of_the_vertex():
     fit = pooled()
     table = mx.minimum_risk(fit, quadratic, within=(0, 30), conf_level=0.9)
     b, V = fit.blup(vcov=True, se_method="exact")
-    for i, (own, (_, row)) in enumerate(zip(b.to_numpy(), table[:-1].iterrows(), strict=True)):
+    # The pooled curve too, at the mean of the predictors, x = 0.
+    mean, mean_V = fit.predict({"x": [0.0]}, vcov=True)
+    b, V = np.vstack([b, mean]), np.concatenate([V, mean_V])
+    for i, (own, (_, row)) in enumerate(zip(b, table.iterrows(), strict=True)):
         slope = np.array([-5 / own[1], 5 * own[0] / own[1] ** 2])
         se = np.sqrt(slope @ V[i] @ slope)
         np.testing.assert_allclose(row.se, se, rtol=1e-5)
@@ -59,11 +62,13 @@ def test_simulated_intervals_are_quantiles_of_the_joint_distribution():
     values, vectors = np.linalg.eigh(joint)
     root = vectors * np.sqrt(np.maximum(values, 0))
     drawn = b.to_numpy().ravel() + np.random.default_rng(1).normal(size=(n, 16)) @ root.T
-    minima = vertex(drawn.reshape(n, 8, 2))
-    width = table.se[:-1].to_numpy()
+    mean, mean_V = fit.predict({"x": [0.0]}, vcov=True)
+    mean = np.random.default_rng(2).multivariate_normal(mean.to_numpy()[0], mean_V[0], n)
+    minima = np.column_stack([vertex(drawn.reshape(n, 8, 2)), vertex(mean)])
+    width = table.se.to_numpy()
     for end, level in (("lower", 10), ("upper", 90)):
         expected = np.percentile(minima, level, axis=0)
-        assert (np.abs(table[end][:-1] - expected) < 0.08 * width).all()
+        assert (np.abs(table[end] - expected) < 0.08 * width).all()
 
 
 def test_minima_of_splines_are_those_of_a_bounded_search():
