@@ -46,6 +46,7 @@ PROTOCOL = {
     "min_groups",
     "n_parameters",
     "natural",
+    "null_variances",
     "ordered",
     "psi",
     "sizes",
@@ -54,6 +55,7 @@ PROTOCOL = {
     "starts_of_sets",
     "terms",
     "theta",
+    "without_null",
 }
 """Methods of structures and designs that the library calls, perhaps traced: for users to write."""
 
@@ -476,7 +478,7 @@ CALLS = {
         "X": np.ones((4, 1)),
         "family": "poisson",
         "offset": None,
-        "weights": np.ones(4),
+        "weights": None,
     },
     "simulate": drawn_at,
     "simulation_study": lambda: {

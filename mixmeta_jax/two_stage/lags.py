@@ -39,7 +39,7 @@ def cross_basis(b: Array, c: Array, first: int = 0) -> Array:
     c
         Basis of the lag at the lags ``first``, ``first + 1``, ..., shape (L, K).
     first
-        The first lag.
+        The first lag, no longer than the series.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def cross_basis(b: Array, c: Array, first: int = 0) -> Array:
     """
     b = gates.numbers(b, "b", ("n", "k"), missing=True)
     c = gates.numbers(c, "c", ("L", "K"))
-    first = gates.whole(first, "first", 0)
+    first = gates.whole(first, "first", 0, len(b))
     if not len(c) or not b.size:
         raise InputError(f"b and c have the shapes {b.shape} and {c.shape}: give at least a lag.")
     xp = namespace(b, c)
