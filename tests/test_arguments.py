@@ -81,6 +81,7 @@ OWN = {
     ("Fit.profile", "n"): LARGE,  # the values are given
     ("Fit.simulate", "seed"): ("None", "zero", "one", "no axes", "status"),
     ("first_stage", "weights"): ("None",),
+    ("regression", "weights"): ("None",),
     ("FirstStage.reduce", "reference"): ("None", "zero", "one", "negative", "half", "fractional")
     + ("no axes", "status", *LARGE[:1]),
     ("lr_test", "n"): ("zero", "one", "no axes", "status"),

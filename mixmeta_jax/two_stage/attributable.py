@@ -15,6 +15,7 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fit import Fit
 from mixmeta_jax.fits.fitted_model import checked_fit
 from mixmeta_jax.inference.wald import check_conf_level
+from mixmeta_jax.table.columns import is_label
 from mixmeta_jax.two_stage.first_stage_result import FirstStage
 from mixmeta_jax.two_stage.impact import impact_of
 from mixmeta_jax.two_stage.locations import (
@@ -307,9 +308,7 @@ def _regions(by: Any, fit: Fit, labels: Sequence[Any]) -> tuple[str, list[Any], 
             "another name."
         )
     for region, label in zip(own, labels, strict=True):
-        if not pd.api.types.is_hashable(region) or (
-            not isinstance(region, tuple) and pd.isna(region)
-        ):
+        if not is_label(region) or (not isinstance(region, tuple) and pd.isna(region)):
             raise gates.refused(f"by of {named(label)}", "the name of a region", region)
     regions = list(dict.fromkeys(own))
     places = {region: place for place, region in enumerate(regions)}

@@ -9,6 +9,7 @@ import numpy as np
 
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
+from mixmeta_jax.table.columns import is_label
 from mixmeta_jax.two_stage.locations import (
     BY_LOCATION,
     arrays_by_location,
@@ -118,6 +119,8 @@ def range_ends(
     names, columns = [], []
     for name, pair in given.items():
         names.append(gates.text(name, "a name in ranges"))
+        if not is_label(name):
+            raise gates.refused("a name in ranges", "text that can be printed", name)
         what = f"the range {shown(repr(name), 40)} in ranges"
         if isinstance(pair, (str, *BY_LOCATION)) or len(gates.listed(pair, what)) != 2:
             raise gates.refused(what, "a pair (low, high)", pair)

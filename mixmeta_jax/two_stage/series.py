@@ -12,7 +12,13 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.memory import refuse_size
-from mixmeta_jax.table.columns import label_codes, numeric, refuse_twice_named, row_label
+from mixmeta_jax.table.columns import (
+    label_codes,
+    missing_rows,
+    numeric,
+    refuse_twice_named,
+    row_label,
+)
 from mixmeta_jax.two_stage.families import OF_COUNTS, OF_PARTS
 
 LONGEST_GAP = 1_000
@@ -166,8 +172,9 @@ def _refuse_impossible(
 
 def _steps(column: pd.Series, name: str, place: _RowNames) -> np.ndarray:
     """Whole numbers that count the steps of time, shape (n,), ascending within each location."""
-    if column.isna().any():
-        row = int(np.argmax(column.isna()))
+    missing = missing_rows(column.to_frame(name), [name])
+    if missing.any():
+        row = int(np.argmax(missing))
         raise InputError(f"The time '{shown(name)}' is missing in {place.of(row)}.")
     if isinstance(column.dtype, pd.PeriodDtype):
         numbers = column.astype("int64").to_numpy()
