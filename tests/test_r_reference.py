@@ -90,6 +90,8 @@ def test_no_variance_would_raise_the_likelihood(name):
             for direction in tangents(structure, Psi * np.outer(unit, unit)):
                 direction = direction / np.outer(unit, unit)
                 size = np.abs(direction).max()
+                if size < 1e-6:
+                    continue  # the map is flat at a variance of 0, which comes back as 1e-7 or so
                 assert abs((slope * direction).sum()) <= tolerances.SLOPE * max(1, size)
         checked += structure.n_parameters(len(Psi))
     assert checked

@@ -14,7 +14,7 @@ from mixmeta_jax.errors import InputError, shown
 MOST_CHARACTERS = 1_000
 """Length of a pattern; longer ones take seconds to compile."""
 
-MOST_STEPS = 10**8
+MOST_SEARCH_STEPS = 10**8
 """Steps of a search through all names, by the count of `_steps`: at most some seconds."""
 
 _SINGLE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
@@ -65,7 +65,7 @@ def compiled(text: str, names: Sequence[str], what: str) -> re.Pattern[str]:
             "are repetitions or alternatives, whose search may never end: write it without, or "
             "give a list of names."
         )
-    if sum(_steps(bare, len(name)) for name in names) > MOST_STEPS:
+    if sum(_steps(bare, len(name)) for name in names) > MOST_SEARCH_STEPS:
         raise InputError(
             f"{what}: the regular expression '{shown(text)}' leaves too many choices open for "
             f"names of up to {max(map(len, names)):,} characters: write it with fewer repetitions "

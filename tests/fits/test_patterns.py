@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
-from mixmeta_jax.fits.patterns import MOST_CHARACTERS, MOST_STEPS, _steps, compiled
+from mixmeta_jax.fits.patterns import MOST_CHARACTERS, MOST_SEARCH_STEPS, _steps, compiled
 
 NAME = "a" * 36 + "b"
 
@@ -89,7 +89,7 @@ def test_the_steps_are_those_that_a_backtracking_search_may_take():
 
 def test_names_decide_what_is_too_long():
     """99 letters are 100**4 steps for three repetitions, 100 are more than may be taken."""
-    assert MOST_STEPS == (99 + 1) ** 4
+    assert MOST_SEARCH_STEPS == (99 + 1) ** 4
     assert compiled("a*a*a*c", ["b" * 99], "terms")
     with pytest.raises(mx.InputError, match="too many choices open for names of up to 100"):
         compiled("a*a*a*c", ["b" * 100], "terms")
