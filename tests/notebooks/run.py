@@ -48,7 +48,20 @@ def executed(notebook, folder):
     notebook.metadata = nbformat.from_dict(kept)  # not the Python of this machine
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
     return notebook
+
+
+def joined(outputs):
+    """The outputs, those of one stream in a row as one: what comes in how many pieces is chance."""
+    found = []
+    for output in outputs:
+        if found and output.output_type == "stream" and output.get("name") == found[-1].get("name"):
+            found[-1] = nbformat.from_dict({**found[-1], "text": found[-1].text + output.text})
+        else:
+            found.append(output)
+    return found
 
 
 def printed(cell):

@@ -79,3 +79,16 @@ def test_what_is_of_one_run_or_machine_is_told():
     unordered = notebook("1.0", "2.0")
     unordered.cells[1].execution_count = 5
     assert run.noise(unordered) != []
+
+
+def test_pieces_of_a_stream_are_one():
+    output = nbformat.v4.new_output
+    pieces = [output("stream", name="stdout", text=text) for text in ("a\n", "b\n")]
+    shown = output("display_data", {"text/plain": "c"})
+    last = output("stream", name="stdout", text="d\n")
+    found = run.joined([*pieces, shown, last])
+    assert [o.get("text") for o in found] == ["a\nb\n", None, "d\n"]
+    assert [o.text for o in run.joined([pieces[0], output("stream", name="stderr", text="e")])] == [
+        "a\n",
+        "e",
+    ]
