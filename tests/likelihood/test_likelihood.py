@@ -134,16 +134,22 @@ def test_singular_Psi_at_an_absorbed_level():
     assert_same((ours[0], symmetric(ours[1])), (theirs[0], symmetric(theirs[1])))
 
 
-def test_random_predictors_are_refused_and_not_given_a_zero_derivative():
-    design = random_design(k=1, q=(2,), missing=0.0)
+@pytest.mark.parametrize("kind", ["random slope", "bivariate, two levels"])
+@pytest.mark.parametrize("method", ["ml", "reml"])
+def test_derivatives_in_random_predictors(kind, method):
+    design = random_design(**KINDS[kind])
     theta, *_ = arguments(design)
 
-    def value(Z):
-        moved = replace(design, Z=(Z,))
-        return log_likelihood_at(moved.Psi(theta), arrange(moved), "ml")
+    def slopes(function):
+        def value(Z):
+            return function(replace(design, Z=Z))
 
-    with pytest.raises(NotImplementedError, match="random-effects predictors Z"):
-        jax.make_jaxpr(jax.grad(value))(jnp.asarray(design.Z[0]))
+        return jax.jit(jax.grad(value))(tuple(map(jnp.asarray, design.Z)))
+
+    Psi = design.Psi(theta)
+    ours = slopes(lambda moved: log_likelihood_at(Psi, arrange(moved), method))
+    theirs = slopes(lambda moved: dense_log_likelihood(Psi, moved, method))
+    assert_same(ours, theirs)
 
 
 def test_padding_changes_nothing(monkeypatch):

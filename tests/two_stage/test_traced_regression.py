@@ -80,12 +80,12 @@ def test_cross_bases_by_jax_are_those_of_numpy():
     rng = np.random.default_rng(0)
     b, c = rng.normal(size=(30, 2)), rng.normal(size=(4, 3))
     b[5] = np.nan
-    for first in (0, 2, 40):
+    for first in (0, 2, 30):
         expected = mx.cross_basis(b, c, first)
         with jax.enable_x64(True):
             found = jax.jit(lambda b, first=first: mx.cross_basis(b, c, first))(b)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
-    assert np.isnan(mx.cross_basis(b, c, 40)).all()
+    assert np.isnan(mx.cross_basis(b, c, 30)).all()
 
 
 def test_what_cannot_be_regressed():
