@@ -194,6 +194,8 @@ def orthonormal_basis(X: np.ndarray) -> np.ndarray:
         peak = np.abs(X[:, huge]).max(0)
         size[huge] = peak * np.sqrt(((X[:, huge] / peak) ** 2).sum(0) / n)
     size[size == 0] = 1.0
+    if p == 1:
+        return np.diag(1 / size)
     R = np.linalg.qr(X / size, mode="r")
     diagonal = np.abs(np.diagonal(R))
     if diagonal.min() <= BASIS_RANK * diagonal.max():

@@ -383,14 +383,15 @@ def _fitted(arguments: dict[str, Any], original: Any) -> Fit:
     structures = resolve_structures(arguments["bscov"], given, names, dims)
     effects = [frame.random_names(level) for level in range(len(names))]
     structures = held_structures(structures, arguments["hold"], names, effects)
-    settings = replace(settings, start=by_position(settings.start, frame, "control: start"))
+    if settings.start is not None:
+        settings = replace(settings, start=by_position(settings.start, frame, "control: start"))
     fitted = structures if method != "fixed" else ()
     raise_first(model_faults(method, frame.model(fitted), frame.within, seen))
     design = design_from_frame(frame, structures)
     if method in LIKELIHOOD_METHODS:
         if settings.mesh is None and settings.backend != "numpy":
-            data = (arguments[name] for name in ("formula", "S", "offset"))
-            settings = replace(settings, mesh=mesh_of(*data))
+            mesh = mesh_of(*(arguments[name] for name in ("formula", "S", "offset")))
+            settings = settings if mesh is None else replace(settings, mesh=mesh)
         estimate = fit_design(design, method, settings, names)
     else:
         estimate = fit_moments(frame, design, method, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ MOST_DEEP = 4
 
 Part = TypeVar("Part")
 
+PLAIN = (str, int, float, bool)
+"""What nobody can write to, and most arguments are."""
+
 CONTAINERS = (list, tuple, Mapping, np.ndarray, pd.Series, pd.DataFrame)
 
 
@@ -28,6 +32,8 @@ def kept_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kept(value: Any, depth: int = 0) -> Any:
+    if value is None or type(value) in PLAIN:
+        return value
     if isinstance(value, (pd.DataFrame, pd.Series)):
         return value.copy(deep=not COPIES_ON_WRITE)
     if isinstance(value, np.ndarray):
@@ -75,8 +81,18 @@ def frozen(part: Part) -> Part:
         frozen(list(part.values()))
     elif isinstance(part, (list, tuple)):
         for own in part:
-            frozen(own)
-    elif dataclasses.is_dataclass(part) and type(part).__module__.startswith("mixmeta_jax."):
-        for field in dataclasses.fields(part):
-            frozen(getattr(part, field.name))
+            if type(own) not in PLAIN:
+                frozen(own)
+    else:
+        kind: Any = type(part)
+        for name in _own_fields(kind):
+            frozen(getattr(part, name))
     return part
+
+
+@functools.cache
+def _own_fields(kind: type) -> tuple[str, ...]:
+    """The fields of one of our dataclasses; none of any other type."""
+    if dataclasses.is_dataclass(kind) and kind.__module__.startswith("mixmeta_jax."):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    return ()

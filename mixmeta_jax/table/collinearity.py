@@ -26,6 +26,8 @@ def dependence(X: np.ndarray) -> tuple[int, list[int]] | None:
     size = largest * np.sqrt((scaled * scaled).sum(0))
     if not size.all():
         return int(np.argmin(size)), []
+    if len(size) == 1:
+        return None
     diagonal, order = _pivots(X / size)
     dependent = np.flatnonzero(diagonal <= DEPENDENT)
     if not len(dependent):
