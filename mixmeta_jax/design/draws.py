@@ -34,7 +34,7 @@ def draws(
     Psi
         Covariance of each level, outer first, shape (k·q, k·q), outcome fastest.
     errors
-        Factors of S with one shape: their units, shape (N, r), and lower roots, (N, r·k, r·k).
+        Roots of S with one shape: their units, shape (N, r), and the roots, (N, r·k, r·k).
     shape
         (n, k).
     """
@@ -47,7 +47,7 @@ def draws(
     )
     total = np.zeros((count, n, k))
     for a, (root, (g, d)) in enumerate(zip(roots, sizes, strict=True)):
-        effects = numbers[:, ends[a] : ends[a + 1]].reshape(count, g, d) @ root.T
+        effects = numbers[:, ends[a] : ends[a + 1]].reshape(count, g, d) @ root
         q = d // k
         for j in range(q):
             own = effects[:, groups[:, a], j * k : (j + 1) * k]
@@ -67,6 +67,11 @@ def stream(seed: int, number: int) -> np.random.Generator:
 
 
 def semidefinite_root(matrix: np.ndarray) -> np.ndarray:
-    """Λ with ΛΛᵀ the given matrix, which may be singular; stacks alike."""
+    """The symmetric Λ with ΛΛ the given matrix, which may be singular; stacks alike.
+
+    Of all roots the one that the matrix alone determines, so that a seed gives the same data on
+    every machine: eigenvectors of equal eigenvalues are what LAPACK makes them, and their signs.
+    """
     values, vectors = np.linalg.eigh(matrix)
-    return vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
+    scaled = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
+    return scaled @ np.swapaxes(vectors, -1, -2)

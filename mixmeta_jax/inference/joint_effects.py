@@ -116,10 +116,10 @@ class JointEffects:
         """
         k = self.mean.shape[1]
         C = self._columns(residual, exact)
-        shared = numbers.standard_normal((n, len(vcov))) @ semidefinite_root(vcov).T
+        shared = numbers.standard_normal((n, len(vcov))) @ semidefinite_root(vcov)
         for rows, left in self.parts:
             at = (rows[:, None] * k + np.arange(k)).ravel()
-            own = numbers.standard_normal((n, len(at))) @ semidefinite_root(left).T
+            own = numbers.standard_normal((n, len(at))) @ semidefinite_root(left)
             if C is not None:
                 own += shared @ C[at].T
             yield rows, own.reshape(n, len(rows), k)

@@ -74,7 +74,7 @@ class LocationCoefficients:
     def pooled_drawn(self, count: int, seed: int) -> np.ndarray:
         """Draws of the pooled coefficients, shape (count, k)."""
         numbers = stream(seed, 1).standard_normal((count, self.k))
-        return self.pooled + numbers @ semidefinite_root(self.pooled_V).T
+        return self.pooled + numbers @ semidefinite_root(self.pooled_V)
 
 
 def location_coefficients(
