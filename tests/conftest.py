@@ -17,6 +17,11 @@ shapes.check()  # before any module with shapes is imported
 from mixmeta_jax.estimation.programs import PROGRAMS  # noqa: E402
 from tests.reference import calls  # noqa: E402
 
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_llvm_disable_expensive_passes=true"
+"""The tests run most programs once: so XLA makes them in two thirds of the time. Whoever sets
+XLA_FLAGS has what they set; the parts of CI with other versions run with XLA's own choice."""
+os.environ.setdefault("XLA_FLAGS", QUICK)
+
 # XLA reports on every program that it loads from the cache; set before its first use.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

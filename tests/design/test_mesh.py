@@ -35,7 +35,7 @@ def run(commands, devices):
     """The last line that each of several Python processes prints, run side by side."""
     # A busy machine may hold one of the devices up for longer than the 40 s that XLA waits.
     flags = (
-        f"--xla_force_host_platform_device_count={devices} "
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices} "
         "--xla_cpu_collective_call_terminate_timeout_seconds=600"
     )
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}

@@ -134,8 +134,9 @@ def test_singular_Psi_at_an_absorbed_level():
     assert_same((ours[0], symmetric(ours[1])), (theirs[0], symmetric(theirs[1])))
 
 
-@pytest.mark.parametrize("kind", ["random slope", "bivariate, two levels"])
-@pytest.mark.parametrize("method", ["ml", "reml"])
+@pytest.mark.parametrize(
+    ("kind", "method"), [("random slope", "ml"), ("bivariate, two levels", "reml")]
+)
 def test_derivatives_in_random_predictors(kind, method):
     design = random_design(**KINDS[kind])
     theta, *_ = arguments(design)

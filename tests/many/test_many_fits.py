@@ -500,9 +500,10 @@ fits = mx.fit_many(y, np.full(12, 0.3), batch_size=16, control={"backend": "jax"
 assert used == set(jax.local_devices()), used
 print(*(repr(float(x)) for x in fits.loglik))
 """
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     found = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        env={**os.environ, "XLA_FLAGS": flags},
         capture_output=True,
         text=True,
         check=True,
