@@ -25,6 +25,7 @@ from mixmeta_jax.errors import InputError
 from mixmeta_jax.estimation.ascent import joined, nothing_known, taken
 from mixmeta_jax.estimation.chunks import Chunks
 from mixmeta_jax.estimation.estimator import SingleEstimate, fit_design, parameters, pivoted
+from mixmeta_jax.estimation.interrupts import heed, listening
 from mixmeta_jax.estimation.jobs import LARGE, Job, ManyEstimates, Pool, ready
 from mixmeta_jax.estimation.newton import JOINED
 from mixmeta_jax.estimation.restarts import (
@@ -69,7 +70,7 @@ def fit_batch(
     """
     run = _Run(design, len(members), method, control, batch_size, wanted)
     try:
-        with np.errstate(all="ignore"):
+        with listening(), np.errstate(all="ignore"):
             if method == "fixed" or sum(design.n_parameters) == 0:
                 run.solve_all(members, tick)
             else:
@@ -122,6 +123,7 @@ class _Run:
                 self._store(part, keep, value, beta, V, theta, Psi, status)
                 self.found.gradient_norm[part] = 0.0
                 tick(len(part))
+                heed()
 
     def _store(
         self,

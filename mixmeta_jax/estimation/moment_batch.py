@@ -8,6 +8,7 @@ import numpy as np
 
 from mixmeta_jax.control import Control
 from mixmeta_jax.design.design import Design
+from mixmeta_jax.estimation.interrupts import heed, listening
 from mixmeta_jax.estimation.jobs import LARGE, ManyEstimates
 from mixmeta_jax.estimation.moments import moment_estimates
 from mixmeta_jax.estimation.multivariate import KRONECKER_NUMBERS
@@ -40,28 +41,30 @@ def fit_moment_batch(
     numbers = max(n * (k**4 + p**2 + p * k**2), p**2 * k**4)
     size = batch_size or max(1, KRONECKER_NUMBERS // numbers)
     try:
-        for first in range(0, len(members), size):
-            part = members[first : first + size]
-            own = design.taken(part)
-            estimates, reason[part] = moment_estimates(
-                method,
-                own.y,
-                np.broadcast_to(own.X, (len(part), n, p)),
-                np.broadcast_to(own.S, (len(part), n, k, k)),
-                vc_adjust=control.vc_adjust,
-                max_iter=control.max_iter,
-            )
-            fitted = reason[part] == ""
-            theta = np.full((len(part), sum(design.n_parameters)), np.nan)
-            if found.theta is not None:
-                for b in np.flatnonzero(fitted):
-                    theta[b] = design.structures[0].theta(estimates.Psi[b])
-            found.keep(part, estimates.beta, estimates.vcov, theta, [estimates.Psi])
-            found.n_iter[part] = estimates.n_iter
-            ended = np.where(estimates.clipped, Status.BOUNDARY, Status.CONVERGED)
-            ended = np.where(estimates.converged, ended, Status.MAX_ITER)
-            found.status[part] = np.where(fitted, ended, Status.NOT_IDENTIFIED)
-            tick(len(part))
+        with listening():
+            for first in range(0, len(members), size):
+                part = members[first : first + size]
+                own = design.taken(part)
+                estimates, reason[part] = moment_estimates(
+                    method,
+                    own.y,
+                    np.broadcast_to(own.X, (len(part), n, p)),
+                    np.broadcast_to(own.S, (len(part), n, k, k)),
+                    vc_adjust=control.vc_adjust,
+                    max_iter=control.max_iter,
+                )
+                fitted = reason[part] == ""
+                theta = np.full((len(part), sum(design.n_parameters)), np.nan)
+                if found.theta is not None:
+                    for b in np.flatnonzero(fitted):
+                        theta[b] = design.structures[0].theta(estimates.Psi[b])
+                found.keep(part, estimates.beta, estimates.vcov, theta, [estimates.Psi])
+                found.n_iter[part] = estimates.n_iter
+                ended = np.where(estimates.clipped, Status.BOUNDARY, Status.CONVERGED)
+                ended = np.where(estimates.converged, ended, Status.MAX_ITER)
+                found.status[part] = np.where(fitted, ended, Status.NOT_IDENTIFIED)
+                tick(len(part))
+                heed()
     except KeyboardInterrupt:
         found.withdraw(np.flatnonzero(found.status == Status.INTERRUPTED))
     return found

@@ -11,6 +11,7 @@ import numpy as np
 from mixmeta_jax.control import Control
 from mixmeta_jax.estimation.ascent import joined, taken
 from mixmeta_jax.estimation.chunks import Chunks
+from mixmeta_jax.estimation.interrupts import heed
 from mixmeta_jax.estimation.jobs import Job, Pool, full_chunk, ready
 from mixmeta_jax.estimation.newton import RUNNING, Problem
 
@@ -47,6 +48,7 @@ class Rounds:
                 flying.add(pool.submit(self._round, maker, few, max_iter))
 
             while True:
+                heed()
                 while len(flying) < 2 * self.data.workers:
                     job = full_chunk(left, self.data.size)
                     maker = next(fresh, None) if job is None else ready(job)

@@ -20,7 +20,7 @@ MOST_DEEP = 4
 
 Part = TypeVar("Part")
 
-PLAIN = (str, int, float, bool)
+IMMUTABLE = (str, int, float, bool)
 """What nobody can write to, and most arguments are."""
 
 CONTAINERS = (list, tuple, Mapping, np.ndarray, pd.Series, pd.DataFrame)
@@ -32,7 +32,7 @@ def kept_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kept(value: Any, depth: int = 0) -> Any:
-    if value is None or type(value) in PLAIN:
+    if value is None or type(value) in IMMUTABLE:
         return value
     if isinstance(value, (pd.DataFrame, pd.Series)):
         return value.copy(deep=not COPIES_ON_WRITE)
@@ -81,7 +81,7 @@ def frozen(part: Part) -> Part:
         frozen(list(part.values()))
     elif isinstance(part, (list, tuple)):
         for own in part:
-            if type(own) not in PLAIN:
+            if type(own) not in IMMUTABLE:
                 frozen(own)
     else:
         kind: Any = type(part)

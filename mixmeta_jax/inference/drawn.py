@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mixmeta_jax.tolerances import AS_LARGE
@@ -22,7 +24,12 @@ def tails(
     count = np.isfinite(drawn).sum(0)
     with np.errstate(invalid="ignore"):
         extreme = (drawn >= observed * (1 - AS_LARGE)).sum(0)
-    return (extreme + 1) / (count + 1), quantiles(drawn, conf_level)
+    return share_of(extreme, count), quantiles(drawn, conf_level)
+
+
+def share_of(extreme: Any, count: Any) -> Any:
+    """p-values: of so many draws, the data among them, those as extreme; NaN without a draw."""
+    return np.where(np.equal(count, 0), np.nan, (extreme + 1) / (count + 1))[()]
 
 
 def quantiles(drawn: np.ndarray, conf_level: float) -> np.ndarray:

@@ -326,7 +326,10 @@ class BootstrapInference:
             assert self.groups is not None
             asked = [pairs[i] for i in new]
             found = wild_draws(self.fit, asked, self.groups, self.n, self.seed, self.first)
-            self._wild.update(zip([keys[i] for i in new], found, strict=True))
+            fresh = dict(zip([keys[i] for i in new], found, strict=True))
+            # What Ctrl-C has cut short is told, and tried again when it is asked for again.
+            self._wild.update({key: own for key, own in fresh.items() if own.whole})
+            return [fresh[key] if key in fresh else self._wild[key] for key in keys]
         return [self._wild[key] for key in keys]
 
     def _tails(

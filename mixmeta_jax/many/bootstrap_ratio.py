@@ -11,8 +11,9 @@ from mixmeta_jax import gates
 from mixmeta_jax.fits import likelihood_ratio
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
+from mixmeta_jax.inference.drawn import share_of
 from mixmeta_jax.many.many_fits import ManyFits
-from mixmeta_jax.many.refits import converged, refit
+from mixmeta_jax.many.refits import converged, nothing_fitted, refit_both, was_interrupted
 from mixmeta_jax.report.results import BootstrappedRatio, LikelihoodRatioTest
 from mixmeta_jax.tolerances import AS_LARGE
 
@@ -82,7 +83,7 @@ def bootstrapped(
     progress: bool,
 ) -> BootstrappedRatio:
     """The bootstrap's part of a likelihood-ratio test."""
-    ratios = ratio_draws(smaller, larger, n, seed, first, progress)
+    ratios, _ = ratio_draws(smaller, larger, n, seed, first, progress)
     valid = ratios[np.isfinite(ratios)]
     return from_draws(test.statistic, test.df, valid)
 
@@ -94,15 +95,22 @@ def ratio_draws(
     seed: int,
     first: int = 0,
     progress: bool = True,
-) -> np.ndarray:
-    """Likelihood ratios of draws from the smaller fit, shape (n,); NaN where a fit failed."""
+) -> tuple[np.ndarray, bool]:
+    """Likelihood ratios of draws from the smaller fit, shape (n,), and whether all were tried.
+
+    NaN where a fit failed, or where Ctrl-C has left it, of which the refits warn.
+    """
     frame = smaller.frame
     design = smaller.design if smaller.n_levels else smaller.design.without_levels()
     mean = smaller.fitted_array - frame.offset
-    y = simulate_fitted(design, frame.within, mean, smaller.Psi_by_level, n, seed, first)
-    pair = [refit(fit, y, progress=progress) for fit in (smaller, larger)]
+    try:
+        y = simulate_fitted(design, frame.within, mean, smaller.Psi_by_level, n, seed, first)
+    except KeyboardInterrupt:
+        nothing_fitted(smaller, n)  # which warns
+        return np.full(n, np.nan), False
+    pair = refit_both((smaller, larger), y, progress)
     low, high = (_heights(found) for found in pair)
-    return np.maximum(2 * (high - low), 0.0)
+    return np.maximum(2 * (high - low), 0.0), not any(map(was_interrupted, pair))
 
 
 def _heights(found: ManyFits) -> np.ndarray:
@@ -115,7 +123,7 @@ def from_draws(statistic: float, df: int, ratios: np.ndarray) -> BootstrappedRat
     """p-values from the likelihood ratios of the draws that could be fitted."""
     n = len(ratios)
     extreme = int((ratios >= statistic * (1 - AS_LARGE)).sum())
-    pvalue = (extreme + 1) / (n + 1)
+    pvalue = float(share_of(extreme, n))
     mean = float(ratios.mean()) if n else np.nan
     factor = df / mean if mean > 0 else np.nan
     corrected = statistic * factor

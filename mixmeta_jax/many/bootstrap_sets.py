@@ -17,7 +17,7 @@ from mixmeta_jax.inference.drawn import tails
 from mixmeta_jax.inference.influences import wald_statistics
 from mixmeta_jax.inference.outer_groups import outer_groups
 from mixmeta_jax.many.many_fits import ManyFits
-from mixmeta_jax.many.refits import converged, levels_of, refit
+from mixmeta_jax.many.refits import converged, levels_of, refit, was_interrupted
 from mixmeta_jax.many.wild import cluster_covariance, restricted_fits, wild_weights
 
 SETS_TOGETHER = 50_000
@@ -83,6 +83,8 @@ def bootstrap_t_sets(
         again = refit(fit, np.concatenate(outcomes), progress=False)
         statistic = _over_error(again, L, np.repeat(found.coef[part] @ L, n))
         drawn[part] = statistic.reshape(len(part), n)
+        if was_interrupted(again):
+            break
     spread = np.sqrt(np.einsum("a,iab,b->i", L, found.vcov, L))
     return _tested(found.coef @ L, spread, drawn, conf_level)
 
@@ -121,6 +123,8 @@ def wild_sets(
         CR0 = cluster_covariance(fit, again, turned, groups)
         squares = wald_statistics(again.coef @ rows.T, rows @ CR0 @ rows.T)
         drawn[part] = np.sqrt(squares).reshape(len(part), n)
+        if was_interrupted(again):
+            break
     spread = np.sqrt(np.einsum("a,iab,b->i", L, own, L))
     return _tested(found.coef @ L, spread, drawn, conf_level)
 

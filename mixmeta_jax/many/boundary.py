@@ -19,6 +19,9 @@ from mixmeta_jax.status import Status
 BESIDE = "another parameter is at its bound"
 """Why a test whose mixture is known is bootstrapped."""
 
+NOT_BEGUN = "bootstrap, interrupted before"
+"""Where Ctrl-C has ended the bootstrap of a parameter before this one."""
+
 NOT_ZERO = "cannot be zero beside what the fit holds"
 
 
@@ -44,7 +47,7 @@ def boundary_frame(
     """
     parts = components_of(fit)
     rows: list[tuple[float, float, str, float]] = []
-    kept = []
+    kept, going = [], True
     for i, place in enumerate(parts.places):
         if always and not place.parameter.is_variance:
             continue
@@ -59,8 +62,10 @@ def boundary_frame(
         pvalue, error = (mixture if bounds else chi2), 0.0
         # Where another parameter is at its bound too the mixture is not exact.
         beside = bool(words) and null.status is Status.BOUNDARY
-        if always or beside or not words:
-            ratios = ratio_draws(null, fit, n, seed, first, progress)
+        if (always or beside or not words) and not going:
+            pvalue, error, words = np.nan, np.nan, NOT_BEGUN
+        elif always or beside or not words:
+            ratios, going = ratio_draws(null, fit, n, seed, first, progress)
             own = from_draws(statistic, df, ratios[np.isfinite(ratios)])
             pvalue, error, words = own.pvalue, own.mc_error, f"bootstrap, {own.n} draws"
             words += f": {BESIDE}" * (beside and not always)

@@ -18,7 +18,7 @@ from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
 from mixmeta_jax.inference import heterogeneity_shares as shares
 from mixmeta_jax.inference.variances import along, delta_interval
 from mixmeta_jax.inference.wald import check_conf_level
-from mixmeta_jax.many.refits import converged, levels_of, refit
+from mixmeta_jax.many.refits import converged, levels_of, refit_both
 from mixmeta_jax.many.studies import bootstrap
 
 
@@ -172,9 +172,11 @@ def r2_frame(
     if ci == "bootstrap":
         mean = fit.fitted_array - fit.frame.offset
         y = simulate_fitted(fit.design, fit.frame.within, mean, fit.Psi_by_level, n, seed)
-        pair = [refit(model, y) for model in (smaller, fit)]
+        pair = refit_both((smaller, fit), y)
         drawn = explained(*map(levels_of, pair)).reshape(n, -1)
         drawn = drawn[converged(pair[0]) & converged(pair[1])]
+        if not len(drawn):
+            return frame
         tail = (1 - level) / 2
         frame["se"] = np.nanstd(drawn, axis=0, ddof=1)
         frame["lower"], frame["upper"] = np.nanquantile(drawn, [tail, 1 - tail], axis=0)

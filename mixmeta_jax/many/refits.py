@@ -12,12 +12,14 @@ from mixmeta_jax.control import Control, as_control
 from mixmeta_jax.design.design import Design, orthonormal_basis
 from mixmeta_jax.estimation.drawn import drawn_outcomes
 from mixmeta_jax.estimation.estimator import fit_design
+from mixmeta_jax.estimation.interrupts import heed, listening
 from mixmeta_jax.estimation.jobs import ManyEstimates
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.many.many_checks import sound_members
 from mixmeta_jax.many.many_data import ManyModel
 from mixmeta_jax.many.many_fits import DEFAULT_RETURNS, ManyFits, fit_model, many_result
 from mixmeta_jax.many.progress import progress_bar
+from mixmeta_jax.status import Status
 from mixmeta_jax.table.frame_design import arranged
 from mixmeta_jax.table.within_study import WithinStudy
 
@@ -87,10 +89,14 @@ def levels_of(found: ManyFits) -> list[np.ndarray]:
 
 def without(fit: FittedModel, out: np.ndarray, progress: bool = True) -> ManyFits:
     """The model without some of its units, those that are True in ``out``, shape (B, n)."""
-    y, parts = fit.design.y, []
+    y = fit.design.y
+    parts: list[ManyFits] = []
     at_once = max(1, REFIT_NUMBERS // y.size)
     for first in range(0, len(out), at_once):
         chosen = out[first : first + at_once]
+        if parts and was_interrupted(parts[-1]):
+            parts.append(nothing_fitted(fit, len(chosen)))
+            continue
         parts.append(refit(fit, np.where(chosen[:, :, None], np.nan, y), progress=progress))
     return parts[0] if len(parts) == 1 else _joined(parts)
 
@@ -164,6 +170,22 @@ def nothing_fitted(fit: FittedModel, n: int) -> ManyFits:
     )
 
 
+def refit_both(
+    fits: Sequence[FittedModel], y: np.ndarray, progress: bool = True
+) -> tuple[ManyFits, ManyFits]:
+    """Two models on the same data sets; the second is not begun where Ctrl-C ended the first."""
+    one, other = fits
+    found = refit(one, y, progress=progress)
+    if was_interrupted(found):
+        return found, nothing_fitted(other, len(y))
+    return found, refit(other, y, progress=progress)
+
+
+def was_interrupted(found: ManyFits) -> bool:
+    """Whether Ctrl-C has left some of the refits."""
+    return bool((found.status == Status.INTERRUPTED).any())
+
+
 def _one_by_one(
     fit: FittedModel, members: Sequence[np.ndarray], drawn: np.ndarray, progress: bool
 ) -> ManyFits:
@@ -173,7 +195,7 @@ def _one_by_one(
     found = ManyEstimates.empty(own, REFIT_RETURNS)
     reason = np.full(len(drawn), "", dtype=object)
     try:
-        with progress_bar(len(drawn), progress) as tick:
+        with listening(), progress_bar(len(drawn), progress) as tick:
             for b, groups in enumerate(drawn):
                 design = _drawn(fit, [members[g] for g in groups])
                 alone = replace(design, y=design.y[None], X=design.X[None])
@@ -185,6 +207,7 @@ def _one_by_one(
                     found.loglik[b], found.n_iter[b] = one.loglik, one.n_iter
                     found.status[b] = one.status
                 tick(1)
+                heed()
     except KeyboardInterrupt:
         found.withdraw(np.flatnonzero(found.status < 0))
     return many_result(

@@ -13,6 +13,7 @@ from mixmeta_jax.choices import Generator, ResampleKind
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits.fitted_model import FittedModel, checked_fit
 from mixmeta_jax.fits.simulation import check_draws, simulate_fitted
+from mixmeta_jax.inference.drawn import share_of
 from mixmeta_jax.many.many_fits import ManyFits
 from mixmeta_jax.many.refits import (
     nothing_fitted,
@@ -201,7 +202,8 @@ def permutation_test(
     term
         Name of the coefficient.
     n
-        Number of permutations; those whose refit does not converge are left out.
+        Number of permutations; those whose refit does not converge are left out, and those that
+        Ctrl-C leaves, with a warning: the test is that of the others, NaN where there is none.
     seed, first
         Seed, and number of the first permutation; permutation b depends on (seed, b) alone.
     progress
@@ -223,7 +225,9 @@ def permutation_test(
     names = checked_fit(fit).frame.coef_names()
     gates.choice(term, "term", names)
     design = fit.design
-    n = check_draws(n, seed, first, design.y.size, "n")
+    # Its order of the rows, its outcomes and its predictors.
+    held = design.n * (1 + design.k + design.p)
+    n = check_draws(n, seed, first, held, "n")
     gates.flag(progress, "progress")
     slopes = any(Z.shape[1] > 1 or (Z != 1).any() for Z in design.Z)
     if fit.frame.within.blocks is not None or slopes:
@@ -244,20 +248,25 @@ def permutation_test(
             f"The predictor of '{term}' is the same whatever groups are exchanged, so that a "
             "permutation test says nothing of it: test a coefficient of a predictor that varies."
         )
-    orders = np.empty((n, design.n), int)
-    for b, order in enumerate(orders):
-        rng = np.random.default_rng([seed, first + b])
-        for rows in classes:
-            order[rows] = rng.permutation(rows)
-    found = refit(fit, np.broadcast_to(design.y, (n, *design.y.shape)), design.X[orders], progress)
+    try:
+        orders = np.empty((n, design.n), int)
+        for b, order in enumerate(orders):
+            rng = np.random.default_rng([seed, first + b])
+            for rows in classes:
+                order[rows] = rng.permutation(rows)
+    except KeyboardInterrupt:
+        found = nothing_fitted(fit, n)
+    else:
+        y = np.broadcast_to(design.y, (n, *design.y.shape))
+        found = refit(fit, y, design.X[orders], progress)
     assert found.coef is not None and found.se is not None and found.converged is not None
     statistics = np.full(n, np.nan)
     valid = found.converged
     statistics[valid] = found.coef[valid, place] / found.se[valid, place]
     own = fit.coef.iloc[place] / np.sqrt(fit.estimate.vcov[place, place])
     extreme = int((np.abs(statistics[valid]) >= np.abs(own) * (1 - TIED)).sum())
-    pvalue = (extreme + 1) / (int(valid.sum()) + 1)
-    return PermutationTest(term, float(own), pvalue, int(valid.sum()), statistics)
+    count = int(valid.sum())
+    return PermutationTest(term, float(own), float(share_of(extreme, count)), count, statistics)
 
 
 def _equal_groups(codes: np.ndarray) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.inference.influences import influences, wald_statistics
 from mixmeta_jax.many.many_data import ManyModel
 from mixmeta_jax.many.many_fits import ManyFits, many_result
-from mixmeta_jax.many.refits import REFIT_RETURNS, converged, levels_of, refit
+from mixmeta_jax.many.refits import REFIT_RETURNS, converged, levels_of, refit, was_interrupted
 from mixmeta_jax.status import Status
 
 FEW_CLUSTERS = 10
@@ -37,11 +37,14 @@ class WildDraws:
         Of the bootstrap data sets, shape (n,); NaN where one could not be fitted.
     vcov
         CR0 covariance of the coefficients of the data, shape (P, P).
+    whole
+        Whether all were tried: Ctrl-C leaves some.
     """
 
     observed: float
     drawn: np.ndarray
     vcov: np.ndarray
+    whole: bool
 
 
 def wild_weights(n: int, m: int, seed: int, first: int = 0) -> np.ndarray:
@@ -107,7 +110,7 @@ def wild_draws(
         drawn[~converged(found)[part]] = np.nan
         difference = (L @ fit.estimate.beta - v)[None]
         observed = wald_statistics(difference, (L @ own @ L.T)[None])[0]
-        draws.append(WildDraws(float(observed), drawn, own))
+        draws.append(WildDraws(float(observed), drawn, own, not was_interrupted(found)))
     return draws
 
 
