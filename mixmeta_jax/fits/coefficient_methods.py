@@ -232,7 +232,8 @@ was fitted by restricted maximum likelihood (REML)'
         ----------
         terms_or_matrix
             Name of a coefficient, else a regular expression that is searched in the names; a
-            sequence of these; or L, with one column per coefficient.
+            sequence of these; or L, with one column per coefficient. An expression whose search
+            might not end, as ``(a+)+``, is refused.
         rhs
             Hypothesised value, or one per hypothesis.
         test, df, adhoc, information

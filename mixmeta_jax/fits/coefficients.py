@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from mixmeta_jax.choices import InformationKind, ReferenceName, words
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.fits import references
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.fits.patterns import compiled
 from mixmeta_jax.inference.reference import Reference
 from mixmeta_jax.inference.wald import check_conf_level
 from mixmeta_jax.report.results import WaldTest
@@ -219,13 +219,7 @@ def _matches(term: str, names: Sequence[str]) -> list[int]:
         return [list(names).index(term)]
     if not term:
         raise InputError("terms_or_matrix names a coefficient by an empty text: name one.")
-    try:
-        pattern = re.compile(term)
-    except re.error as error:
-        raise InputError(
-            f"terms_or_matrix: {gates.described(term)} is neither the name of a coefficient "
-            f"({', '.join(names)}) nor a regular expression ({error})."
-        ) from None
+    pattern = compiled(term, names, "terms_or_matrix")
     found = [c for c, name in enumerate(names) if pattern.search(name)]
     if not found:
         raise InputError(
