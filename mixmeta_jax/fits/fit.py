@@ -140,7 +140,8 @@ class Fit(
             formula = updated_formula(self.frame.formula, formula)
         if formula is not None:
             changes["formula"] = formula
-        return mixmeta(**{**self._arguments, "data": self.data, **changes})
+        made = mixmeta(**{**self._arguments, "data": self.data, **changes})
+        return replace(made, origin=None if "data" in changes else self.origin)
 
     def drop_terms(
         self,

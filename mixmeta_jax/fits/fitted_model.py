@@ -42,6 +42,8 @@ class FittedModel:
         β̂, its covariance, Ψ̂ and how they were reached, as arrays.
     method
         Estimation method.
+    origin
+        Of which first stage the outcomes are, where `pool` made the fit of one; otherwise None.
     """
 
     frame: ModelFrame
@@ -52,6 +54,7 @@ class FittedModel:
     # there may be later columns.
     _arguments: dict[str, Any]
     _given: Any = None
+    origin: Any = None
 
     # The model
 

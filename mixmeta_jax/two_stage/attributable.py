@@ -29,6 +29,7 @@ from mixmeta_jax.two_stage.locations import (
     series_of,
 )
 from mixmeta_jax.two_stage.minimum import minima_of
+from mixmeta_jax.two_stage.origin import refuse_other_stage
 from mixmeta_jax.two_stage.predicted import check_simulation, location_coefficients
 from mixmeta_jax.two_stage.ranges import range_ends, searched_ranges
 
@@ -116,7 +117,8 @@ def attributable(
     InputError
         For a location without a basis, exposures, outcomes or a region; series of different
         lengths, without a complete day, or with negative outcomes; ranges that are none; regions
-        that are called "location" or "total"; a first stage of the family "gaussian".
+        that are called "location" or "total"; a first stage of the family "gaussian", or other than
+        the one that was pooled.
 
     Notes
     -----
@@ -143,6 +145,7 @@ def attributable(
     given = {"basis": basis, "exposure": exposure, "outcome": outcome, "reference": reference}
     gates.refuse_traced(given | {"ranges": ranges, "within": within}, "attributable")
     gates.choice(direction, "direction", Direction)
+    refuse_other_stage(fit, basis)
     lags = _lags(lag, basis, direction)
     count = check_simulation(n, seed, fit.frame.k)
     found = location_coefficients(fit, level, se_method)

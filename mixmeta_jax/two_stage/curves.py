@@ -27,6 +27,7 @@ from mixmeta_jax.two_stage.locations import (
     numbers_by_location,
     shared_basis,
 )
+from mixmeta_jax.two_stage.origin import refuse_other_stage
 
 POINTS = 51
 """Exposures of a curve from the least to the largest that a first stage has of the location."""
@@ -75,7 +76,7 @@ def curves(
     ------
     InputError
         Where the basis does not have k columns, ``at`` not m values, or a location no basis,
-        exposures or reference.
+        exposures or reference; for a first stage other than the one that was pooled.
 
     Examples
     --------
@@ -93,6 +94,7 @@ def curves(
     k = checked_fit(fit).frame.k
     given = {"basis": basis, "at": at, "reference": reference}
     gates.refuse_traced(given, "curves")
+    refuse_other_stage(fit, basis)
     by_function = callable(basis) or isinstance(basis, BY_LOCATION)
     made = _by_function if by_function else _by_columns
     columns, places, index = made(fit, basis, at, reference)

@@ -28,6 +28,7 @@ from mixmeta_jax.two_stage.lowest import (
     grid,
     lowest,
 )
+from mixmeta_jax.two_stage.origin import refuse_other_stage
 from mixmeta_jax.two_stage.predicted import (
     LocationCoefficients,
     check_simulation,
@@ -100,7 +101,8 @@ def minimum_risk(
     Raises
     ------
     InputError
-        For a location without basis or exposures, or a range without a width.
+        For a location without basis or exposures, or a range without a width; for a first stage
+        other than the one that was pooled.
 
     Notes
     -----
@@ -125,6 +127,7 @@ def minimum_risk(
     checked_fit(fit)
     given = {"basis": basis, "exposure": exposure, "within": within}
     gates.refuse_traced(given, "minimum_risk")
+    refuse_other_stage(fit, basis)
     if pooled is not None and not callable(pooled):
         raise gates.refused("pooled", "a function of exposures", pooled)
     count = check_simulation(n, seed, fit.frame.k)

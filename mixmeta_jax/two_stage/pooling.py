@@ -15,6 +15,7 @@ from mixmeta_jax.fits.fit import Fit, mixmeta
 from mixmeta_jax.table.columns import is_label
 from mixmeta_jax.table.rows import as_pandas
 from mixmeta_jax.two_stage.estimates import read_estimates, where
+from mixmeta_jax.two_stage.origin import Origin
 
 OPTIONS = ("random", "method", "bscov", "Psi_fix", "control")
 """Arguments of `mixmeta` that `pool` passes on."""
@@ -54,8 +55,9 @@ def pool(
     -------
     Fit
         Its rows carry the labels; ``fit.blup()``, `curves`, `minimum_risk` and `attributable` give
-        the locations back. ``fit.dropped`` has the locations whose first stage failed, with what
-        it said.
+        the locations back, and refuse a first stage with another reduction, other lags or other
+        bases than the one that was pooled. ``fit.dropped`` has the locations whose first stage
+        failed, with what it said.
 
     Raises
     ------
@@ -101,6 +103,7 @@ def pool(
         table, V = _with_left_out(table, V, data, read.left_out)
     left = " + ".join(f"`{c}`" if not c.isidentifier() else c for c in columns)
     fit = mixmeta(f"{left} {right}", S=V if k > 1 else V[:, 0, 0], data=table, **options)
+    fit = replace(fit, origin=Origin.of(estimates))
     return _told(fit, read.left_out) if read.left_out else fit
 
 

@@ -149,3 +149,34 @@ def test_what_is_attributable_needs_no_more_than_a_first_stage():
 def test_bad_input(arguments, sentence):
     with pytest.raises(mx.InputError, match=sentence):
         mx.curves(pooled(), **({"basis": quadratic} | arguments))
+
+
+def test_a_fit_knows_its_first_stage():
+    """What was pooled goes on; the same cities reduced, lagged or with knots otherwise do not."""
+    first = stage(basis="ns(percentiles=[50])", lag=3, lag_basis="ns(df=2)")
+    at_once = first.reduce(lag=0)
+    fit = mx.pool(at_once, bscov="diag", control=NUMPY)
+    calls = (
+        lambda fit, basis: mx.curves(fit, basis, at=[20]),
+        lambda fit, basis: mx.minimum_risk(fit, basis, n=2),
+        lambda fit, basis: mx.attributable(fit, basis, n=2),
+    )
+    for call in calls:
+        with pytest.raises(mx.InputError, match="to 'lag 0', but basis is a first stage reduced "):
+            call(fit, first)
+        # Another model of the same coefficients is of the same first stage.
+        with pytest.raises(mx.InputError, match="reduced to 'overall': give the one"):
+            call(fit.update(method="ml"), first)
+    overall = mx.pool(first, bscov="diag", control=NUMPY)
+    longer = stage(basis="ns(percentiles=[50])", lag=4, lag_basis="ns(df=2)")
+    with pytest.raises(mx.InputError, match="with the lags 0 to 3, but basis is one with the lags"):
+        mx.attributable(overall, longer, n=2)
+    warmer = stage(basis="ns(percentiles=[75])", lag=3, lag_basis="ns(df=2)")
+    with pytest.raises(mx.InputError, match=r"has NaturalSpline.* for location 'Bonn', but fit is"):
+        mx.curves(overall, warmer, reference=20)
+    assert np.isfinite(mx.curves(fit, at_once, reference=20)).all(axis=None)
+    # Another regression on the same bases; coefficients of which nothing is known.
+    again = stage(basis="ns(percentiles=[50])", lag=3, lag_basis="integer()")
+    assert mx.curves(overall, again).equals(mx.curves(overall, first))
+    unknown = mx.pool(dict(at_once), bscov="diag", control=NUMPY)
+    assert mx.curves(unknown, first).equals(mx.curves(fit, at_once))
