@@ -351,6 +351,7 @@ CALLS = {
         "conf_level": 0.95,
         "reference": None,
         "se_method": "paper",
+        "pooled": None,
     },
     "describe_dataset": lambda: {"name": "bcg"},
     "effect_sizes": lambda: {

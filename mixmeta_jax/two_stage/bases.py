@@ -7,13 +7,14 @@ differentiated: every class is a tree of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, is_jax, namespace, tree
+from mixmeta_jax.arrays import Array, is_jax, mapped, namespace, tree
 from mixmeta_jax.formulas.spline_values import CUBIC, all_knots, b_splines, natural_splines
 
 STATIC = {"static": True}
@@ -192,6 +193,25 @@ class Integers:
 
 
 Basis = NaturalSpline | BSpline | Strata | LinearThreshold | Linear | Integers
+
+
+def average_of(bases: Sequence[Basis]) -> Basis | None:
+    """The basis whose knots, breaks or thresholds are the means of those of n bases.
+
+    None where they are not of one kind, with as many of each.
+    """
+    if len({_kind(own) for own in bases}) > 1:
+        return None
+    return mapped(lambda *numbers: float(np.mean(numbers)), *bases)
+
+
+def _kind(basis: Basis) -> tuple:
+    """The class, its constants, and how many numbers it has of each name."""
+    static = {own.name for own in fields(basis) if own.metadata.get("static")}
+    return type(basis), *(
+        value if name in static or value is None else np.shape(value)
+        for name, value in vars(basis).items()
+    )
 
 
 def _values(x: Array, basis: Any) -> Array:

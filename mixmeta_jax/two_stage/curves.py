@@ -18,6 +18,7 @@ from mixmeta_jax.table.columns import is_label
 from mixmeta_jax.two_stage.first_stage_result import FirstStage
 from mixmeta_jax.two_stage.locations import (
     BY_LOCATION,
+    POOLED,
     arrays_by_location,
     bases_of,
     columns_at,
@@ -25,9 +26,11 @@ from mixmeta_jax.two_stage.locations import (
     looked_up,
     named,
     numbers_by_location,
+    pooled_basis,
     shared_basis,
 )
 from mixmeta_jax.two_stage.origin import refuse_other_stage
+from mixmeta_jax.two_stage.predicted import pooled_coefficients
 
 POINTS = 51
 """Exposures of a curve from the least to the largest that a first stage has of the location."""
@@ -41,6 +44,7 @@ def curves(
     conf_level: float = 0.95,
     reference: Any = None,
     se_method: ErrorMethod = "paper",
+    pooled: Any = None,
 ) -> pd.DataFrame:
     """Curves of the locations: the basis times their best linear unbiased predictions.
 
@@ -65,7 +69,12 @@ def curves(
         Exposure at which the curves are zero, of all locations or {location: exposure}, as the
         column ``exposure`` of `minimum_risk`; default none.
     se_method
-        As in `Fit.blup`: "paper" or "exact".
+        As in `Fit.blup`, and by default "paper" as there, which are the intervals that scripts take
+        from BLUPs one by one. `minimum_risk` and `attributable` have "exact" for a default: their
+        draws are of all locations together, whose covariance "paper" does not have.
+    pooled
+        The basis of the pooled curve, which then stands in the last rows, "pooled": "average" or a
+        function of exposures. Default none.
 
     Returns
     -------
@@ -77,6 +86,17 @@ def curves(
     InputError
         Where the basis does not have k columns, ``at`` not m values, or a location no basis,
         exposures or reference; for a first stage other than the one that was pooled.
+
+    Notes
+    -----
+    The pooled curve is that of a location with the mean of the locations' predictors and no random
+    effect, with the error of the pooled coefficients alone. Where locations have knots of their
+    own, as at percentiles of their exposures, a coefficient belongs to a place among those, not to
+    an exposure, and the pooled coefficients are a curve only on a basis that is said. "average" is
+    that of the mean knots (breaks, thresholds, boundaries) of the locations in the fit, as if of a
+    location whose percentiles are the means of theirs. Its exposures are ``at`` where all locations
+    share it, else those of "pooled" in ``at``, else 51 from the mean of the locations' least to the
+    mean of their largest; its reference is that of "pooled", as the table of `minimum_risk` has it.
 
     Examples
     --------
@@ -98,6 +118,7 @@ def curves(
     by_function = callable(basis) or isinstance(basis, BY_LOCATION)
     made = _by_function if by_function else _by_columns
     columns, places, index = made(fit, basis, at, reference)
+    whole = None if pooled is None else _of_pooled(fit, basis, at, reference, pooled)
     table, covariance = fit.blup(level=level, vcov=True, se_method=se_method)
     b, V = table.to_numpy().reshape(-1, k)[places], covariance[places]
     if len(columns) == 1:
@@ -105,6 +126,10 @@ def curves(
     else:
         each = [_values(B, b[[i]], V[[i]]) for i, B in enumerate(columns)]
         curve, variance = (np.concatenate(own) for own in zip(*each, strict=True))
+    if whole is not None:
+        own = _values(whole[0], *(part[None] for part in pooled_coefficients(fit)))
+        curve, variance = (np.append(*pair) for pair in zip((curve, variance), own, strict=True))
+        index = pd.MultiIndex.from_tuples([*index, *whole[1]], names=index.names)
     se = np.sqrt(np.maximum(variance, 0.0))
     width = critical * se
     found = np.stack([curve, se, curve - width, curve + width], axis=1)
@@ -157,6 +182,33 @@ def _by_function(fit: Fit, basis: Any, at: Any, reference: Any) -> CurveColumns:
     # Under "exclude" there are outputs of rows that were not fitted: they have no curve.
     places = np.flatnonzero(fit.frame.kept) if len(fit.index) > len(labels) else slice(None)
     return columns, places, pd.MultiIndex.from_arrays(both, names=_names(fit))
+
+
+def _of_pooled(
+    fit: Fit, basis: Any, at: Any, reference: Any, pooled: Any
+) -> tuple[np.ndarray, list[tuple[str, float]]]:
+    """Columns of the pooled curve, less those at its reference, and its rows in the index."""
+    if not (callable(basis) or isinstance(basis, BY_LOCATION)):
+        raise InputError(
+            "pooled needs a basis that is a function: where it is an array of columns, level=0 "
+            "gives the pooled curves of the locations' predictors."
+        )
+    labels, k = labels_of(fit), fit.frame.k
+    whole = pooled_basis(pooled, bases_of(basis, labels), labels)
+    if isinstance(at, Mapping) and POOLED in at:
+        x = gates.numbers(at[POOLED], f"at of '{POOLED}'", ("m",))
+    else:
+        exposures = _exposures(basis, at, labels)
+        x = exposures[0]
+        if not all(own is x for own in exposures):
+            low, high = (np.mean([end(own) for own in exposures]) for end in (np.min, np.max))
+            x = np.linspace(float(low), float(high), POINTS)
+    columns = columns_at(whole, x, k, POOLED)
+    if reference is not None:
+        columns = columns - columns_at(
+            whole, numbers_by_location(reference, [POOLED], "reference"), k, POOLED
+        )
+    return columns, [(POOLED, own) for own in x.tolist()]
 
 
 def _exposures(basis: Any, at: Any, labels: list[Any]) -> list[np.ndarray]:

@@ -15,12 +15,16 @@ import pandas as pd
 from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.fitted_model import FittedModel
+from mixmeta_jax.two_stage.bases import Basis, average_of
 from mixmeta_jax.two_stage.first_stage_result import FirstStage, read_lags
 
 BasisFunction = Callable[[Any], Any]
 """From exposures of shape (m,) to their k columns, shape (m, k), or from histories (m, L + 1)."""
 
 BY_LOCATION = (Mapping, pd.Series)
+
+POOLED, AVERAGE = "pooled", "average"
+"""Label of the pooled curve, in the last rows; and the basis of the mean knots."""
 
 WANTED_BASIS = "a function of exposures, a mapping {location: function} or a first stage"
 
@@ -67,6 +71,38 @@ def bases_of(basis: Any, labels: Sequence[Any]) -> list[BasisFunction]:
 def shared_basis(bases: Sequence[BasisFunction]) -> BasisFunction | None:
     """The basis that all locations have; None where they differ."""
     return bases[0] if all(other is bases[0] for other in bases) else None
+
+
+def pooled_basis(
+    pooled: Any, bases: Sequence[BasisFunction], labels: Sequence[Any]
+) -> BasisFunction:
+    """The basis of the pooled curve: a function, or for "average" that of the mean knots.
+
+    Raises
+    ------
+    InputError
+        For what is neither, bases that have no average, and a location that is called as the
+        pooled curve is.
+    """
+    if POOLED in labels:
+        raise InputError(
+            f"A location is called '{POOLED}', as the pooled curve is: give it another name."
+        )
+    if callable(pooled):
+        return pooled
+    if not (isinstance(pooled, str) and pooled == AVERAGE):
+        raise gates.refused("pooled", "a function of exposures, or 'average'", pooled)
+    shared = shared_basis(bases)
+    if shared is not None:
+        return shared
+    own = [basis for basis in bases if isinstance(basis, Basis)]
+    average = average_of(own) if len(own) == len(bases) else None
+    if average is None:
+        raise InputError(
+            "pooled is 'average', but the bases of the locations are functions, or of different "
+            "kinds or widths, whose knots have no means: give a function of exposures."
+        )
+    return average
 
 
 def columns_at(basis: BasisFunction, x: np.ndarray, k: int, label: Any) -> np.ndarray:

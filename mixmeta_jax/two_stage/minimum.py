@@ -14,9 +14,11 @@ from mixmeta_jax.fits.fitted_model import checked_fit
 from mixmeta_jax.inference.wald import check_conf_level, normal_quantile
 from mixmeta_jax.tolerances import DIFFERENCE, KINK, NEAR_KINK
 from mixmeta_jax.two_stage.locations import (
+    POOLED,
     BasisFunction,
     bases_of,
     columns_at,
+    pooled_basis,
     shared_basis,
 )
 from mixmeta_jax.two_stage.lowest import (
@@ -35,9 +37,6 @@ from mixmeta_jax.two_stage.predicted import (
     location_coefficients,
 )
 from mixmeta_jax.two_stage.ranges import searched_ranges
-
-POOLED = "pooled"
-"""Label of the pooled curve, in the last row."""
 
 KINKED = len(PLACES)
 PLACE_WORDS = (*PLACES, "kink")
@@ -76,8 +75,9 @@ def minimum_risk(
         Where ``within`` is not given, the ends of the range as percentiles of the location's
         exposures. The range of the pooled curve is the mean of the locations' ranges.
     pooled
-        The basis of the pooled curve; default the one that all locations share. Where they have
-        bases of their own there is no pooled curve without it.
+        The basis of the pooled curve, as in `curves`; default the one that all locations share.
+        Where they have bases of their own there is no pooled curve without it: "average" has the
+        means of their knots.
     level
         As in `Fit.blup`.
     n, seed
@@ -128,12 +128,11 @@ def minimum_risk(
     given = {"basis": basis, "exposure": exposure, "within": within}
     gates.refuse_traced(given, "minimum_risk")
     refuse_other_stage(fit, basis)
-    if pooled is not None and not callable(pooled):
-        raise gates.refused("pooled", "a function of exposures", pooled)
     count = check_simulation(n, seed, fit.frame.k)
     found = location_coefficients(fit, level, se_method)
     labels = found.labels
     bases = bases_of(basis, labels)
+    whole = shared_basis(bases) if pooled is None else pooled_basis(pooled, bases, labels)
     ranges, series = searched_ranges(within, percentiles, exposure, basis, labels)
     searches = [
         CurveSearch(own, ends, found.k, label)
@@ -144,7 +143,6 @@ def minimum_risk(
     for i, drawn in found.drawn(count, seed):
         rows[i] = searches[i].row(found.b[i], found.V[i], drawn, critical, tails)
         rows[i]["percentile"] = np.nan if series is None else _share(series[i], rows[i]["exposure"])
-    whole = shared_basis(bases) if pooled is None else pooled
     if whole is not None:
         search = CurveSearch(whole, ranges.mean(0), found.k, POOLED)
         drawn = found.pooled_drawn(count, seed)

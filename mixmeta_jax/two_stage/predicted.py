@@ -101,10 +101,17 @@ def location_coefficients(
     effects = joint_effects(fit.design, fit.Psi_by_level, estimate.beta, targets)
     b = effects.mean + offset + predicted(frame.X, estimate.beta, k)
     V = effects.by_row(estimate.vcov, False, exact)
+    return LocationCoefficients(
+        labels, b, V, *pooled_coefficients(fit), effects, estimate.vcov, exact
+    )
+
+
+def pooled_coefficients(fit: FittedModel) -> tuple[np.ndarray, np.ndarray]:
+    """Those at the mean of the locations' predictors, shape (k,), and their covariance, (k, k)."""
+    frame, estimate = fit.frame, fit.estimate
     centre = frame.X.mean(0, keepdims=True)
-    pooled = predicted(centre, estimate.beta, k)[0] + offset.mean(0)
-    pooled_V = quadratic_form(centre, estimate.vcov, k)[0]
-    return LocationCoefficients(labels, b, V, pooled, pooled_V, effects, estimate.vcov, exact)
+    pooled = predicted(centre, estimate.beta, frame.k)[0] + frame.offset.mean(0)
+    return pooled, quadratic_form(centre, estimate.vcov, frame.k)[0]
 
 
 def check_simulation(n: Any, seed: Any, size: int) -> int:

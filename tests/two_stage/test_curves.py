@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import mixmeta_jax as mx
+from mixmeta_jax.two_stage.bases import Linear, LinearThreshold, NaturalSpline, Strata, average_of
 from tests.two_stage.locations import NUMPY, pooled, quadratic
 
 
@@ -144,6 +145,16 @@ def test_what_is_attributable_needs_no_more_than_a_first_stage():
         ({"at": [1.0], "basis": dict.fromkeys(pooled().index, 3)}, "basis of location 'city 0'"),
         ({"at": [1.0], "basis": len}, r"shape \(\) of 1 exposures"),
         ({"at": [1.0], "se_method": "other"}, "se_method"),
+        ({"at": [1.0], "pooled": "mean"}, "pooled must be a function of exposures, or 'average'"),
+        ({"basis": np.ones((3, 2)), "pooled": "average"}, "pooled needs a basis that is a func"),
+        (
+            {"at": [1.0], "basis": {x: shifted(x) for x in pooled().index}, "pooled": "average"},
+            "pooled is 'average', but the bases of the locations are functions",
+        ),
+        (
+            {"at": [1.0], "pooled": "average", "reference": dict.fromkeys(pooled().index, 1.0)},
+            "reference has nothing for location 'pooled'",
+        ),
     ],
 )
 def test_bad_input(arguments, sentence):
@@ -180,3 +191,48 @@ def test_a_fit_knows_its_first_stage():
     assert mx.curves(overall, again).equals(mx.curves(overall, first))
     unknown = mx.pool(dict(at_once), bscov="diag", control=NUMPY)
     assert mx.curves(unknown, first).equals(mx.curves(fit, at_once))
+
+
+def test_the_pooled_curve_on_averaged_knots():
+    """Against the same sums by hand: mean knots, the coefficients at the mean predictor."""
+    first = stage(basis="ns(percentiles=[50])")
+    temperatures = pd.DataFrame({"mean": [1.0, 2.0, 4.5]}, index=list(first))
+    fit = mx.pool(first, "~ mean", data=temperatures, bscov="diag", control=NUMPY)
+    minima = mx.minimum_risk(fit, first, pooled="average", n=20)
+    table = mx.curves(fit, first, reference=minima["exposure"], pooled="average")
+    bases = [first.bases[label] for label in first]
+    assert len({basis.knots for basis in bases}) == 3
+    knots = np.mean([basis.knots for basis in bases], axis=0)
+    whole = NaturalSpline(tuple(knots), tuple(np.mean([own.boundary for own in bases], axis=0)))
+    x = np.linspace(*whole.boundary, 51)
+    b, V = fit.predict({"mean": [2.5]}, vcov=True)
+    columns = whole(x) - whole(minima.exposure["pooled"])
+    own = table.loc["pooled"]
+    np.testing.assert_allclose(own.index, x)
+    np.testing.assert_allclose(own["curve"], columns @ b.to_numpy()[0], rtol=1e-10, atol=1e-12)
+    variance = np.einsum("mi,ij,mj->m", columns, V[0], columns)
+    np.testing.assert_allclose(own["se"], np.sqrt(variance), rtol=1e-8, atol=1e-12)
+    # Between the percentiles in which the minimum was looked for.
+    assert own.loc[10:30, "curve"].min() > -1e-6
+    assert table.drop("pooled").equals(mx.curves(fit, first, reference=minima["exposure"]))
+    # A basis of the user's own, and exposures: those of all, or its own.
+    given = mx.curves(fit, first, [5, 25], pooled=whole).loc["pooled"]
+    np.testing.assert_allclose(given["curve"], whole([5, 25]) @ b.to_numpy()[0], rtol=1e-10)
+    at = {**{label: [5, 6] for label in first}, "pooled": [25]}
+    alone = mx.curves(fit, first, at, pooled=whole).loc["pooled"]
+    np.testing.assert_allclose(alone, given.loc[[25]], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("bases", "expected"),
+    [
+        ([Strata((10.0, 20.0)), Strata((20.0, 26.0))], Strata((15.0, 23.0))),
+        ([LinearThreshold(high=20.0), LinearThreshold(high=25.0)], LinearThreshold(high=22.5)),
+        ([LinearThreshold(high=20.0), LinearThreshold(low=25.0)], None),
+        ([Strata((10.0,)), Strata((1.0, 2.0))], None),
+        ([Linear(), Strata((1.0,))], None),
+        ([NaturalSpline((1.0,), (0.0, 2.0)), NaturalSpline((1.0,), (0.0, 2.0), True)], None),
+    ],
+)
+def test_bases_have_averages_where_they_are_of_one_kind(bases, expected):
+    assert average_of(bases) == expected
