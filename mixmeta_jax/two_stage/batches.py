@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import numpy as np
@@ -53,6 +53,8 @@ class Columns:
         Of the columns.
     m
         Columns of the exposure.
+    saturated
+        −2 log L of the saturated model: `Family.saturated`.
     """
 
     place: int
@@ -62,6 +64,24 @@ class Columns:
     offset: np.ndarray
     names: Sequence[str]
     m: int
+    saturated: float = np.nan
+
+
+@dataclass(frozen=True)
+class ControlEstimates:
+    """What a location's regression says of the controls.
+
+    Attributes
+    ----------
+    names
+        Of q columns.
+    coef, vcov
+        Shapes (q,) and (q, q).
+    """
+
+    names: Sequence[str]
+    coef: np.ndarray
+    vcov: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -80,6 +100,10 @@ class Estimated:
         Dispersion and residual degrees of freedom.
     evaluations
         Of the deviance.
+    deviance, qaic
+        Deviance, and `Family.criterion`.
+    controls
+        Coefficients of the controls; None where it failed.
     """
 
     place: int
@@ -90,6 +114,9 @@ class Estimated:
     dispersion: float = np.nan
     df: int = 0
     evaluations: int = 0
+    deviance: float = np.nan
+    qaic: float = np.nan
+    controls: ControlEstimates | None = None
 
 
 @dataclass(frozen=True)
@@ -216,8 +243,7 @@ def _checked(one: Columns, family: Family, outcome: str) -> _Ready | Estimated:
         R = linalg.qr(X, mode="r", check_finite=False)[0][:p]
     # X stands by rows, so that its transpose is what LAPACK calls a matrix; it is overwritten.
     Q = linalg.blas.dtrsm(1.0, R, X.T, trans_a=1, overwrite_b=1).T
-    replaced = Columns(one.place, Q, one.y, one.weights, one.offset, one.names, one.m)
-    return _Ready(replaced, R, size)
+    return _Ready(replace(one, X=Q), R, size)
 
 
 def _factor(X: np.ndarray) -> np.ndarray | None:
@@ -265,22 +291,27 @@ def _estimate(ready: _Ready, ends: Regressed, b: int, family: Family) -> Estimat
         status, message = _failure(ready, ends, b, back, family)
         return Estimated(place, status, message, df=df, evaluations=count)
     dispersion = float(ends.pearson[b]) / df if family.dispersed else 1.0
-    part = back[: own.m]
-    inverse = linalg.cho_solve(linalg.cho_factor(ends.information[b, :p, :p], lower=True), part.T)
-    covariance = dispersion * (part @ inverse)
+    inverse = linalg.cho_solve(linalg.cho_factor(ends.information[b, :p, :p], lower=True), back.T)
+    covariance = dispersion * (back @ inverse)
+    covariance = 0.5 * (covariance + covariance.T)
+    deviance, m = float(ends.deviance[b]), own.m
     exact = EXACT_FIT * float((own.weights * own.y**2).sum())
     if family.dispersed and not ends.pearson[b] > exact:
         message = "The columns explain the outcome exactly, which leaves no dispersion."
         return Estimated(place, Status.NOT_FINITE, message, df=df, evaluations=count)
+    coefficients = back @ ends.coefficients[b, :p]
     return Estimated(
         place,
         Status.CONVERGED,
         "",
-        part @ ends.coefficients[b, :p],
-        0.5 * (covariance + covariance.T),
+        coefficients[:m],
+        covariance[:m, :m].copy(),
         dispersion,
         df,
         count,
+        deviance,
+        family.criterion(deviance, own.saturated, dispersion, n, p),
+        ControlEstimates(own.names[m:], coefficients[m:], covariance[m:, m:].copy()),
     )
 
 

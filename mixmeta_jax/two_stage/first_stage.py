@@ -28,9 +28,9 @@ from mixmeta_jax.table.rows import as_pandas
 from mixmeta_jax.two_stage.bases import Basis
 from mixmeta_jax.two_stage.basis_text import BASIS_EXAMPLE, BasisForm, read_basis
 from mixmeta_jax.two_stage.batches import Columns, Estimated, estimated
-from mixmeta_jax.two_stage.families import FAMILIES
-from mixmeta_jax.two_stage.first_stage_result import FirstStage, read_lags
-from mixmeta_jax.two_stage.lags import cross_basis
+from mixmeta_jax.two_stage.families import FAMILIES, Family
+from mixmeta_jax.two_stage.first_stage_result import FirstStage
+from mixmeta_jax.two_stage.lags import cross_basis, read_lags
 from mixmeta_jax.two_stage.series import Series, read_series
 
 
@@ -139,6 +139,7 @@ def first_stage(
         lags[0],
         longest=lags[1],
         exposure=exposure,
+        family=FAMILIES[family],
     )
     ends: dict[int, Estimated] = {}
     rows = sum(len(one.rows) for one in every)
@@ -226,6 +227,7 @@ class _Maker:
     first: int
     longest: int
     exposure: str
+    family: Family
     bases: dict[Any, Callable] = field(default_factory=dict)
     failed: dict[int, Estimated] = field(default_factory=dict)
     widths: list[int] = field(default_factory=list)
@@ -253,14 +255,16 @@ class _Maker:
             whole &= ~np.isnan(values)
         X = np.concatenate([w[whole], Z[whole[there]]], 1)
         self.used[place] = X.shape
+        y, weights = one.y[whole], one.weights[whole]
         return Columns(
             place,
             X,
-            one.y[whole],
-            one.weights[whole],
+            y,
+            weights,
             one.offset[whole],
             [*coefficient_names(self.widths[0], self.lag_values), *names],
             w.shape[1],
+            self.family.saturated(y, weights, one.trials[whole]),
         )
 
     def _refuse_series(self, one: Series) -> None:
@@ -368,6 +372,8 @@ def _result(
             "n_columns": [columns for _, columns in used],
             "df_resid": [rows - columns for rows, columns in used],
             "dispersion": [ends[i].dispersion for i in range(n)],
+            "deviance": [ends[i].deviance for i in range(n)],
+            "qaic": [ends[i].qaic for i in range(n)],
             "n_iter": [ends[i].evaluations for i in range(n)],
         },
         index=index,
@@ -386,5 +392,6 @@ def _result(
         reduction="cross-basis",
         series={one.label: (one.exposure, one.outcome) for one in every},
         exposure_bases=made.bases,
+        controls={index[i]: end.controls for i, end in sorted(ends.items()) if end.controls},
     )
     return whole.reduce()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,10 +15,8 @@ from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.status import Status
 from mixmeta_jax.two_stage.bases import Basis
-from mixmeta_jax.two_stage.lags import at_exposure, over_lags
-
-MOST_LAGS = 5_000
-"""Longest lag: the basis of each may be a column of its own."""
+from mixmeta_jax.two_stage.batches import ControlEstimates
+from mixmeta_jax.two_stage.lags import at_exposure, over_lags, read_lags
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -44,7 +43,10 @@ class FirstStage(Mapping):
         The first and the last lag.
     locations
         A row per location: ``status``, ``message``, ``n_rows``, ``n_used`` (rows in which nothing
-        is missing), ``n_columns``, ``df_resid``, ``dispersion``, ``n_iter``.
+        is missing), ``n_columns``, ``df_resid``, ``dispersion``, ``deviance``, ``qaic``,
+        ``n_iter``. ``qaic`` is −2 log L + 2 φ p of p columns, with the dispersion φ of the
+        quasi-families and 1 otherwise, Akaike's criterion then: its sum over the locations
+        compares knots, lags and controls.
     family
         That of the outcome.
     reduction
@@ -72,6 +74,7 @@ class FirstStage(Mapping):
     reduction: str
     series: Mapping[Any, tuple[np.ndarray, np.ndarray]]
     exposure_bases: Mapping[Any, Callable]
+    controls: Mapping[Any, ControlEstimates]
 
     def __len__(self) -> int:
         return len(self._converged)
@@ -138,6 +141,49 @@ class FirstStage(Mapping):
         """
         names = self.coef.columns
         return pd.DataFrame(self.vcov[self._place(location)], index=names, columns=names)
+
+    @property
+    def control_coef(self) -> pd.DataFrame:
+        """Coefficients of the controls: a row per location, NaN for what it has not.
+
+        The columns are those of all locations together, of which some may have more than others.
+        """
+        names = list(dict.fromkeys(name for own in self.controls.values() for name in own.names))
+        values = np.full((len(self.locations), len(names)), np.nan)
+        places = {name: j for j, name in enumerate(names)}
+        for label, own in self.controls.items():
+            values[self._places[label], [places[name] for name in own.names]] = own.coef
+        return pd.DataFrame(values, index=self.locations.index, columns=names)
+
+    def control_covariance(self, location: Any) -> pd.DataFrame:
+        """The covariance of the coefficients of a location's controls by name, shape (q, q).
+
+        Parameters
+        ----------
+        location
+            Its label.
+
+        Raises
+        ------
+        InputError
+            For an unknown location, and one whose regression failed.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd, mixmeta_jax as mx
+        >>> x = np.arange(20.0)
+        >>> data = pd.DataFrame({"city": "Rome", "heat": x, "deaths": 2 * x + (x % 2)})
+        >>> first = mx.first_stage(data, "city", "deaths", "heat", "linear()", family="gaussian")
+        >>> first.control_coef.round(2).to_dict("index"), first.control_covariance("Rome").shape
+        ({'Rome': {'(Intercept)': 0.43}}, (1, 1))
+        """
+        label = self.locations.index.tolist()[self._place(location)]
+        if label not in self.controls:
+            raise InputError(
+                f"location {shown(repr(label), 40)} has no coefficients: {self.messages[label]}"
+            )
+        own = self.controls[label]
+        return pd.DataFrame(own.vcov, index=own.names, columns=own.names)
 
     def exposure(self, location: Any) -> np.ndarray:
         """The exposures of a location in order, shape (n,), NaN where missing.
@@ -208,6 +254,11 @@ class FirstStage(Mapping):
             For lags beyond those of the regressions, exposures that are no number, and one that is
             its own reference.
 
+        Warns
+        -----
+        UserWarning
+            Where ``at`` or ``reference`` lies outside the exposures of some locations.
+
         Examples
         --------
         >>> import numpy as np, pandas as pd, mixmeta_jax as mx
@@ -243,6 +294,7 @@ class FirstStage(Mapping):
                     f"at and reference are both {x[0]:g}: an exposure has no effect against itself."
                 )
         K = self.full_coef.shape[1] // self._k
+        self._tell_beyond(x)
         maps, bases = [], {}
         for label in self.locations.index:
             basis = self.exposure_bases.get(label)
@@ -255,6 +307,23 @@ class FirstStage(Mapping):
             bases[label] = self.lag_basis
         name = f"at {x[0]:g}" + (f" against {x[1]:g}" if len(x) == 2 else "")
         return self._mapped(maps, self._names("l", K), bases, name)
+
+    def _tell_beyond(self, x: list[float]) -> None:
+        """Warn where exposures lie outside those of some locations that converged."""
+        for value, what in zip(x, ("at", "reference"), strict=False):
+            ranges = {}
+            for label in self:
+                seen = self.series[label][0]
+                ranges[label] = float(np.nanmin(seen)), float(np.nanmax(seen))
+            beyond = [label for label, (low, high) in ranges.items() if not low <= value <= high]
+            if beyond:
+                low, high = ranges[beyond[0]]
+                warnings.warn(
+                    f"{what}={value:g} lies outside the exposures of {len(beyond)} of {len(self)} "
+                    f"location(s), first of {shown(repr(beyond[0]), 40)}, which has {low:g} to "
+                    f"{high:g}: their effects there are extrapolated by the basis.",
+                    stacklevel=4,
+                )
 
     def _mapped(
         self, maps: list[np.ndarray], names: list[str], bases: Mapping[Any, Callable], name: str
@@ -315,23 +384,3 @@ class FirstStage(Mapping):
                 )
             ]
         return "\n".join(lines)
-
-
-def read_lags(lag: Any, what: str) -> tuple[int, int]:
-    """The first and the last lag of what was given: a lag from 0, or two.
-
-    Raises
-    ------
-    InputError
-        Unless they are whole numbers from 0 on, the first not after the last.
-    """
-    if isinstance(lag, (tuple, list)):
-        wanted = "a lag, or the first and the last as (0, 21)"
-        if len(lag) != 2:
-            raise gates.refused(what, wanted, lag)
-        first, last = (gates.whole(one, f"{what}, an entry,", 0, MOST_LAGS) for one in lag)
-        if first > last:
-            raise InputError(f"{what} is {shown(lag)}: the first lag comes before the last.")
-        return first, last
-    last = gates.whole(lag, f"{what}, if given,", 0, MOST_LAGS)
-    return last, last

@@ -20,11 +20,16 @@ non-linear models. BMC Medical Research Methodology 13, 1.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mixmeta_jax import gates
 from mixmeta_jax.arrays import Array, namespace
-from mixmeta_jax.errors import InputError
+from mixmeta_jax.errors import InputError, shown
+
+MOST_LAGS = 5_000
+"""Longest lag: the basis of each may be a column of its own."""
 
 
 def cross_basis(b: Array, c: Array, first: int = 0) -> Array:
@@ -94,3 +99,23 @@ def at_exposure(b: Array, K: int) -> Array:
     """
     xp = namespace(b)
     return xp.kron(b[None, :], xp.eye(K))
+
+
+def read_lags(lag: Any, what: str) -> tuple[int, int]:
+    """The first and the last lag of what was given: a lag from 0, or two.
+
+    Raises
+    ------
+    InputError
+        Unless they are whole numbers from 0 on, the first not after the last.
+    """
+    if isinstance(lag, (tuple, list)):
+        wanted = "a lag, or the first and the last as (0, 21)"
+        if len(lag) != 2:
+            raise gates.refused(what, wanted, lag)
+        first, last = (gates.whole(one, f"{what}, an entry,", 0, MOST_LAGS) for one in lag)
+        if first > last:
+            raise InputError(f"{what} is {shown(lag)}: the first lag comes before the last.")
+        return first, last
+    last = gates.whole(lag, f"{what}, if given,", 0, MOST_LAGS)
+    return last, last

@@ -16,7 +16,8 @@ from mixmeta_jax import gates
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.fits.fitted_model import FittedModel
 from mixmeta_jax.two_stage.bases import Basis, average_of
-from mixmeta_jax.two_stage.first_stage_result import FirstStage, read_lags
+from mixmeta_jax.two_stage.first_stage_result import FirstStage
+from mixmeta_jax.two_stage.lags import read_lags
 
 BasisFunction = Callable[[Any], Any]
 """From exposures of shape (m,) to their k columns, shape (m, k), or from histories (m, L + 1)."""

@@ -39,9 +39,9 @@ class Series:
         Their places in the series, shape (n,); those between are days without a row.
     exposure, outcome
         The series, shape (last place + 1,), NaN where there is no row or no value.
-    y, weights, offset
+    y, weights, offset, trials
         What the regression reads of the rows, shape (n,): the outcomes, parts of the trials where
-        there are trials; prior weights and trials; and offsets. NaN where missing.
+        there are trials; prior weights times trials; offsets; and trials, or 1. NaN where missing.
     """
 
     label: Any
@@ -52,6 +52,7 @@ class Series:
     y: np.ndarray
     weights: np.ndarray
     offset: np.ndarray
+    trials: np.ndarray
 
 
 def read_series(table: pd.DataFrame, roles: Mapping[str, Any], family: str) -> Iterator[Series]:
@@ -91,9 +92,10 @@ def read_series(table: pd.DataFrame, roles: Mapping[str, Any], family: str) -> I
     _refuse_impossible(values, named, family, place)
     outcome, n = values["outcome"], len(table)
     weights = values.get("weights", np.ones(n))
+    trials = values.get("trials", np.ones(n))
     y = outcome
     if "trials" in values:
-        y, weights = outcome / values["trials"], weights * values["trials"]
+        y, weights = outcome / trials, weights * trials
     offset = values.get("offset", np.zeros(n))
     times = None if "time" not in named else _steps(table[named["time"]], named["time"], place)
     order = np.argsort(codes, kind="stable")
@@ -110,6 +112,7 @@ def read_series(table: pd.DataFrame, roles: Mapping[str, Any], family: str) -> I
             y[rows],
             weights[rows],
             offset[rows],
+            trials[rows],
         )
 
 

@@ -5,6 +5,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import mixmeta_jax as mx
 from mixmeta_jax.two_stage import batches
@@ -62,7 +63,19 @@ def by_statsmodels(X, y, family, **options):
     fit = fit.fit(tol=1e-14, maxiter=100)
     # scale="X2" forgets the trials; Pearson's statistic itself does not.
     scale = fit.pearson_chi2 / fit.df_resid if family.startswith("quasi") else fit.scale
-    return fit.params, fit.cov_params() * scale / fit.scale, scale, fit.df_resid
+    return fit.params, fit.cov_params() * scale / fit.scale, scale, fit
+
+
+def log_likelihood(family, rows, outcome, fit, given):
+    """Row by row, of the densities of scipy."""
+    y, mu = rows[outcome].to_numpy(), np.asarray(fit.fittedvalues)
+    if family.endswith("poisson"):
+        return stats.poisson.logpmf(y, mu).sum()
+    if family.endswith("binomial"):
+        return stats.binom.logpmf(y, rows["people"] if "trials" in given else 1, mu).sum()
+    weights = rows["importance"].to_numpy() if "weights" in given else 1.0
+    variance = (weights * (y - mu) ** 2).mean()
+    return stats.norm.logpdf(y, mu, np.sqrt(variance / weights)).sum()
 
 
 CASES = {
@@ -114,13 +127,28 @@ def test_each_location_is_the_regression_of_statsmodels(case, backend):
             options["offset"] = rows["log_people"]
         if "weights" in given:
             options["var_weights"] = rows["importance"]
-        params, V, scale, df = by_statsmodels(X, y, family, **options)
+        params, V, scale, fit = by_statsmodels(X, y, family, **options)
         se = np.sqrt(np.diag(V)[:2])
         assert first.coef.index[i] == label
         np.testing.assert_allclose(first.coef.iloc[i] / se, params[:2] / se, rtol=0, atol=AGREES)
         np.testing.assert_allclose(first.vcov[i], V[:2, :2], rtol=AGREES)
         np.testing.assert_allclose(first.dispersion.iloc[i], scale, rtol=AGREES)
-        assert first.df_resid.iloc[i] == df
+        assert first.df_resid.iloc[i] == fit.df_resid
+        own = first.locations.loc[label]
+        np.testing.assert_allclose(own.deviance, fit.deviance, rtol=AGREES)
+        likelihood = log_likelihood(family, rows, outcome, fit, given)
+        charged = (fit.df_model + 1) * (scale if family.startswith("quasi") else 1.0)
+        charged += family == "gaussian"  # its variance
+        np.testing.assert_allclose(own.qaic, -2 * likelihood + 2 * charged, rtol=AGREES)
+        se = np.sqrt(np.diag(V)[2:])
+        np.testing.assert_allclose(
+            first.control_coef.loc[label] / se, params[2:] / se, rtol=0, atol=AGREES
+        )
+        names = first.control_coef.columns
+        assert names[0] == "(Intercept)" and len(names) == 9
+        covariance = first.control_covariance(label)
+        assert covariance.index.equals(names)
+        np.testing.assert_allclose(covariance, V[2:, 2:], rtol=1e-7, atol=1e-9 * np.abs(V).max())
 
 
 def lagged(data, **given):
@@ -462,6 +490,21 @@ def test_bad_input(data, given, said):
 def test_bad_reductions(holes, given, said):
     with pytest.raises(mx.InputError, match=said):
         lagged(holes).reduce(**given)
+
+
+def test_an_exposure_that_some_locations_have_not_had(holes):
+    first = lagged(holes)
+    seen = [first.exposure(label) for label in first]
+    least, most = (np.array([end(x) for x in seen]) for end in (np.nanmin, np.nanmax))
+    first.reduce(at=least.max(), reference=most.min())
+    above = np.nextafter(most.min(), np.inf)
+    label = list(first)[most.argmin()]
+    said = f"outside the exposures of 1 of 3 location.s., first of '{label}', which has .* to "
+    with pytest.warns(UserWarning, match=f"at={above:g} lies {said}"):
+        beyond = first.reduce(at=above)
+    assert np.isfinite(beyond.coef).all(axis=None)
+    with pytest.warns(UserWarning, match="reference=-80 lies outside the exposures of 3 of 3"):
+        first.reduce(at=least.max(), reference=-80)
 
 
 def test_at_needs_lags(holes):
