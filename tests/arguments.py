@@ -292,6 +292,7 @@ CALLS = {
             "by": dict.fromkeys("abcd", "north"),
             "direction": "forward",
             "lag": 0,
+            "period": [2001, 2001, 2002],
         }
     ),
     "attributable_fraction": lambda: {
@@ -571,6 +572,7 @@ CALLS = {
     "Fit.update": lambda: {"formula": "~ . + time", "method": "ml"},
     "Fit.varcomp": lambda: drawn() | {"test": False},
     "Fit.wald_test": lambda: tested() | hypotheses(),
+    "FirstStage.control_covariance": lambda: {"location": "a"},
     "FirstStage.covariance": lambda: {"location": "a"},
     "FirstStage.exposure": lambda: {"location": "a"},
     "FirstStage.outcome": lambda: {"location": "a"},

@@ -30,6 +30,7 @@ from mixmeta_jax.two_stage.locations import (
 )
 from mixmeta_jax.two_stage.minimum import minima_of
 from mixmeta_jax.two_stage.origin import refuse_other_stage
+from mixmeta_jax.two_stage.periods import periods_of
 from mixmeta_jax.two_stage.predicted import check_simulation, location_coefficients
 from mixmeta_jax.two_stage.ranges import range_ends, searched_ranges
 
@@ -63,6 +64,7 @@ def attributable(
     seed: int = 0,
     conf_level: float = 0.95,
     se_method: ErrorMethod = "exact",
+    period: Any = None,
 ) -> pd.DataFrame:
     """Outcomes that are attributable to an exposure: numbers, and fractions of all outcomes.
 
@@ -103,6 +105,11 @@ def attributable(
         Level of the intervals.
     se_method
         As in `Fit.blup`, but by default "exact".
+    period
+        Labels of the days, as their years or seasons: a list of all locations, or {location: list},
+        as long as the exposures; None or NaN for a day that belongs to no period. The numbers are
+        those of the days with each label, forward days of exposure, backward days of outcome.
+        Default all days together.
 
     Returns
     -------
@@ -110,15 +117,16 @@ def attributable(
         ``number``, with the standard deviation ``se`` and the quantiles ``lower, upper`` of its
         draws, ``fraction, fraction_lower, fraction_upper``, ``outcomes``, of which it is a
         fraction, and ``days``, which are summed. The index is ("location", location, range), (the
-        name of ``by`` or "region", region, range) and ("total", "total", range).
+        name of ``by`` or "region", region, range) and ("total", "total", range); with ``period`` it
+        stands before the range. The draws of all periods are the same, and their numbers add up.
 
     Raises
     ------
     InputError
         For a location without a basis, exposures, outcomes or a region; series of different
-        lengths, without a complete day, or with negative outcomes; ranges that are none; regions
-        that are called "location" or "total"; a first stage of the family "gaussian", or other than
-        the one that was pooled.
+        lengths, without a complete day, or with negative outcomes; ranges that are none; labels
+        of periods of another number than days; regions that are called "location" or "total"; a
+        first stage of the family "gaussian", or other than the one that was pooled.
 
     Notes
     -----
@@ -168,11 +176,23 @@ def attributable(
         EVERYTHING if ranges is None else ranges, centres, [x for x, _ in days], labels
     )
     name, regions, of = _regions(by, fit, labels)
-    sums = [Sum.of_none(count, len(names)) for _ in range(len(regions) + 1)]
+    lengths = [len(x) for x, _ in days]
+    periods, members = [None], [np.ones((T, 1), bool) for T in lengths]
+    if period is not None:
+        periods, members = periods_of(period, lengths, labels)
+    sums = [Sum.of_none(count, len(names) * len(periods)) for _ in range(len(regions) + 1)]
     rows: list[Any] = [None] * found.n
     for i, drawn in found.drawn(count, seed):
         impact = impact_of(
-            bases[i], float(centres[i]), ends[i], *days[i], lags, direction, labels[i], found.k
+            bases[i],
+            float(centres[i]),
+            ends[i],
+            *days[i],
+            members[i],
+            lags,
+            direction,
+            labels[i],
+            found.k,
         )
         own = Sum(
             impact.numbers(found.b[[i]])[0], impact.numbers(drawn), impact.outcomes, impact.days
@@ -182,19 +202,23 @@ def attributable(
             sums[group] = sums[group].plus(own)
     rows += [group.table(conf_level) for group in sums]
     keys = [*((LOCATION, label) for label in labels), *((name, own) for own in regions)]
+    parts: dict[str, list] = (
+        {"range": names} if period is None else {"period": periods, "range": names}
+    )
     return pd.DataFrame(
-        np.concatenate(rows), columns=ATTRIBUTED_COLUMNS, index=_index([*keys, (TOTAL,) * 2], names)
+        np.concatenate(rows), columns=ATTRIBUTED_COLUMNS, index=_index([*keys, (TOTAL,) * 2], parts)
     ).astype({"days": int})
 
 
-def _index(keys: list[tuple[str, Any]], names: list[str]) -> pd.MultiIndex:
-    """Of what, which one, and which range; the levels in order, so that pandas finds them fast."""
+def _index(keys: list[tuple[str, Any]], parts: Mapping[str, list]) -> pd.MultiIndex:
+    """Of what, which one, and which part; the levels in order, so that pandas finds them fast."""
     levels = [list(dict.fromkeys(own)) for own in zip(*keys, strict=True)]
     places = [{own: place for place, own in enumerate(level)} for level in levels]
     codes = np.array([[place[own] for own, place in zip(key, places, strict=True)] for key in keys])
-    every = [*np.repeat(codes, len(names), axis=0).T, np.tile(np.arange(len(names)), len(keys))]
-    made = [pd.Index(level, tupleize_cols=False) for level in (*levels, names)]
-    return pd.MultiIndex(made, every, names=["of", "label", "range"])
+    inner = np.indices([len(own) for own in parts.values()]).reshape(len(parts), -1)
+    every = [*np.repeat(codes, inner.shape[1], axis=0).T, *np.tile(inner, len(keys))]
+    made = [pd.Index(level, tupleize_cols=False) for level in (*levels, *parts.values())]
+    return pd.MultiIndex(made, every, names=["of", "label", *parts])
 
 
 @dataclass(frozen=True)
@@ -204,20 +228,20 @@ class Sum:
     Attributes
     ----------
     number, drawn
-        By R ranges, shape (R,), and of S draws, shape (S, R).
+        By P periods and R ranges, shape (P R,), and of S draws, shape (S, P R).
     outcomes, days
-        Of which they are a part, and over how many days.
+        Of which they are a part, and over how many days, shape (P,).
     """
 
     number: np.ndarray
     drawn: np.ndarray
-    outcomes: float
-    days: int
+    outcomes: np.ndarray
+    days: np.ndarray
 
     @classmethod
-    def of_none(cls, count: int, ranges: int) -> Sum:
+    def of_none(cls, count: int, parts: int) -> Sum:
         """That of no location."""
-        return cls(np.zeros(ranges), np.zeros((count, ranges)), 0.0, 0)
+        return cls(np.zeros(parts), np.zeros((count, parts)), np.zeros(1), np.zeros(1))
 
     def plus(self, other: Sum) -> Sum:
         """That of both: draws are added draw by draw, since they are joint."""
@@ -225,13 +249,14 @@ class Sum:
         return Sum(*(one + own for one, own in pairs))
 
     def table(self, conf_level: float) -> np.ndarray:
-        """The rows of the ranges, shape (R, 9)."""
+        """The rows of the periods and ranges, shape (P R, 9)."""
         tails = 100 * (0.5 + np.array([-0.5, 0.5]) * conf_level)
         lower, upper = np.percentile(self.drawn, tails, axis=0)
+        ranges = len(self.number) // len(self.outcomes)
+        more = [np.repeat(own, ranges) for own in (self.outcomes, self.days)]
         columns = [self.number, self.drawn.std(0, ddof=1), lower, upper]
         with np.errstate(divide="ignore", invalid="ignore"):  # of locations without outcomes
-            columns += [own / self.outcomes for own in (self.number, lower, upper)]
-        more = [np.full(len(self.number), own) for own in (self.outcomes, self.days)]
+            columns += [own / more[0] for own in (self.number, lower, upper)]
         return np.stack([*columns, *more], axis=1)
 
 

@@ -25,22 +25,22 @@ class Impact:
     Attributes
     ----------
     parts
-        Columns of the basis less the reference's, shape (T, k), and weights, shape (T, r), of some
-        of the R ranges at a time, in order.
+        Columns of the basis less the reference's, shape (T, k), and weights of the R ranges in each
+        of the P periods, shape (T, P R); what they give is summed.
     outcomes, days
-        Outcomes of the days that are summed, and their number.
+        Outcomes of the days that are summed, and their number, by period, shape (P,).
     label, centre
         Whose they are, and the reference.
     """
 
     parts: tuple[tuple[np.ndarray, np.ndarray], ...]
-    outcomes: float
-    days: int
+    outcomes: np.ndarray
+    days: np.ndarray
     label: Any
     centre: float
 
     def numbers(self, b: np.ndarray) -> np.ndarray:
-        """Attributable numbers of coefficients (S, k) by range, shape (S, R).
+        """Attributable numbers of coefficients (S, k) by period and range, shape (S, P R).
 
         Raises
         ------
@@ -48,7 +48,7 @@ class Impact:
             Where they are beyond the numbers of double precision.
         """
         with np.errstate(over="ignore", invalid="ignore"):  # told below
-            found = np.concatenate([attributed(*part, b) for part in self.parts], axis=1)
+            found = sum(attributed(*part, b) for part in self.parts)
         if not np.isfinite(found).all():
             raise InputError(
                 f"What is attributable in {named(self.label)} is not finite: its basis gives log "
@@ -63,6 +63,7 @@ def impact_of(
     ends: np.ndarray,
     exposure: np.ndarray,
     outcome: np.ndarray,
+    members: np.ndarray,
     lags: tuple[int, int],
     direction: str,
     label: Any,
@@ -76,6 +77,8 @@ def impact_of(
         A function, the reference, and the ranges, shape (R, 2).
     exposure, outcome
         Shape (T,), NaN where missing.
+    members
+        Whether the days belong to each period, shape (T, P).
     lags
         First and last.
     direction
@@ -94,14 +97,14 @@ def impact_of(
         return columns_at(basis, x, k, label) - columns_at(basis, at, k, label)
 
     make: Callable = _forward if direction == "forward" or lags[1] == 0 else _backward
-    parts, counted = make(columns, centre, ends, exposure, outcome, lags)
-    if not len(counted):
+    parts, counted, used = make(columns, centre, ends, exposure, outcome, members, lags)
+    if not used.any():
         first, last = lags
         raise InputError(
             f"exposure and outcome of {named(label)} have no day with both in {len(exposure)} "
             f"days, lags {first} to {last} included."
         )
-    return Impact(tuple(parts), float(counted.sum()), len(counted), label, centre)
+    return Impact(tuple(parts), counted.sum(0), members[used].sum(0), label, centre)
 
 
 def _forward(
@@ -110,15 +113,18 @@ def _forward(
     ends: np.ndarray,
     exposure: np.ndarray,
     outcome: np.ndarray,
+    members: np.ndarray,
     lags: tuple[int, int],
-) -> tuple[list, np.ndarray]:
+) -> tuple[list, np.ndarray, np.ndarray]:
+    """Parts, the outcomes by period, shape (T, P), and which days are used."""
     y = following_means(outcome, *lags)
     used = np.isfinite(exposure) & np.isfinite(y)
-    x, y = exposure[used], y[used]
-    if not len(y):
-        return [], y
-    different, weights = merged_days(x, y[:, None] * _inside(x, ends))
-    return [(columns(different), weights)], y
+    x, counted = exposure[used], y[used][:, None] * members[used]
+    if not used.any():
+        return [], counted, used
+    each = counted[:, :, None] * _inside(x, ends)[:, None, :]
+    different, weights = merged_days(x, each.reshape(len(x), -1))
+    return [(columns(different), weights)], counted, used
 
 
 def _backward(
@@ -127,17 +133,20 @@ def _backward(
     ends: np.ndarray,
     exposure: np.ndarray,
     outcome: np.ndarray,
+    members: np.ndarray,
     lags: tuple[int, int],
-) -> tuple[list, np.ndarray]:
+) -> tuple[list, np.ndarray, np.ndarray]:
     """The same of the exposures before a day: those outside a range are at the reference."""
     past = histories(exposure, *lags)
     used = np.isfinite(past).all(1) & np.isfinite(outcome)
-    past, y = past[used], outcome[used]
-    if not len(y):
-        return [], y
+    past, counted = past[used], outcome[used][:, None] * members[used]
     inside = _inside(past, ends)
-    within = [np.where(inside[..., r], past, centre) for r in range(len(ends))]
-    return [(columns(own), y[:, None]) for own in within], y
+    parts = []
+    for r in range(len(ends) if used.any() else 0):
+        here = counted[:, :, None] * (np.arange(len(ends)) == r)
+        at = np.where(inside[..., r], past, centre)
+        parts.append((columns(at), here.reshape(len(past), -1)))
+    return parts, counted, used
 
 
 def _inside(x: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -209,6 +209,47 @@ def test_a_range_that_the_reference_leaves_empty_has_no_number():
     assert own["city 2", "hot"] != 0
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_numbers_of_periods_are_those_of_their_days(direction):
+    """Against the loops, with the days of the other periods left out of the sum."""
+    fit = pooled()
+    exposure, outcome = days()
+    seasons = ["cold", None, "hot", "hot"] * 15
+    years = {label: np.repeat([2001, 2002], 30) + (i == 0) for i, label in enumerate(fit.index)}
+    ranges = {"low": (None, 15), "high": (15, None)}
+    given = {"reference": 15, "ranges": ranges, "by": "region", "n": 50, "direction": direction}
+    basis = quadratic if direction == "forward" else weights_of_lags
+    every = mx.attributable(fit, basis, exposure, outcome, lag=3, **given)
+    by_year = mx.attributable(fit, basis, exposure, outcome, lag=3, period=years, **given)
+    assert by_year.index.names == ["of", "label", "period", "range"]
+    assert by_year.index.unique("period").tolist() == [2001, 2002, 2003]
+    sums = by_year.groupby(level=["of", "label", "range"], sort=False).sum()
+    for name in ("number", "outcomes", "days"):
+        np.testing.assert_allclose(sums[name], every[name], rtol=1e-9, atol=1e-9)
+    assert by_year.loc[("location", "city 1", 2003), "number"].tolist() == [0, 0]
+    season = mx.attributable(fit, basis, exposure, outcome, lag=3, period=seasons, **given)
+    assert season.index.unique("period").tolist() == ["cold", "hot"]
+    totals = dict.fromkeys(["cold", "hot"], 0.0)
+    for label, b in fit.blup().iterrows():
+        for name in totals:
+            # A day that is not counted has no exposure, forward, or no outcome, backward.
+            x, y = exposure[label].copy(), outcome[label].copy()
+            (x if direction == "forward" else y)[[own != name for own in seasons]] = np.nan
+            if direction == "forward":
+                number, outcomes, counted = forward_loop(b, x, y, 15, 0, 3, 15)
+            else:
+                number, outcomes, counted = backward_loop(b, x, y, 15, 3, 15)
+            row = season.loc[("location", label, name, "high")]
+            np.testing.assert_allclose(row.number, number, rtol=1e-8)
+            np.testing.assert_allclose(row.outcomes, outcomes, rtol=1e-12)
+            assert row.days == counted
+            totals[name] += number
+    for name, number in totals.items():
+        row = season.loc[("total", "total", name, "high")]
+        np.testing.assert_allclose(row.number, number, rtol=1e-8)
+        assert row.lower < row.number < row.upper
+
+
 CITIES = pooled().index
 EXPOSURE, OUTCOME = days()
 
@@ -243,6 +284,13 @@ EXPOSURE, OUTCOME = days()
         ({"by": pd.Series("a", index=CITIES, name="total")}, "by is called 'total', as the rows"),
         ({"by": pd.Series("a", index=CITIES, name="location")}, "by is called 'location'"),
         ({"ranges": {}}, "ranges must be a mapping"),
+        (
+            {"period": [2001] * 59},
+            "of location 'city 0' has 59 labels, but its series has",
+        ),
+        ({"period": {"city 0": [1] * 60}}, "period has nothing for location 'city 1'"),
+        ({"period": [None] * 60}, "period has no label of any day"),
+        ({"period": [[1]] * 60}, "period must be the labels of the days"),
         ({"by": "country"}, "no column 'country' in the data, named in by"),
         ({"by": {"city 0": "a"}}, "by has nothing for location 'city 1'"),
         ({"by": dict.fromkeys(CITIES, np.nan)}, "by of location 'city 0' must be the name"),
