@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mixmeta_jax.arrays import Array, constant, fori_loop, is_jax, namespace, while_loop
+from mixmeta_jax.arrays import Array, constant, fori_loop, is_jax, is_traced, namespace, while_loop
 from mixmeta_jax.tolerances import DIFFERENCE, FLAT_CURVE, MINIMUM_FOUND
 
 GRID_POINTS = 401
@@ -148,5 +148,12 @@ def _repeated(xp: ModuleType, step: Callable, state: tuple, near: Any) -> Array:
             return (state[0] < MOST_STEPS) & (state[1][3].max() > near)
 
         return while_loop(xp, go_on, lambda s: (s[0] + 1, step(s[1])), (0, state))[1][0]
+    if not is_traced(state):
+        # Step by step: a loop of JAX would be compiled at each call, since its step is new.
+        for _ in range(MOST_STEPS):
+            if not float(state[3].max()) > near:
+                break
+            state = step(state)
+        return state[0]
     # A loop of a known length, since a derivative is asked for, if only to be left out.
     return constant(fori_loop(xp, MOST_STEPS, lambda _, own: step(own), state)[0])

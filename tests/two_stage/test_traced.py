@@ -143,3 +143,18 @@ def test_single_precision_and_bad_input():
             mx.minimum_exposure(**(given | arguments))
     with pytest.raises(mx.InputError, match="exposure has 2 days and outcome 1"):
         mx.attributable_fraction([1.0], lambda x: x[:, None], [1, 2], [1], 0)
+
+
+def test_a_second_call_compiles_nothing():
+    """Outside of ``jit`` too, where the basis may be another one with other knots."""
+    b = coefficients()
+    first = mx.minimum_exposure(b, spline(KNOTS), 1.0, 29.0)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    again = mx.minimum_exposure(b, spline(KNOTS), 1.0, 29.0)
+    mx.minimum_exposure(b + 0.01, spline((9.0, 16.0, 25.0)), 2.0, 28.0)
+    assert not compiled and (first == again).all()
+    jax.jit(lambda x: x + 1.0)(b)
+    assert compiled  # what is listened to is told
