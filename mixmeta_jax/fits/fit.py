@@ -109,8 +109,7 @@ class Fit(
         Parameters
         ----------
         formula
-            A new formula; dots stand for the sides of the fit's own, as in ``"~ . + x"`` or
-            ``". ~ . - x"``. None to leave it as it is.
+            A new one; dots are the sides of the fit's own: ``". ~ . - x"``. None to leave it.
         **changes
             Other arguments.
 
