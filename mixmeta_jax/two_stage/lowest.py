@@ -148,12 +148,13 @@ def _repeated(xp: ModuleType, step: Callable, state: tuple, near: Any) -> Array:
             return (state[0] < MOST_STEPS) & (state[1][3].max() > near)
 
         return while_loop(xp, go_on, lambda s: (s[0] + 1, step(s[1])), (0, state))[1][0]
-    if not is_traced(state):
+    following = step(state)  # traced where anything is that the step knows of
+    if not is_traced(following):
         # Step by step: a loop of JAX would be compiled at each call, since its step is new.
         for _ in range(MOST_STEPS):
-            if not float(state[3].max()) > near:
+            if not float(following[3].max()) > near:
                 break
-            state = step(state)
-        return state[0]
+            following = step(following)
+        return following[0]
     # A loop of a known length, since a derivative is asked for, if only to be left out.
     return constant(fori_loop(xp, MOST_STEPS, lambda _, own: step(own), state)[0])
