@@ -124,7 +124,8 @@ def _of_part(op: str, value: Any, length: int) -> Choices:
             within = _steps(_choices(value[1], length), length, 0)
             return Choices(1 + exp(within) if within < 700 else inf)
         case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
-            return _repeated(*value, length)
+            least, most, part = value
+            return _repeated(least, most, part, length)
         case "GROUPREF" | "GROUPREF_IGNORE":
             return Choices(length + 1.0)
         case "IN":
