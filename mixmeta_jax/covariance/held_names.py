@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mixmeta_jax.covariance.held import Held
 from mixmeta_jax.covariance.holding import hold
 from mixmeta_jax.covariance.parameters import (
@@ -17,7 +15,7 @@ from mixmeta_jax.covariance.parameters import (
 )
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
-from mixmeta_jax.gates import described
+from mixmeta_jax.gates import described, number
 
 ALONE = ("tau2", "sigma2", "var")
 """Names of a variance that is the only one."""
@@ -134,9 +132,7 @@ def _named(structure: Structure, name: str, level: str, names: Sequence[str]) ->
 
 def _checked(parameter: Parameter, value: Any, level: str, names: Sequence[str]) -> float:
     words = f"hold: {parameter.name(names)} of level '{level}'"
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not np.isfinite(value):
-        raise InputError(f"{words} must be a finite number, not {value!r}.")
+    value = number(value, words)
     if not parameter.lower <= value <= parameter.upper:
         if parameter.is_variance:
             raise InputError(f"{words} cannot be {value:g}: a variance is not negative.")
@@ -144,4 +140,4 @@ def _checked(parameter: Parameter, value: Any, level: str, names: Sequence[str])
             f"{words} cannot be {value:g}: it lies between {parameter.lower:g} and "
             f"{parameter.upper:g}."
         )
-    return float(value)
+    return value

@@ -207,6 +207,7 @@ def test_many_fits_hold_too(berkey):
         ({"unit": {"var(PD)": -1}}, "a variance is not negative"),
         ({"unit": {"cor(PD, AL)": 1.01}}, "it lies between -1 and 1"),
         ({"unit": {"cor(AL, PD)": np.nan}}, "must be a finite number"),
+        ({"unit": {"var(PD)": 10**400}}, "must be a finite number"),
         ({"unit": {"cor(AL, PD)": "0.5"}}, "must be a finite number"),
         ({"unit": {"cor(AL, PD)": True}}, "must be a finite number"),
         ({"unit": 0.5}, "must be a mapping of levels"),
