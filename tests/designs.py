@@ -1,5 +1,7 @@
 """Small random designs of every kind, for the tests of the numbers against slow implementations."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from mixmeta_jax.covariance.catalogue import resolve_structures
@@ -77,3 +79,22 @@ KINDS = {
     "blocks of S, two outcomes, two levels": {"k": 2, "q": (1, 1), "blocks": True, "n": 14},
 }
 """One design of each kind that the engine treats in its own way."""
+
+
+def several(design, own, B=3, seed=9):
+    """Data sets of a design that have outcomes of their own, and more."""
+    rng = np.random.default_rng(seed)
+    n, k = design.y.shape
+    changes = {"y": rng.normal(1, 1, (B, n, k))}
+    if "mask" in own:
+        mask = rng.random((B, n, k)) > 0.15
+        mask[:, :3] = True
+        changes |= {"mask": mask, "complete": False}
+    if "X" in own:
+        changes["X"] = design.X + 0.3 * rng.normal(size=(B, *design.X.shape))
+    if "Z" in own:
+        changes["Z"] = tuple(Z * rng.uniform(0.5, 2, (B, n, 1)) for Z in design.Z)
+    if "S" in own:
+        changes["S"] = design.S * rng.uniform(0.5, 2, (B, 1, 1, 1))
+    many = replace(design, **changes)
+    return replace(many, y=np.where(many.mask, many.y, np.nan))

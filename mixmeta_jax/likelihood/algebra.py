@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -138,6 +140,27 @@ def sum_blocks(values: Float[Array, "i j N B"]) -> Float[Array, "i j B"]:
         return values.sum(2)
     ones = np.ones((i * j, 1, N))
     return (ones @ values.reshape(i * j, N, B)).reshape(i, j, B)
+
+
+def sums_in_one_loop(values: Sequence[Array]) -> Array:
+    """Sums over the first axis of arrays of JAX of one shape, (N, B) each: (n, B).
+
+    On a CPU one loop over the units carries all the sums, so that what they share is computed once
+    and nothing of it is written to memory.
+    """
+    import jax
+
+    def together(*values: Array) -> Array:
+        zero = np.zeros((), values[0].dtype)
+        made = jax.lax.reduce(
+            values, (zero,) * len(values), lambda a, b: tuple(map(operator.add, a, b)), (0,)
+        )
+        return jax.numpy.stack(made)
+
+    def apart(*values: Array) -> Array:
+        return jax.numpy.stack([own.sum(0) for own in values])
+
+    return jax.lax.platform_dependent(*values, cpu=together, default=apart)
 
 
 @shaped

@@ -98,10 +98,10 @@ class Sweep:
 
 
 class Packed:
-    """Many units of one level with one random predictor, of one data set; see `packed`."""
+    """One level with one random predictor: many units, or many data sets; see `packed`."""
 
     def covers(self, data: Tensors, n_paths: int) -> bool:
-        return n_paths == 1 and packed.covers(data)
+        return packed.covers(data, n_paths)
 
     def value(self, Psi: tuple[Array, ...], data: Tensors, restricted: bool) -> Array:
         return Sweep().value(Psi, data, restricted)
@@ -114,10 +114,10 @@ class Packed:
         data: Tensors,
         restricted: bool,
     ) -> Derivatives:
-        found, sums = packed.two_passes(Psi[0][..., 0], data, restricted)
+        at, sums = packed.two_passes(Psi[0], data, restricted)
         average, expected = both_informations(sums, slopes[0])
-        gradient, value, beta, root = (found[name][..., None] for name in packed.FOUND)
-        return Derivatives(value, (gradient,), average, expected, beta, root)
+        gradients = (at["gradient"],)
+        return Derivatives(at["value"], gradients, average, expected, at["beta"], at["root"])
 
 
 ENGINES: tuple[Engine, ...] = (Packed(), Sweep())

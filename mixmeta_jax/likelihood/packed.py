@@ -7,10 +7,11 @@ are sums over units of products of the entries of
 
     w_i = z_i² W_i,    s_i = z_i e_i,    G_i = z_i² W_i X_i V X_iᵀ W_i    and    x_i.
 
-Symmetric matrices are packed, one row of length N per entry and the units last, so that these sums
-are one matrix product of w with the rest; where predictors are many, so are those of the first
-pass. Long data go by in pieces: beside the data, memory holds one triangular factor per unit, and a
-piece stays in the cache.
+Symmetric matrices are packed, one array of shape (N,) per entry, or (N, B) for B data sets. Of one
+data set these sums are matrix products of w with the rest; where predictors are many, so are those
+of the first pass. Long data go by in pieces: beside the data, memory holds one triangular factor
+per unit, and a piece stays in the cache. Of many data sets of few units all sums of a pass are made
+in one loop over the units, which writes none of the products (`algebra.sums_in_one_loop`).
 """
 
 from __future__ import annotations
@@ -24,24 +25,45 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace, once, scan, tree
 from mixmeta_jax.design.tensors import Tensors
-from mixmeta_jax.likelihood.algebra import matmul, packing, sum_over, triangle
+from mixmeta_jax.likelihood.algebra import (
+    matmul,
+    packing,
+    sum_over,
+    sums_in_one_loop,
+    transpose,
+    vector,
+)
 from mixmeta_jax.likelihood.elimination import UNROLL, eliminate, whitener
+from mixmeta_jax.likelihood.entries import (
+    Entries,
+    dot,
+    entries,
+    lower_times,
+    precision,
+    row,
+    transpose_times,
+)
 from mixmeta_jax.likelihood.information import MOST_PRODUCTS, BlockSums, sizes_of
 
 UNITS_PER_PIECE = 8_192
 """Units in one piece."""
 
 FEWEST = 512
-"""Units from which on this pays: written out entry by entry it takes longer to compile."""
+"""Units of one data set from which on this pays: entry by entry it takes longer to compile."""
 
-Entries = dict[tuple[int, int], Array]
-"""Entries i ≥ j of a symmetric or lower triangular matrix per unit, each of shape (N,)."""
+MOST_SUMS = 160
+"""Sums of a pass in one loop over the units of many data sets, each a number that it carries."""
+
+PerUnit = Sequence[Array] | Array
+"""Numbers per unit, each of shape (N,) or (N, B)."""
+
+Sums = dict[str, Array]
 
 
 @tree
 @dataclass(frozen=True)
 class _Units:
-    """A piece of the data.
+    """A piece of the data; those of many data sets have a last axis B more, or 1 where shared.
 
     Attributes
     ----------
@@ -60,30 +82,36 @@ class _Units:
     observed: Array | None
 
 
-def covers(tensors: Tensors) -> bool:
-    """Whether the model has one level with one random predictor, and one unit per block."""
+def covers(tensors: Tensors, n_paths: int) -> bool:
+    """Whether the model has one level with one random predictor, and one unit per block.
+
+    And many units of one data set, or many data sets in a program, of few outcomes and predictors.
+    """
     if tensors.absorbed or len(tensors.inside) != 1 or len(tensors.blocks) != 1:
         return False
     block = tensors.blocks[0]
     n_b, k, N, B = block.y.shape
     alone = n_b == 1 and block.parent is None and block.same[0] is None
-    one_set = B == 1 and block.S.shape[-1] == 1 and block.seen is None
-    return alone and one_set and len(block.z[0]) == 1 and k <= UNROLL and N >= FEWEST
+    if not alone or len(block.z[0]) != 1 or k > UNROLL or block.seen is not None:
+        return False
+    if n_paths == 1:
+        return B == 1 and block.S.shape[-1] == 1 and N >= FEWEST
+    return n_paths == B and namespace(block.y) is not np and _n_sums(k, len(block.x)) <= MOST_SUMS
 
 
-FOUND = ("gradient", "value", "beta", "root")
-"""What `two_passes` finds beside the sums."""
+def _n_sums(k: int, p: int) -> int:
+    """Sums of the second pass."""
+    w, pairs = k * (k + 1) // 2, p * (p + 1) // 2
+    return w * (2 * w + p * k + (w + 1) // 2 + pairs * w + 1) + 1
 
 
-def two_passes(
-    Psi: Array, tensors: Tensors, restricted: bool
-) -> tuple[dict[str, Array], BlockSums]:
+def two_passes(Psi: Array, tensors: Tensors, restricted: bool) -> tuple[Sums, BlockSums]:
     """What the likelihood and its derivatives are made of.
 
     Parameters
     ----------
     Psi
-        Between-unit covariance, shape (k, k).
+        Between-unit covariance, shape (k, k, B).
     tensors
         Data that `covers` accepts, prepared.
     restricted
@@ -92,68 +120,76 @@ def two_passes(
     Returns
     -------
     dict
-        ``value``, scalar, without the terms that do not depend on Ψ; ``gradient``, 2 ∂ℓ/∂Ψ, shape
-        (k, k); ``beta`` and a ``root`` of its covariance, shape (P,) and (P, P).
+        ``value``, shape (B,), without the terms that do not depend on Ψ; ``gradient``, 2 ∂ℓ/∂Ψ,
+        shape (k, k, B); ``beta`` and a ``root`` of its covariance, shape (P, B) and (P, P, B).
     BlockSums
         What both information matrices follow from.
     """
-    k, N = tensors.blocks[0].y.shape[1:3]
+    k, N, B = tensors.blocks[0].y.shape[1:]
     p = len(tensors.blocks[0].x)
-    length = math.gcd(N, UNITS_PER_PIECE) if N > 2 * UNITS_PER_PIECE else N
+    length = math.gcd(N, UNITS_PER_PIECE) if B == 1 and N > 2 * UNITS_PER_PIECE else N
 
-    def first(i: Any, _: None) -> tuple[Any, Array]:
-        return _first_pass(_units(tensors, i, length), Psi)
+    def of_each(values: Array) -> Array:
+        """Of one data set, (…, 1), as they are; of many, (…, B), beside their units."""
+        return values if B == 1 else values[..., None, :]
+
+    def first(i: Any, _: None) -> tuple[Sums, Array]:
+        return _first_pass(_units(tensors, i, length), of_each(Psi))
 
     made, factors = _sum_over(first, N // length, None, Psi)
-    A, b, logdet, traces = tensors.total(made)
-    sizes = sizes_of(traces)
-    A = A[:, :, packing(k)].transpose(0, 2, 1, 3).reshape(p * k, p * k)
-    A = tensors.with_absent(A, k)
-    R, logdet_A = (part[..., 0] for part in whitener(A[:, :, None]))
-    beta, V = R.T @ (R @ b.ravel()), R.T @ R
+    made = tensors.total(made)
+    sizes = sizes_of(made["traces"])
+    A = made["A"][:, :, packing(k)].swapaxes(1, 2).reshape(p * k, p * k, B)
+    R, logdet_A = whitener(tensors.with_absent(A, k))
+    back = transpose(R)
+    beta, V = vector(back, vector(R, made["b"].reshape(p * k, B))), matmul(back, R)
+    known = beta.reshape(p, k, B), V.reshape(p, k, p, k, B), sizes
+    at_beta, at_V, at_sizes = map(of_each, known)
 
-    def second(i: Any, factor: Array) -> tuple[Any, None]:
+    def second(i: Any, factor: Array) -> tuple[Sums, None]:
         units = _units(tensors, i, length)
-        return _second_pass(units, factor, beta.reshape(p, k), V, sizes, restricted), None
+        return _second_pass(units, factor, at_beta, at_V, at_sizes, restricted), None
 
-    gradient, quadratic, products = tensors.total(_sum_over(second, N // length, factors, Psi)[0])
-    value = -0.5 * (logdet + quadratic + (logdet_A if restricted else 0.0))
-    gradient = gradient[packing(k)] / (sizes[:, None] * sizes)
+    products = tensors.total(_sum_over(second, N // length, factors, Psi)[0])
+    deviance = made["logdet"][0] + products["quadratic"][0]
+    value = -0.5 * (deviance + logdet_A if restricted else deviance)
+    gradient = products["gradient"][packing(k)] / (sizes[:, None] * sizes)
     found = {"value": value, "gradient": gradient, "beta": beta, "root": R}
     return found, _sums(products, R, sizes)
 
 
-def _sums(products: dict[str, Array], R: Array, sizes: Array) -> BlockSums:
+def _sums(products: Sums, R: Array, sizes: Array) -> BlockSums:
     """The products of the second pass as `information.BlockSums`."""
-    xp, P, k = namespace(R), len(R), len(sizes)
+    xp, P, (k, B) = namespace(R), len(R), sizes.shape
     p, n_w, pack = P // k, len(products["scores"]), packing(k)
     # Of w, both of whose axes are in units of the sizes, one becomes that of the coefficients.
     turned = sizes / sizes[:, None]  # (o, s)
     # h of a unit is W z x ⊗ I R^T: the columns of the coefficients turned by R.
-    crossed = products["crossed"].reshape(n_w, p, k)[pack]  # (u, o, a, s): w_uo x_a s_s
+    crossed = products["crossed"].reshape(n_w, p, k, B)[pack]  # (u, o, a, s): w_uo x_a s_s
     crossed = crossed * turned[:, None]
-    crossed = xp.transpose(crossed, (2, 1, 0, 3)).reshape(P, k * k)
-    crossed = (R @ crossed).reshape(P, k, k, 1)
+    crossed = xp.transpose(crossed, (2, 1, 0, 3, 4)).reshape(P, k * k, B)
+    crossed = matmul(R, crossed).reshape(P, k, k, B)
     both = None
     if "predictors" in products:
-        both = products["predictors"].reshape(n_w, p, p, n_w)[pack][..., pack]
+        both = products["predictors"][pack][:, :, :, :, pack]
         both = both * turned[:, None, None, :, None]
         # (u, o, a, b, s, v): w_uo x_a x_b W_sv to rows (a, o, u) and columns (b, v, s).
-        both = xp.transpose(both, (2, 1, 0, 3, 5, 4)).reshape(P, k, P, k)
-        both = xp.einsum("pq,qurs,tr->puts", R, both, R)[..., None]
-    scores, squares = products["scores"][..., None], products["squares"][..., None]
-    mixed = products["mixed"][..., None] if "mixed" in products else None
-    return BlockSums(sizes[:, None], scores, crossed, squares, mixed, both)
+        both = xp.transpose(both, (2, 1, 0, 3, 5, 4, 6)).reshape(P, -1, B)
+        both = matmul(R, both).reshape(P, k, P, k, B)
+        both = xp.transpose(both, (2, 3, 0, 1, 4)).reshape(P, -1, B)
+        both = xp.transpose(matmul(R, both).reshape(P, k, P, k, B), (2, 3, 0, 1, 4))
+    scores, squares, mixed = (products.get(name) for name in ("scores", "squares", "mixed"))
+    return BlockSums(sizes, scores, crossed, squares, mixed, both)
 
 
 def _units(tensors: Tensors, i: Any, length: int) -> _Units:
     """The ``i``-th piece of the data."""
     block = tensors.blocks[0]
-    k, N = block.y.shape[1:3]
-    whole = (block.y[0], block.S.reshape(k, k, N), block.x[:, 0], block.z[0][0, 0])
-    y, S, x, z = (
-        _piece(a.reshape(*a.shape[:-2], N) if a.shape[-1] == 1 else a, i, length, N) for a in whole
-    )
+    k, N, B = block.y.shape[1:]
+    whole = (block.y[0], block.S.reshape(k, k, N, -1), block.x[:, 0], block.z[0][0, 0])
+    if B == 1:
+        whole = tuple(_piece(a[..., 0], i, length, N) for a in whole)
+    y, S, x, z = whole
     if x.shape[1] == 1:
         return _Units(y, S, x[:, 0], z[0], None)
     # The predictors carry the mask: of the k copies of each, those of observed outcomes are left.
@@ -163,7 +199,7 @@ def _units(tensors: Tensors, i: Any, length: int) -> _Units:
 
 
 def _piece(values: Array, i: Any, length: int, N: int) -> Array:
-    if length == N:
+    if length == values.shape[-1]:
         return values
     if namespace(values, i) is np:
         return values[..., i * length : (i + 1) * length]
@@ -180,8 +216,8 @@ def _first_nonzero(values: Array) -> Array:
 
 
 def _sum_over(
-    part: Callable[[Any, Any], tuple[Any, Any]], n_pieces: int, given: Any, like: Array
-) -> tuple[Any, Any]:
+    part: Callable[[Any, Any], tuple[Sums, Any]], n_pieces: int, given: Any, like: Array
+) -> tuple[Sums, Any]:
     """Sums of the first output of ``part`` over the pieces, and its second outputs stacked."""
     if n_pieces == 1:
         return part(0, given)
@@ -189,107 +225,154 @@ def _sum_over(
     own = (lambda i: None) if given is None else (lambda i: given[i])
     first, kept = part(0, own(0))
 
-    def add(sums: Any, i: Any, piece: Any) -> tuple[Any, Any]:
+    def add(sums: Sums, i: Any, piece: Any) -> tuple[Sums, Any]:
         more, kept = part(i + 1, piece)
-        return _added(sums, more), kept
+        return {name: sums[name] + more[name] for name in sums}, kept
 
     rest = None if given is None else given[1:]
     sums, others = scan(xp, add, first, n_pieces - 1, rest)
     return sums, None if kept is None else xp.concatenate([kept[None], others])
 
 
-def _added(left: Any, right: Any) -> Any:
-    if isinstance(left, dict):
-        return {name: left[name] + right[name] for name in left}
-    return (
-        tuple(_added(a, b) for a, b in zip(left, right))
-        if isinstance(left, tuple)
-        else left + right
-    )
-
-
-def _first_pass(units: _Units, Psi: Array) -> tuple[tuple[Array, ...], Array]:
-    """XᵀWX, shape (p, p, entries), XᵀWy, log|Σ|, Σ z²W_ii; and the R with W = RᵀR, packed."""
-    xp, k, p = namespace(units.y, Psi), len(units.y), len(units.x)
+def _first_pass(units: _Units, Psi: Array) -> tuple[Sums, Array]:
+    """XᵀWX, shape (p, p, entries, B), XᵀWy, log|Σ|, Σ z²W_ii; and the R with W = RᵀR, packed."""
+    xp, k = namespace(units.y, Psi), len(units.y)
     R, logdet = eliminate(_marginal(units, Psi), k)
     R, logdet = once((R, logdet), Psi)
-    W = _precision(R, units.observed, k)
-    u = _lower_times(R, units.y)
-    Wy = xp.stack(_transpose_times(R, u))
-    W = xp.stack([W[entry] for entry in _entries(k)])
-    A = _weighted_products(units.x, W).reshape(p, p, len(W))
-    traces = W[packing(k).diagonal()] @ units.z**2
-    sums = (A, units.x @ Wy.T, logdet.sum(), traces)
-    return sums, xp.stack([R[entry] for entry in _entries(k)])
+    W = precision(R, units.observed, k)
+    Wy = transpose_times(R, lower_times(R, units.y))
+    square = units.z**2
+    weighed = _weighed(units, [W[entry] for entry in entries(k)])
+    sums = _summed(
+        {
+            "A": weighed,
+            "b": (units.x, Wy),
+            "logdet": [logdet],
+            "traces": [W[i, i] * square for i in range(k)],
+        },
+        units.y,
+    )
+    sums["A"] = _by_pair(sums["A"], len(units.x), len(W))
+    return sums, xp.stack([R[entry] for entry in entries(k)])
 
 
-def _weighted_products(x: Array, weights: Array) -> Array:
-    """Σ x_a x_b w over the units for all weights, shape (p, p, n_w), the smaller factor formed."""
-    (p, N), n_w = x.shape, len(weights)
-    if p <= n_w:
-        pairs = (x[:, None] * x[None]).reshape(p * p, N)
-        return (pairs @ weights.T).reshape(p, p, n_w)
-    rows = (x[:, None] * weights[None]).reshape(p * n_w, N)
-    return (rows @ x.T).reshape(p, n_w, p).swapaxes(1, 2)
+def _weighed(units: _Units, weights: PerUnit) -> tuple[PerUnit, PerUnit]:
+    """Rows whose products summed are Σ x_a x_b w for all weights, the smaller factor formed."""
+    x, p = units.x, len(units.x)
+    if p <= len(weights) or units.y.ndim > 2:
+        return [x[a] * x[b] for a, b in entries(p)], weights
+    rows = x[:, None] * namespace(x).stack(weights)[None]
+    return rows.reshape(-1, *x.shape[1:]), x
+
+
+def _by_pair(sums: Array, p: int, n_w: int) -> Array:
+    """What `_weighed` has made as (p, p, n_w, B)."""
+    if len(sums) == p * (p + 1) // 2 and sums.shape[1] == n_w:
+        return sums[packing(p)]
+    return sums.reshape(p, n_w, p, -1).swapaxes(1, 2)
+
+
+def _summed(parts: dict[str, tuple[PerUnit, PerUnit] | list[Array]], like: Array) -> Sums:
+    """Sums over the units, (n, B), of n rows, and of the products of n rows with m, (n, m, B)."""
+    xp = namespace(like)
+    if like.ndim == 2:
+
+        def stacked(rows: PerUnit) -> Array:
+            return rows if hasattr(rows, "ndim") else xp.stack(rows)
+
+        return {
+            name: (stacked(part[0]) @ stacked(part[1]).T)[..., None]
+            if isinstance(part, tuple)
+            else stacked(part).sum(1)[:, None]
+            for name, part in parts.items()
+        }
+    shape = like.shape[1:]
+    terms: list[Array] = []
+    for part in parts.values():
+        if not isinstance(part, tuple):
+            terms += part
+        elif part[0] is part[1]:
+            terms += [part[0][i] * part[0][j] for i, j in entries(len(part[0]))]
+        else:
+            terms += [a * b for a in part[0] for b in part[1]]
+    left = sums_in_one_loop([xp.broadcast_to(term, shape) for term in terms])
+    sums: Sums = {}
+    for name, part in parts.items():
+        if not isinstance(part, tuple):
+            sums[name], left = left[: len(part)], left[len(part) :]
+            continue
+        n, m = map(len, part)
+        count = n * (n + 1) // 2 if part[0] is part[1] else n * m
+        own, left = left[:count], left[count:]
+        sums[name] = own[packing(n)] if part[0] is part[1] else own.reshape(n, m, -1)
+    return sums
 
 
 def _second_pass(
     units: _Units, factor: Array, beta: Array, V: Array, sizes: Array, restricted: bool
-) -> tuple[Array, Array, dict[str, Array]]:
+) -> Sums:
     """Σ (s sᵀ − w + G) packed, Σ rᵀWr, and the products of w with the other quantities.
 
     Of w, s sᵀ and G in units of the sizes: each axis is multiplied by its own.
 
     The products have first the axis of w packed, then their own: "scores" that of s sᵀ packed;
     "crossed" predictor and outcome of x eᵀ; "squares" and "mixed" those of w and G, packed;
-    "predictors" those of x xᵀ and W packed.
+    "predictors" the two of x xᵀ and that of W packed.
     """
-    p, k = beta.shape
-    xp = namespace(units.y, factor)
-    R = dict(zip(_entries(k), factor, strict=True))
-    W = _precision(R, units.observed, k)
-    fitted = matmul(beta.T[:, :, None], units.x[:, None])[:, 0]
+    p, k = beta.shape[:2]
+    xp, x = namespace(units.y, factor), units.x
+    own_entries = entries(k)
+    R = dict(zip(own_entries, factor, strict=True))
+    W = precision(R, units.observed, k)
+    fitted = matmul(beta.swapaxes(0, 1), x[:, None])[:, 0]
     if units.observed is not None:
         fitted = fitted * units.observed
-    u = _lower_times(R, units.y - fitted)
-    W, u, e = once((W, u, _transpose_times(R, u)), factor)
+    u = lower_times(R, units.y - fitted)
+    W, u, e = _made_once((W, u, transpose_times(R, u)), factor)
     square = units.z**2
-    squares = [square * (sizes[i] * sizes[j]) for i, j in _entries(k)]
-    w = [own * W[entry] for own, entry in zip(squares, _entries(k), strict=True)]
-    ss = [own * e[i] * e[j] for own, (i, j) in zip(squares, _entries(k), strict=True)]
-    crossed = units.x[:, None] * xp.stack(e)[None]
-    rows = {"scores": xp.stack(ss), "crossed": crossed.reshape(p * k, -1)}
+    squares = [square * (sizes[i] * sizes[j]) for i, j in own_entries]
+    w = [own * W[entry] for own, entry in zip(squares, own_entries, strict=True)]
+    ss = [own * e[i] * e[j] for own, (i, j) in zip(squares, own_entries, strict=True)]
     gradient = [a - b for a, b in zip(ss, w, strict=True)]
+    parts: dict[str, Any] = {
+        "scores": (w, ss),
+        "crossed": (w, [each * own for each in x for own in e]),
+        "squares": (w, w),
+    }
+    exact = restricted and k * p * k <= MOST_PRODUCTS
     if restricted:
-        G = _explained(W, units.x, V.reshape(p, k, p, k))
+        G = _explained(W, x, V)
         G = [own * each for own, each in zip(squares, G, strict=True)]
         gradient = [a + b for a, b in zip(gradient, G, strict=True)]
-    w = xp.stack(w)
-    rows["squares"] = w
-    if restricted:
-        rows["mixed"] = xp.stack(G)
-    predictors = None
-    if restricted and k * p * k <= MOST_PRODUCTS:
-        packed = xp.stack([W[entry] for entry in _entries(k)])
+        parts["mixed"] = (w, G)
+    if exact:
+        weights = [W[entry] for entry in own_entries]
         if p * p <= len(w):
-            pairs = (units.x[:, None] * units.x[None]).reshape(p * p, 1, -1)
-            rows["predictors"] = (pairs * packed[None]).reshape(p * p * len(w), -1)
+            pairs = [x[a] * x[b] for a, b in entries(p)]
+            parts["predictors"] = (w, [pair * own for pair in pairs for own in weights])
         else:
-            both = (w[:, None] * packed[None]).reshape(len(w) ** 2, -1)
-            predictors = _weighted_products(units.x, both).reshape(p * p, len(w), len(w))
-    product = w @ xp.concatenate(list(rows.values())).T
-    ends = np.cumsum([len(part) for part in rows.values()])
-    parts = xp.split(product, ends[:-1], axis=1)
-    found = dict(zip(rows, parts, strict=True))
-    if predictors is not None:
-        found["predictors"] = predictors.swapaxes(0, 1).reshape(len(w), -1)
-    return xp.stack(gradient).sum(1), _dot(u, u).sum(), found
+            parts["predictors"] = _weighed(units, [own * other for own in w for other in weights])
+    parts |= {"gradient": gradient, "quadratic": [dot(u, u)]}
+    sums = _summed(parts, units.y)
+    if exact:
+        n_w, made = len(w), sums["predictors"]
+        if p * p <= n_w:
+            sums["predictors"] = made.reshape(n_w, -1, n_w, made.shape[-1])[:, packing(p)]
+        else:
+            made = _by_pair(made, p, n_w * n_w)
+            sums["predictors"] = xp.moveaxis(made.reshape(p, p, n_w, n_w, -1), 2, 0)
+    return sums
+
+
+def _made_once(values: Any, factor: Array) -> Any:
+    """For one data set as `arrays.once`; the one loop over the units of many makes them there."""
+    return once(values, factor) if factor.ndim == 2 else values
 
 
 def _marginal(units: _Units, Psi: Array) -> Entries:
     """S + z² Ψ; missing outcomes stand alone with variance 1."""
     Sigma = {}
-    for i, j in _entries(len(units.y)):
+    for i, j in entries(len(units.y)):
         shared = units.z**2 * Psi[i, j]
         if units.observed is not None:
             shared = shared * units.observed[i] * units.observed[j]
@@ -301,45 +384,10 @@ def _explained(W: Entries, x: Array, V: Array) -> list[Array]:
     """W X V Xᵀ W, packed: the part of W that the estimated coefficients take up."""
     p, k = V.shape[:2]
     C = {}
-    for i, j in _entries(k):
+    for i, j in entries(k):
         # xᵀ V_ij x of every unit.
-        along = matmul(V[:, i, :, j][:, :, None], x[:, None])[:, 0]
+        along = matmul(V[:, i, :, j], x[:, None])[:, 0]
         C[i, j] = sum_over(along * x, 0) if p > 1 else (along * x)[0]
-    half = [[_dot(_row(W, i, k), _row(C, j, k)) for j in range(k)] for i in range(k)]
-    half = once(half, x)
-    return [_dot(half[i], _row(W, j, k)) for i, j in _entries(k)]
-
-
-def _entries(k: int) -> list[tuple[int, int]]:
-    """The packed entries (i, j), i ≥ j, of a k × k matrix."""
-    columns, rows = triangle(k)
-    return list(zip(rows.tolist(), columns.tolist(), strict=True))
-
-
-def _precision(R: Entries, observed: Array | None, k: int) -> Entries:
-    """W = RᵀR, without the rows and columns of missing outcomes."""
-    W = {
-        (i, j): _dot([R[r, i] for r in range(i, k)], [R[r, j] for r in range(i, k)])
-        for i, j in _entries(k)
-    }
-    if observed is None:
-        return W
-    return {(i, j): W[i, j] * (observed[i] if i == j else 1.0) for i, j in _entries(k)}
-
-
-def _row(A: Entries, i: int, k: int) -> list[Array]:
-    return [A[max(i, j), min(i, j)] for j in range(k)]
-
-
-def _lower_times(R: Entries, v: Sequence[Array] | Array) -> list[Array]:
-    return [_dot([R[i, j] for j in range(i + 1)], v[: i + 1]) for i in range(len(v))]
-
-
-def _transpose_times(R: Entries, v: Sequence[Array]) -> list[Array]:
-    k = len(v)
-    return [_dot([R[i, j] for i in range(j, k)], v[j:]) for j in range(k)]
-
-
-def _dot(a: Sequence[Array], b: Sequence[Array] | Array) -> Array:
-    terms = [left * right for left, right in zip(a, b, strict=True)]
-    return sum(terms[1:], start=terms[0])
+    half = [[dot(row(W, i, k), row(C, j, k)) for j in range(k)] for i in range(k)]
+    half = _made_once(half, x)
+    return [dot(half[i], row(W, j, k)) for i, j in entries(k)]

@@ -1,7 +1,6 @@
 """Every engine that covers a design, by both executors, against the dense likelihood."""
 
 import functools
-from dataclasses import replace
 
 import jax
 import numpy as np
@@ -13,7 +12,7 @@ from mixmeta_jax.likelihood.engines import ENGINES, Packed, Sweep
 from mixmeta_jax.likelihood.information import MOST_PRODUCTS, has_closed_expected, is_exact
 from mixmeta_jax.likelihood.likelihood import constant_terms, prepared, solution_at
 from tests.dense_derivatives import Dense, dense_derivatives
-from tests.designs import KINDS, random_design
+from tests.designs import KINDS, random_design, several
 from tests.tolerances import DENSE, SUMS
 
 
@@ -167,25 +166,6 @@ OWN = {
     "random predictors": ("Z",),
     "all": ("mask", "S", "X", "Z"),
 }
-
-
-def several(design, own, B=3, seed=9):
-    """Data sets of a design that have outcomes of their own, and more."""
-    rng = np.random.default_rng(seed)
-    n, k = design.y.shape
-    changes = {"y": rng.normal(1, 1, (B, n, k))}
-    if "mask" in own:
-        mask = rng.random((B, n, k)) > 0.15
-        mask[:, :3] = True
-        changes |= {"mask": mask, "complete": False}
-    if "X" in own:
-        changes["X"] = design.X + 0.3 * rng.normal(size=(B, *design.X.shape))
-    if "Z" in own:
-        changes["Z"] = tuple(Z * rng.uniform(0.5, 2, (B, n, 1)) for Z in design.Z)
-    if "S" in own:
-        changes["S"] = design.S * rng.uniform(0.5, 2, (B, 1, 1, 1))
-    many = replace(design, **changes)
-    return replace(many, y=np.where(many.mask, many.y, np.nan))
 
 
 BATCHES = [

@@ -2,14 +2,16 @@
 
 from dataclasses import fields
 
+import jax
 import numpy as np
 import pytest
 
+from mixmeta_jax.arrays import register_trees
 from mixmeta_jax.design.tensors import arrange
 from mixmeta_jax.likelihood import packed
 from mixmeta_jax.likelihood.engines import ENGINES, Packed, Sweep, engine_for
 from mixmeta_jax.likelihood.likelihood import prepared
-from tests.designs import random_design
+from tests.designs import random_design, several
 
 UNITS = 40
 CASES = {
@@ -23,7 +25,7 @@ CASES = {
 
 
 def data(**kind):
-    """Prepared tensors of a design with one group per row, and parameters."""
+    """A design with one group per row, and parameters."""
     design = random_design(seed=3, q=(1,), n=UNITS, codes=[np.arange(UNITS)], **kind)
     theta = np.random.default_rng(5).normal(size=(sum(design.n_parameters), 1))
     return design, theta
@@ -91,6 +93,43 @@ def test_from_how_many_units_on():
         assert isinstance(engine_for(tensors, 1), Packed if taken else Sweep), (n, k)
         assert isinstance(engine_for(tensors, 2), Sweep)
     assert isinstance(ENGINES[-1], Sweep)
+
+
+MANY = {
+    "own masks and S": ({"k": 2, "missing": 0.0, "p": 2}, ("mask", "S"), "reml"),
+    "own random predictor, ML": ({"k": 1, "missing": 0.0, "p": 1}, ("Z",), "ml"),
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_many_data_sets_in_a_program_are_as_by_the_sweeps(kind):
+    options, own, method = MANY[kind]
+    many = several(random_design(seed=3, q=(1,), n=12, codes=[np.arange(12)], **options), own, B=3)
+    theta = np.random.default_rng(5).normal(size=(sum(many.n_parameters), 3))
+    data, _ = prepared(arrange(many), shift=False)
+
+    @jax.jit
+    def compiled(theta, data):
+        assert isinstance(engine_for(data, 3), Packed)
+        return Packed().derivatives(data.Psi(theta), data.slopes(theta), data, method == "reml")
+
+    register_trees()
+    with jax.enable_x64(True):
+        found = jax.tree.map(np.asarray, compiled(theta, data))
+    assert isinstance(engine_for(data, 3), Sweep)  # of numpy's arrays
+    assert_same(
+        found, Sweep().derivatives(data.Psi(theta), data.slopes(theta), data, method == "reml")
+    )
+
+
+def test_up_to_how_many_sums_of_many_data_sets():
+    """160: two outcomes with four predictors have 142 of them, three with two 241."""
+    for k, p, taken in ((2, 4, True), (3, 1, True), (3, 2, False)):
+        made = random_design(seed=3, k=k, q=(1,), n=12, p=p, codes=[np.arange(12)], missing=0.0)
+        data, _ = prepared(arrange(several(made, (), B=3)), shift=False)
+        with jax.enable_x64(True):
+            data = jax.tree.map(jax.numpy.asarray, data)
+        assert isinstance(engine_for(data, 3), Packed if taken else Sweep), (k, p)
 
 
 @pytest.mark.usefixtures("from_the_first_unit")
