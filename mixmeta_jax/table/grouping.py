@@ -183,7 +183,7 @@ def _refuse_two_parents(
     label = shown(data[inner].iloc[rows[1]])
     raise InputError(
         f"random: the label {label} of '{inner}' occurs under '{outer}' {parents[0]} and "
-        f"{parents[1]}. Write '{outer}/{inner}' if these are two groups ('~ 1 | {outer}/{inner}', "
-        f"or {{'{outer}': ..., '{outer}/{inner}': ...}}), or '(1 | {outer}) + (1 | {inner})' if "
-        "they are one, crossed."
+        f"{parents[1]}. Write '{outer}/{inner}' if these are two groups: '~ 1 | {outer}/{inner}', "
+        f"or {{'{outer}': ..., '{outer}/{inner}': ...}}. If they are one, the effects are crossed, "
+        "which mixmeta does not fit."
     )
