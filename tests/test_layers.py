@@ -188,7 +188,7 @@ NUMBERS = {
     "estimation.executors": {1e-3, 1.2e-8, 1e-10},  # seconds
     "inference.wald": {1e-3, 1e-300, 1e-16},  # of a bracket; of the normal quantile's domain
     "prepare.dose_response": {1e-3, 1e-9, 1e-14, 1e-15},  # brackets and precision of root finders
-    "table.frame": {1e-300},  # in the place of a zero to divide by
+    "table.levels": {1e-300},  # in the place of a zero to divide by
 }
 
 

@@ -15,7 +15,8 @@ from mixmeta_jax.formulas.formula import columns_of
 from mixmeta_jax.formulas.model_matrix import ModelMatrix, build_matrix
 from mixmeta_jax.table.blocks import Rows
 from mixmeta_jax.table.columns import missing_rows, refuse_infinite, row_label
-from mixmeta_jax.table.frame import ModelFrame, judged_frame, random_levels
+from mixmeta_jax.table.frame import ModelFrame, judged_frame
+from mixmeta_jax.table.levels import random_levels
 from mixmeta_jax.table.names import INTERCEPT
 from mixmeta_jax.table.rows import (
     as_pandas,

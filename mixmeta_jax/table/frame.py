@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulaic import ModelSpec
 
 from mixmeta_jax import gates
 from mixmeta_jax.choices import MissingAction
 from mixmeta_jax.covariance.structure import Structure
-from mixmeta_jax.errors import InputError, shown
+from mixmeta_jax.errors import InputError
 from mixmeta_jax.formulas.formula import columns_of, evaluate_outcome, split_formula
 from mixmeta_jax.formulas.model_matrix import ModelMatrix, build_matrix
 from mixmeta_jax.table.blocks import Rows
@@ -25,8 +24,9 @@ from mixmeta_jax.table.columns import (
     refuse_reordered,
     row_label,
 )
-from mixmeta_jax.table.grouping import UNIT, LevelTerm, nested_groups, parse_random
-from mixmeta_jax.table.names import INTERCEPT, Names, crossed
+from mixmeta_jax.table.grouping import groups_of, parse_random
+from mixmeta_jax.table.levels import Level, levels_of, unit_level
+from mixmeta_jax.table.names import Names, crossed
 from mixmeta_jax.table.rows import (
     as_pandas,
     chosen_rows,
@@ -47,39 +47,6 @@ from mixmeta_jax.table.rules import (
     raise_first,
 )
 from mixmeta_jax.table.within_study import WithinStudy, read_errors
-
-
-@dataclass(frozen=True)
-class Level:
-    """One grouping level of n units.
-
-    Attributes
-    ----------
-    name
-        Its name, that of the grouping column.
-    codes
-        Group of each unit, 0…g−1 by first appearance, shape (n,); unique over parents.
-    labels
-        The g labels: values at the outermost level, tuples of values (outer first) further in.
-    Z
-        Random-effects predictors, shape (n, q).
-    z_names
-        Their q names.
-    matrix
-        What rebuilds Z on new data.
-    """
-
-    name: str
-    codes: np.ndarray
-    labels: list[Any]
-    Z: np.ndarray
-    z_names: list[str]
-    matrix: ModelMatrix
-
-    @property
-    def spec(self) -> ModelSpec | None:
-        """formulaic's specification of Z; None for an intercept alone."""
-        return self.matrix.spec
 
 
 @dataclass(frozen=True)
@@ -173,11 +140,11 @@ class ModelFrame:
         Raises
         ------
         InputError
-            If a grouping column or a random predictor is missing.
+            If a grouping column or a random predictor is missing, or as `table.grouping.groups_of`.
         """
         newdata = as_pandas(newdata, "newdata")
         if self.random is None:
-            return (_unit_level(newdata.index, self.levels[0].matrix),)
+            return (unit_level(newdata.index, self.levels[0].matrix),)
         names = [level.name for level in self.levels]
         existing_columns(names, newdata, "random", "the new data")
         gaps = missing_rows(newdata, names)
@@ -185,12 +152,10 @@ class ModelFrame:
             row = row_label(newdata.index, int(np.argmax(gaps)))
             raise InputError(f"newdata has no group in row {row!r}: fill in {', '.join(names)}.")
         levels = []
-        groups = nested_groups(newdata, names)
+        groups = groups_of(newdata, self.levels)
         for level, group in zip(self.levels, groups, strict=True):
             Z = level.matrix.rebuild(newdata, f"the random part of level '{level.name}'")
-            levels.append(
-                Level(level.name, group.codes, group.labels, Z, level.z_names, level.matrix)
-            )
+            levels.append(replace(level, codes=group.codes, labels=group.labels, Z=Z))
         return tuple(levels)
 
     def coef_names(self) -> list[str]:
@@ -334,65 +299,3 @@ def _read(formula: Any, data: Any) -> tuple[pd.DataFrame, dict[str, Any], str]:
         refuse_reordered(given, table.index, "the outcomes")
     given = given.set_axis(table.index)
     return table, {name: given[name] for name in given.columns}, "1"
-
-
-def random_levels(random: Any, table: pd.DataFrame | None, n: int) -> tuple[Level, ...]:
-    """The levels of n complete rows, outer first, from any form of ``random``.
-
-    Raises
-    ------
-    InputError
-        For what `table.grouping.parse_random` refuses, or a group or predictor that is missing.
-    """
-    rows = pd.DataFrame(index=pd.RangeIndex(n)) if table is None else table
-    terms = parse_random(random, rows)
-    needed = [column for term in terms for column in (term.name, *term.columns)]
-    refuse_infinite(rows, needed)
-    for column in needed:
-        gaps = missing_rows(rows, [column])
-        if gaps.any():
-            row = row_label(rows.index, int(np.argmax(gaps)))
-            raise InputError(f"The column '{column}' of random is missing in row {row!r}.")
-    return levels_of(terms, rows)
-
-
-def levels_of(terms: Sequence[LevelTerm], fitted: pd.DataFrame) -> tuple[Level, ...]:
-    """The levels of complete rows, outer first; every row a group where there are no terms."""
-    if not terms:
-        return (_unit_level(fitted.index, build_matrix("1", fitted, [])),)
-    levels = []
-    matrices: dict[str, ModelMatrix] = {}
-    groups = nested_groups(fitted, [term.name for term in terms])
-    for term, group in zip(terms, groups, strict=True):
-        if term.predictors not in matrices:
-            matrices[term.predictors] = _random_matrix(term, fitted)
-        matrix = matrices[term.predictors]
-        levels.append(
-            Level(term.name, group.codes, group.labels, matrix.values, matrix.names, matrix)
-        )
-    return tuple(levels)
-
-
-def _random_matrix(term: LevelTerm, fitted: pd.DataFrame) -> ModelMatrix:
-    matrix = build_matrix(term.predictors, fitted, term.columns)
-    rank = np.linalg.matrix_rank(matrix.values / np.abs(matrix.values).max(0).clip(1e-300))
-    if rank < len(matrix.names):
-        every = np.ones(len(fitted), bool)
-        for interaction in matrix.cells:
-            empty = interaction.empty(every)
-            if empty is not None:
-                raise InputError(
-                    f"The interaction '{shown(interaction.term)}' of the random predictors of "
-                    f"level '{term.name}' has an empty cell: no row has {empty}, so they are "
-                    "collinear; leave the interaction out, or join categories."
-                )
-        raise InputError(
-            f"The random predictors of level '{term.name}' ({', '.join(matrix.names)}) are "
-            "collinear: their covariance cannot be identified."
-        )
-    return matrix
-
-
-def _unit_level(index: pd.Index, matrix: ModelMatrix) -> Level:
-    n = len(index)
-    return Level(UNIT, np.arange(n), index.tolist(), np.ones((n, 1)), [INTERCEPT], matrix)

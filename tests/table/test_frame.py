@@ -199,7 +199,9 @@ def test_names_of_coefficients(data, formula, names):
 
 
 def test_names_of_random_effects(data):
-    frame = build_frame("y + z", ["v", "w"], data, random=["~ x | district", "~ 1 | study"])
+    frame = build_frame(
+        "y + z", ["v", "w"], data, random={"district": "~ x", "district/study": "~ 1"}
+    )
     assert frame.random_names(0) == ["y.(Intercept)", "z.(Intercept)", "y.x", "z.x"]
     assert frame.random_names(1) == ["y", "z"]
     assert build_frame("y", "v", data, random="~ x | study").random_names(0) == ["(Intercept)", "x"]
@@ -301,7 +303,7 @@ def test_an_intercept_alone_takes_any_new_data(data):
 
 
 def test_new_levels(data):
-    frame = build_frame("y", "v", data, random=["~ x | district", "~ 1 | study"])
+    frame = build_frame("y", "v", data, random={"district": "~ x", "district/study": "~ 1"})
     newdata = pd.DataFrame({"x": [2.0, 3.0, 4.0], "district": [9, 9, 11], "study": [1, 2, 1]})
     outer, inner = frame.new_levels(newdata)
     assert outer.labels == [9, 11]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.table.frame import build_frame
 from mixmeta_jax.table.grouping import nested_groups, parse_random
+from mixmeta_jax.table.levels import random_levels
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def data():
         (["~ time | district", "~ 1 | study"], [("district", "time"), ("study", "1")]),
         (("~ 1 | district",), [("district", "1")]),
         ({"district": "~ 1", "study": "~ time"}, [("district", "1"), ("study", "time")]),
+        ({"district": "~ 1", "district/study": "~ time"}, [("district", "1"), ("study", "time")]),
         ({"study": "0 + time"}, [("study", "0 + time")]),
         ("~ 0 + factor(visit) | study", [("study", "0 + C(visit)")]),
         ("~ 1 | district/`arm/side`", [("district", "1"), ("arm/side", "1")]),
@@ -85,6 +87,32 @@ def test_groups_are_numbered_by_first_appearance_and_need_not_be_contiguous(data
     assert outer.labels == ["b", "a", "c"]
     assert inner.codes.tolist() == [0, 1, 2, 3, 4, 0]
     assert inner.labels == [("b", 2), ("a", 1), ("b", 1), ("a", 2), ("c", 1)]
+
+
+@pytest.mark.parametrize(
+    "random", [["~ 1 | district", "~ time | study"], {"district": "~ 1", "study": "~ time"}]
+)
+def test_an_inner_label_under_two_parents_is_refused_unless_it_is_said_to_nest(data, random):
+    message = (
+        r"label 1 of 'study' occurs under 'district' a and b.*'district/study' if.*crossed, which"
+    )
+    with pytest.raises(InputError, match=message):
+        build_frame("y", "v", data, random=random)
+    nested = {"district": "~ 1", "district/study": "~ time"}
+    inner = build_frame("y", "v", data, random=nested).levels[1]
+    assert inner.labels == [("b", 2), ("a", 1), ("b", 1), ("a", 2), ("c", 1)]
+    # Labels that are unique in themselves stay as they are.
+    data["study"] = [2, 1, 4, 3, 5, 2]
+    frame = build_frame("y", "v", data, random=random)
+    assert frame.levels[1].codes.tolist() == [0, 1, 2, 3, 4, 0]
+    # The same of new data, of batches and of designs.
+    new = pd.DataFrame({"district": ["d", "e"], "study": [1, 1], "time": 1.0})
+    for read in (
+        lambda: frame.new_levels(new),
+        lambda: random_levels(random, new, 2),
+    ):
+        with pytest.raises(InputError, match="label 1 of 'study' occurs under 'district' d and e"):
+            read()
 
 
 def test_labels_are_compared_as_values_and_never_pasted():

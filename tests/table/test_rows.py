@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixmeta_jax.table.frame import build_frame, random_levels
+from mixmeta_jax.table.frame import build_frame
+from mixmeta_jax.table.levels import random_levels
 
 
 @pytest.fixture
