@@ -41,7 +41,9 @@ _HOMES = {
         "HeterogeneousAR1",
         "HeterogeneousContinuousAR1",
     ),
+    "mixmeta_jax.covariance.factors": ("FactorAnalytic", "ReducedRank"),
     "mixmeta_jax.covariance.given": ("Correlation", "Fixed", "Proportional"),
+    "mixmeta_jax.covariance.joined": ("BlockDiagonal", "Kronecker"),
     "mixmeta_jax.covariance.structure": ("Structure",),
     "mixmeta_jax.covariance.structures": (
         "CompoundSymmetry",
@@ -50,6 +52,7 @@ _HOMES = {
         "Identity",
         "Unstructured",
     ),
+    "mixmeta_jax.covariance.toeplitz": ("HeterogeneousToeplitz", "Toeplitz"),
     "mixmeta_jax.fits.simulation": ("mixmeta_sim",),
     "mixmeta_jax.many.performance": ("join_studies", "simulation_study"),
     "mixmeta_jax.status": ("Status",),

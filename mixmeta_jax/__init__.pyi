@@ -8,9 +8,13 @@ from mixmeta_jax.covariance.autoregressive import HeterogeneousAR1 as Heterogene
 from mixmeta_jax.covariance.autoregressive import (
     HeterogeneousContinuousAR1 as HeterogeneousContinuousAR1,
 )
+from mixmeta_jax.covariance.factors import FactorAnalytic as FactorAnalytic
+from mixmeta_jax.covariance.factors import ReducedRank as ReducedRank
 from mixmeta_jax.covariance.given import Correlation as Correlation
 from mixmeta_jax.covariance.given import Fixed as Fixed
 from mixmeta_jax.covariance.given import Proportional as Proportional
+from mixmeta_jax.covariance.joined import BlockDiagonal as BlockDiagonal
+from mixmeta_jax.covariance.joined import Kronecker as Kronecker
 from mixmeta_jax.covariance.structure import Structure as Structure
 from mixmeta_jax.covariance.structures import CompoundSymmetry as CompoundSymmetry
 from mixmeta_jax.covariance.structures import Diagonal as Diagonal
@@ -19,6 +23,8 @@ from mixmeta_jax.covariance.structures import (
 )
 from mixmeta_jax.covariance.structures import Identity as Identity
 from mixmeta_jax.covariance.structures import Unstructured as Unstructured
+from mixmeta_jax.covariance.toeplitz import HeterogeneousToeplitz as HeterogeneousToeplitz
+from mixmeta_jax.covariance.toeplitz import Toeplitz as Toeplitz
 from mixmeta_jax.datasets import describe_dataset as describe_dataset
 from mixmeta_jax.datasets import list_datasets as list_datasets
 from mixmeta_jax.datasets import load_dataset as load_dataset

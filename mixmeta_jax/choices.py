@@ -23,7 +23,20 @@ CapitalMethod = Literal["ML", "REML", "MM", "VC", "DL", "HE", "HS", "SJ", "PM", 
 """The same as users of R write them."""
 
 StructureName = Literal[
-    "unstr", "diag", "id", "cs", "hcs", "ar1", "har1", "car1", "hcar1", "prop", "cor", "fixed"
+    "unstr",
+    "diag",
+    "id",
+    "cs",
+    "hcs",
+    "ar1",
+    "har1",
+    "car1",
+    "hcar1",
+    "toep",
+    "htoep",
+    "prop",
+    "cor",
+    "fixed",
 ]
 MissingAction = Literal["omit", "exclude", "raise"]
 Backend = Literal["auto", "numpy", "jax"]

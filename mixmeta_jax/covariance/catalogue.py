@@ -24,6 +24,7 @@ from mixmeta_jax.covariance.structures import (
     Identity,
     Unstructured,
 )
+from mixmeta_jax.covariance.toeplitz import HeterogeneousToeplitz, Toeplitz
 from mixmeta_jax.errors import InputError, shown
 from mixmeta_jax.forking import refuse_lost
 
@@ -39,6 +40,8 @@ STRUCTURES: dict[str, Any] = {
         HeterogeneousAR1,
         ContinuousAR1,
         HeterogeneousContinuousAR1,
+        Toeplitz,
+        HeterogeneousToeplitz,
         Proportional,
         Correlation,
         Fixed,

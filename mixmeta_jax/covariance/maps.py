@@ -1,5 +1,6 @@
-"""The maps θ → Ψ that the catalogue is made of, with their derivatives: squares, products, angles.
+"""The maps θ → Ψ that the catalogue is made of, with their derivatives: factors, squares, angles.
 
+    factored   Ψ = ΛΛᵀ, Λ a lower trapezoid        unstr, rr, fa
     squares    Ψ = Σ_a θ_a² M_a                    diag, id, cs, prop
     one scale  Ψ = θ_0² C(φ)                       ar1, car1
     scaled     Ψ = (s sᵀ) ∘ C(φ), s_i = θ_i²       hcs, har1, hcar1, cor
@@ -10,6 +11,8 @@ axis B, which Ψ and its derivatives then have too.
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,85 @@ from mixmeta_jax.covariance import natural
 from mixmeta_jax.covariance.natural import Bound, Natural
 from mixmeta_jax.covariance.structure import START_POSITIONS, Structure, mean_variance
 from mixmeta_jax.tolerances import NULL_VARIANCE
+
+
+class Factored(Structure):
+    """Ψ = ΛΛᵀ: θ begins with the lower trapezoid, by column, of Λ."""
+
+    def __init__(self) -> None:
+        # Order of the random effects in Λ, None for their own; the estimator may turn it.
+        self.order: np.ndarray | None = None
+
+    def columns(self, d: int) -> int:
+        """Number of columns of Λ."""
+        raise NotImplementedError
+
+    def ordered(self, order: np.ndarray) -> Structure:
+        if (np.diff(order) > 0).all():
+            return self
+        turned = copy.copy(self)
+        turned.order = order
+        return turned
+
+    def n_parameters(self, d: int) -> int:
+        return len(trapezoid(d, self.columns(d))[0])
+
+    def factor(self, theta: Array, d: int) -> Array:
+        """Λ, its rows in the order of the random effects, shape (d, columns, ...)."""
+        xp = namespace(theta)
+        padded = xp.concatenate([xp.zeros((1, *theta.shape[1:])), theta])
+        place = _places(d, self.columns(d))
+        order = self.order
+        return padded[place if order is None else xp.asarray(place)[_inverse(order)]]
+
+    def psi(self, theta: Array, d: int) -> Array:
+        factor = self.factor(theta, d)
+        return namespace(theta).einsum("ij...,kj...->ik...", factor, factor)
+
+    def _entries(self, xp: Any, d: int) -> tuple[Any, Any]:
+        columns, rows = trapezoid(d, self.columns(d))
+        return columns, rows if self.order is None else xp.asarray(self.order)[rows]
+
+    def slopes(self, theta: Array, d: int) -> Array:
+        # ∂Ψ/∂Λ_rc = e_r Λ_cᵀ + Λ_c e_rᵀ with the column c of Λ.
+        xp = namespace(theta)
+        columns, rows = self._entries(xp, d)
+        moved = self.factor(theta, d)[:, columns]  # (d, n_θ, B)
+        unit = xp.eye(d)[:, rows]
+        half = unit[:, None, :, None] * moved[None]
+        return half + xp.swapaxes(half, 0, 1)
+
+    def curvature(self, theta: Array, d: int, gradient: Array) -> Array:
+        columns, rows = self._entries(namespace(theta, gradient), d)
+        together = columns[:, None] == columns
+        return gradient[rows[:, None], rows] * together[:, :, None]
+
+    def entries(self, root: np.ndarray) -> np.ndarray:
+        """θ of any F with FFᵀ = Ψ, turned into a lower trapezoid; shape (d, columns)."""
+        root = root if self.order is None else root[self.order]
+        R = np.linalg.qr(root.T, mode="r")
+        signs = np.where(np.diag(R) < 0, -1.0, 1.0)
+        columns, rows = trapezoid(*root.shape)
+        return (signs[:, None] * R).T[rows, columns]
+
+
+@cache
+def trapezoid(d: int, r: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and rows of the entries on and below the diagonal of a d × r matrix, by column."""
+    return np.triu_indices(r, 0, d)
+
+
+@cache
+def _places(d: int, r: int) -> np.ndarray:
+    """Where each entry of Λ stands in θ, from 1; 0 above the diagonal."""
+    columns, rows = trapezoid(d, r)
+    place = np.zeros((d, r), int)
+    place[rows, columns] = np.arange(1, len(rows) + 1)
+    return place
+
+
+def _inverse(order: Array) -> Array:
+    return namespace(order).argsort(order)
 
 
 class Squares(Structure):

@@ -94,8 +94,8 @@ def unordered(d: int) -> list[tuple[int, int]]:
 
 
 def known(structure: Structure) -> bool:
-    """Whether a structure is one of the catalogue, whose natural parameters are known."""
-    return type(structure).__module__.startswith(f"{__package__}.")
+    """Whether a structure is told by variances and correlations, its natural parameters."""
+    return not structure.by_parameters and type(structure).__module__.startswith(f"{__package__}.")
 
 
 def correlation_bounds(structure: Structure, d: int) -> tuple[float, float]:

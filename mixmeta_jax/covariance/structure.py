@@ -51,6 +51,12 @@ class Structure:
         Whether the starts of the structure have every choice of what may vanish at a bound.
     one_size
         Whether all variances are multiples of one, so that none vanishes alone.
+    from_moments
+        Whether ``theta`` of a moment estimate of Ψ is worth more than the starts.
+    at_zeros
+        Whether a bound is where a parameter has no slope, though Ψ may be regular there.
+    by_parameters
+        Whether its natural parameters are not variances and correlations but its own.
 
     Examples
     --------
@@ -72,6 +78,9 @@ class Structure:
     rugged: ClassVar[bool] = False
     starts_suffice: ClassVar[bool] = False
     one_size: ClassVar[bool] = False
+    from_moments: ClassVar[bool] = False
+    at_zeros: ClassVar[bool] = False
+    by_parameters: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -13,11 +13,10 @@ import numpy as np
 
 from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.covariance import natural
-from mixmeta_jax.covariance.maps import Scaled, Squares
+from mixmeta_jax.covariance.maps import Factored, Scaled, Squares, trapezoid
 from mixmeta_jax.covariance.natural import Bound, Natural
 from mixmeta_jax.covariance.structure import (
     START_POSITIONS,
-    Structure,
     angle_between,
     mean_correlation,
     mean_variance,
@@ -26,7 +25,7 @@ from mixmeta_jax.covariance.structure import (
 from mixmeta_jax.tolerances import NULL_VARIANCE, SINGULAR
 
 
-class Unstructured(Structure):
+class Unstructured(Factored):
     """Any covariance matrix: θ is the lower triangle, by column, of Λ with Ψ = ΛΛᵀ.
 
     Examples
@@ -42,68 +41,22 @@ class Unstructured(Structure):
 
     name = "unstr"
     label = "Unstructured"
-
-    def __init__(self) -> None:
-        # Order of the random effects in Λ, None for their own; the estimator may turn it.
-        self.order: np.ndarray | None = None
+    from_moments = True
 
     def min_groups(self, d: int) -> int:
         # The scores of g groups span g dimensions: below d every estimate is singular.
         return max(2, d)
 
-    def ordered(self, order: np.ndarray) -> Structure:
-        if (np.diff(order) > 0).all():
-            return self
-        turned = Unstructured()
-        turned.order = order
-        return turned
-
-    def n_parameters(self, d: int) -> int:
-        return d * (d + 1) // 2
-
-    def factor(self, theta: Array, d: int) -> Array:
-        """Λ, its rows in the order of the random effects, shape (d, d, ...)."""
-        xp = namespace(theta)
-        padded = xp.concatenate([xp.zeros((1, *theta.shape[1:])), theta])
-        place = _places(d)
-        return padded[place if self.order is None else xp.asarray(place)[_inverse(self.order)]]
-
-    def psi(self, theta: Array, d: int) -> Array:
-        factor = self.factor(theta, d)
-        return namespace(theta).einsum("ij...,kj...->ik...", factor, factor)
-
-    def slopes(self, theta: Array, d: int) -> Array:
-        # ∂Ψ/∂Λ_rc = e_r Λ_cᵀ + Λ_c e_rᵀ with the column c of Λ.
-        xp = namespace(theta)
-        columns, rows = _triangle(d)
-        if self.order is not None:
-            rows = xp.asarray(self.order)[rows]
-        moved = self.factor(theta, d)[:, columns]  # (d, n_θ, B)
-        unit = xp.eye(d)[:, rows]
-        half = unit[:, None, :, None] * moved[None]
-        return half + xp.swapaxes(half, 0, 1)
-
-    def curvature(self, theta: Array, d: int, gradient: Array) -> Array:
-        xp = namespace(theta, gradient)
-        columns, rows = _triangle(d)
-        if self.order is not None:
-            rows = xp.asarray(self.order)[rows]
-        together = columns[:, None] == columns
-        return gradient[rows[:, None], rows] * together[:, :, None]
+    def columns(self, d: int) -> int:
+        return d
 
     def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
         return natural.unstructured(Psi, scale)
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
-        columns, rows = _triangle(len(Psi))
-        if self.order is not None:
-            Psi = Psi[np.ix_(self.order, self.order)]
         # R of a QR factorisation of Ψ^½ is the Cholesky factor, and exists for a singular Ψ too.
         values, vectors = np.linalg.eigh(Psi)
-        root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
-        R = np.linalg.qr(root, mode="r")
-        signs = np.where(np.diag(R) < 0, -1.0, 1.0)
-        return (signs[:, None] * R).T[rows, columns]
+        return self.entries(vectors * np.sqrt(np.maximum(values, 0)))
 
     def starts(self, variances: Any) -> list[Any]:
         sd, d = namespace(variances).sqrt(variances), len(variances)
@@ -116,28 +69,9 @@ class Unstructured(Structure):
 def _correlated_factors(d: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """Cholesky factors of equal correlations to start from, by column; the row of each entry."""
     correlations = (0.0, 0.8) if d > 1 else (0.0,)
-    columns, rows = _triangle(d)
+    columns, rows = trapezoid(d, d)
     factors = [np.linalg.cholesky(c + (1 - c) * np.eye(d)) for c in correlations]
     return rows, [factor[rows, columns] for factor in factors]
-
-
-@cache
-def _triangle(d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and rows of the lower triangle, by column."""
-    return np.triu_indices(d)
-
-
-@cache
-def _places(d: int) -> np.ndarray:
-    """Where each entry of Λ stands in θ, from 1; 0 above the diagonal."""
-    columns, rows = _triangle(d)
-    place = np.zeros((d, d), int)
-    place[rows, columns] = np.arange(1, len(rows) + 1)
-    return place
-
-
-def _inverse(order: Array) -> Array:
-    return namespace(order).argsort(order)
 
 
 class Diagonal(Squares):

@@ -163,14 +163,14 @@ def starting_parameters(structures: Sequence[Structure], variances: Sequence[Arr
 
 
 def covariance_start(design: Design, variances: list[np.ndarray]) -> np.ndarray | None:
-    """A start for one unstructured level and one random predictor, near the maximum in large data.
+    """A start for one level of a general Ψ and one random predictor; near the maximum.
 
     The moments of the residuals r of ordinary least squares, outcome by outcome and pair by pair:
     E r rᵀ = S + z² Ψ. Negative eigenvalues are replaced by a small part of the starting variances,
     since a path that begins at a null variance stays there. Numpy's arrays only; shape (1, n_θ, 1),
     or None for other models.
     """
-    if len(design.Z) != 1 or design.Z[0].shape[1] != 1 or design.structures[0].name != "unstr":
+    if len(design.Z) != 1 or design.Z[0].shape[1] != 1 or not design.structures[0].from_moments:
         return None
     if isinstance(design.S, tuple):
         return None

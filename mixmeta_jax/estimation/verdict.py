@@ -18,7 +18,7 @@ import numpy as np
 from mixmeta_jax.arrays import Array, Float, namespace, shaped, tree
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.status import Status
-from mixmeta_jax.tolerances import ASCENT, FLAT, FLOOR, MOVES
+from mixmeta_jax.tolerances import ASCENT, FLAT, FLOOR, MOVES, NULL_VARIANCE
 
 
 @tree
@@ -88,9 +88,12 @@ def judge(
     curvature, directions = xp.linalg.eigh(_stacked(scaled))
     stationary = norm <= gradient_tol
     at_bound: Any = xp.zeros(value.shape, bool)
-    for structure, P, scale in zip(structures, Psi, scales, strict=True):
+    for structure, P, slope, scale in zip(structures, Psi, slopes, scales, strict=True):
         inside = xp.where(finite, P, np.eye(len(scale))[:, :, None])
         at_bound = at_bound | structure.at_bound(inside, scale)
+        if structure.at_zeros:
+            sizes = xp.abs(slope / xp.sqrt(scale[:, None] * scale)[:, :, None]).max((0, 1))
+            at_bound = at_bound | (sizes <= np.sqrt(NULL_VARIANCE)).any(0)
     status = xp.where(at_bound, int(Status.BOUNDARY), int(Status.CONVERGED))
     # A stop that is not finite is judged by that, whatever comes out here.
     moved = _moved_where_flat(natural, slopes, scales, units) > MOVES

@@ -39,7 +39,7 @@ def at_bound(structure, Psi, scale=1.0):
 
 COUNTS = {
     "unstr": 6, "diag": 3, "id": 1, "cs": 2, "hcs": 4, "ar1": 2, "har1": 4, "car1": 2, "hcar1": 4,
-    "prop": 1, "cor": 3, "fixed": 0,
+    "toep": 3, "htoep": 5, "prop": 1, "cor": 3, "fixed": 0,
 }  # fmt: skip
 
 
