@@ -14,7 +14,7 @@ from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.tolerances import NULL_VARIANCE, SINGULAR
 
-SHARED = (0.5, 0.9)
+SHARED_AT_START = (0.5, 0.9)
 """Parts of the variances that factors hold at the start."""
 
 FACTOR_STEPS = 200
@@ -60,7 +60,7 @@ class ReducedRank(Factored):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.rank})"
 
-    def columns(self, d: int) -> int:
+    def _columns(self, d: int) -> int:
         return self.rank
 
     def check(self, d: int, level: str) -> None:
@@ -72,7 +72,7 @@ class ReducedRank(Factored):
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         values, vectors = np.linalg.eigh(Psi)
-        return self.entries((vectors * np.sqrt(np.maximum(values, 0)))[:, -self.rank :])
+        return self._turned((vectors * np.sqrt(np.maximum(values, 0)))[:, -self.rank :])
 
     def starts(self, variances: Any) -> list[Any]:
         xp, d = namespace(variances), len(variances)
@@ -171,7 +171,7 @@ class FactorAnalytic(ReducedRank):
             values, vectors = np.linalg.eigh(R - np.diag(specific))
             root = (vectors * np.sqrt(np.maximum(values, 0)))[:, -self.rank :]
             specific = np.clip(np.diag(R) - (root**2).sum(1), 0.0, 1.0)
-        start = np.append(self.entries(root), np.sqrt(specific))
+        start = np.append(self._turned(root), np.sqrt(specific))
 
         def distance(theta: np.ndarray) -> np.ndarray:
             return (self.psi(theta, d) - R).ravel()
@@ -179,7 +179,8 @@ class FactorAnalytic(ReducedRank):
         def jacobian(theta: np.ndarray) -> np.ndarray:
             return self.slopes(theta[:, None], d)[..., 0].reshape(d * d, -1)
 
-        found = least_squares(distance, start, jacobian, xtol=1e-13, ftol=1e-15, gtol=1e-14).x
+        least = float(np.finfo(float).eps)
+        found = least_squares(distance, start, jacobian, xtol=least, ftol=least, gtol=least).x
         _, rows = self._entries(np, d)
         return found * np.append(sd[rows], sd)
 
@@ -187,7 +188,7 @@ class FactorAnalytic(ReducedRank):
         xp = namespace(variances)
         (factors,) = super().starts(variances)
         sd = xp.sqrt(variances)
-        return [xp.concatenate([c**0.5 * factors, (1 - c) ** 0.5 * sd]) for c in SHARED]
+        return [xp.concatenate([c**0.5 * factors, (1 - c) ** 0.5 * sd]) for c in SHARED_AT_START]
 
     def at_bound(self, Psi: Any, scale: Any) -> Any:
         return Structure.at_bound(self, Psi, scale)

@@ -76,7 +76,7 @@ class _Joined(Structure):
 class BlockDiagonal(_Joined):
     """Structures one after the other along the diagonal of Ψ.
 
-    Effects of different parts are uncorrelated. θ holds the parameters of the parts, one after the other.
+    Effects of different parts are uncorrelated. θ holds the parameters of one part after the other.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class Factored(Structure):
         # Order of the random effects in Λ, None for their own; the estimator may turn it.
         self.order: np.ndarray | None = None
 
-    def columns(self, d: int) -> int:
+    def _columns(self, d: int) -> int:
         """Number of columns of Λ."""
         raise NotImplementedError
 
@@ -43,13 +43,13 @@ class Factored(Structure):
         return turned
 
     def n_parameters(self, d: int) -> int:
-        return len(trapezoid(d, self.columns(d))[0])
+        return len(trapezoid(d, self._columns(d))[0])
 
     def factor(self, theta: Array, d: int) -> Array:
         """Λ, its rows in the order of the random effects, shape (d, columns, ...)."""
         xp = namespace(theta)
         padded = xp.concatenate([xp.zeros((1, *theta.shape[1:])), theta])
-        place = _places(d, self.columns(d))
+        place = _places(d, self._columns(d))
         order = self.order
         return padded[place if order is None else xp.asarray(place)[_inverse(order)]]
 
@@ -58,7 +58,7 @@ class Factored(Structure):
         return namespace(theta).einsum("ij...,kj...->ik...", factor, factor)
 
     def _entries(self, xp: Any, d: int) -> tuple[Any, Any]:
-        columns, rows = trapezoid(d, self.columns(d))
+        columns, rows = trapezoid(d, self._columns(d))
         return columns, rows if self.order is None else xp.asarray(self.order)[rows]
 
     def slopes(self, theta: Array, d: int) -> Array:
@@ -75,7 +75,7 @@ class Factored(Structure):
         together = columns[:, None] == columns
         return gradient[rows[:, None], rows] * together[:, :, None]
 
-    def entries(self, root: np.ndarray) -> np.ndarray:
+    def _turned(self, root: np.ndarray) -> np.ndarray:
         """θ of any F with FFᵀ = Ψ, turned into a lower trapezoid; shape (d, columns)."""
         root = root if self.order is None else root[self.order]
         R = np.linalg.qr(root.T, mode="r")

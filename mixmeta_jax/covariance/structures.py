@@ -47,7 +47,7 @@ class Unstructured(Factored):
         # The scores of g groups span g dimensions: below d every estimate is singular.
         return max(2, d)
 
-    def columns(self, d: int) -> int:
+    def _columns(self, d: int) -> int:
         return d
 
     def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
@@ -56,7 +56,7 @@ class Unstructured(Factored):
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         # R of a QR factorisation of Ψ^½ is the Cholesky factor, and exists for a singular Ψ too.
         values, vectors = np.linalg.eigh(Psi)
-        return self.entries(vectors * np.sqrt(np.maximum(values, 0)))
+        return self._turned(vectors * np.sqrt(np.maximum(values, 0)))
 
     def starts(self, variances: Any) -> list[Any]:
         sd, d = namespace(variances).sqrt(variances), len(variances)

@@ -187,7 +187,7 @@ def angles_of(correlations: np.ndarray) -> np.ndarray:
     r = np.append(1.0, correlations)
     for k in range(1, len(r)):
         excess = r[k] - weights @ r[1:k][::-1]
-        partial = np.clip(excess / left, -1, 1) if left > 1e-14 else 0.0
+        partial = np.clip(excess / left, -1, 1) if left > 0 else 0.0
         weights = np.append(weights - partial * weights[::-1], partial)
         r[k] = r[k] - (excess - partial * left)
         left *= 1 - partial**2
