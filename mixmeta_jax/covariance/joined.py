@@ -16,6 +16,9 @@ from mixmeta_jax.covariance.parameters import natural_parameters
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
 
+MOST_EFFECTS = 10_000
+"""Most random effects of a part."""
+
 
 class _Joined(Structure):
     """Of parts, each with its own run of the parameters."""
@@ -25,7 +28,9 @@ class _Joined(Structure):
 
     def _take(self, parts: Sequence[Any], sizes: Any) -> None:
         what = type(self).__name__
-        numbers = [gates.whole(size, f"sizes of {what}", 1) for size in sizes]
+        if not isinstance(sizes, (tuple, list)):
+            raise gates.refused(f"sizes of {what}", "a tuple of whole numbers", sizes)
+        numbers = [gates.whole(size, f"sizes of {what}", 1, MOST_EFFECTS) for size in sizes]
         if len(numbers) != len(parts):
             raise InputError(
                 f"{what} has {len(parts)} structures and {len(numbers)} sizes: give one for each."
