@@ -305,7 +305,7 @@ CALLS = {
         "low": None,
         "high": 1.0,
     },
-    "BlockDiagonal": lambda: {"parts": "id", "sizes": [1]},
+    "BlockDiagonal": lambda: {"parts": ["id"], "sizes": [1]},
     "CompoundSymmetry": dict,
     "ContinuousAR1": lambda: {"times": [0.0, 1.0]},
     "Control": lambda: {

@@ -112,6 +112,12 @@ def _key(name: str) -> str:
 
 
 def _named(structure: Structure, name: str, level: str, names: Sequence[str]) -> Parameter:
+    if structure.by_parameters:
+        raise InputError(
+            f"hold names '{name}' of level '{level}', whose structure '{structure.name}' has "
+            "parameters of its own: a variance or correlation is held in the others of the "
+            "catalogue, as 'unstr'."
+        )
     if not known(structure):
         raise InputError(
             f"hold names '{name}' of level '{level}', whose structure '{structure.name}' is not "

@@ -26,24 +26,23 @@ class _Joined(Structure):
     by_parameters = True
     from_moments = True
 
-    def _take(self, parts: Sequence[Any], sizes: Any) -> None:
+    def _take(self, parts: Sequence[Any], names: Sequence[str], sizes: Any) -> None:
         what = type(self).__name__
         if not isinstance(sizes, (tuple, list)):
             raise gates.refused(f"sizes of {what}", "a tuple of whole numbers", sizes)
         numbers = [gates.whole(size, f"sizes of {what}", 1, MOST_EFFECTS) for size in sizes]
         if len(numbers) != len(parts):
             raise InputError(
-                f"{what} has {len(parts)} structures and {len(numbers)} sizes: give one for each."
+                f"{what} has {len(parts)} parts and {len(numbers)} sizes: give one size for each."
             )
         self.sizes = tuple(numbers)
-        for number, part in enumerate(parts):
-            (own,) = resolve_structures(
-                [part], None, [f"part {number + 1} of {what}"], [self.sizes[number]]
-            )
+        for number, (part, name) in enumerate(zip(parts, names, strict=True)):
+            said = f"{name} of {what}"
+            (own,) = resolve_structures([part], None, [said], [self.sizes[number]])
             if not own.closed:
                 raise InputError(
-                    f"Part {number + 1} of {what}, '{own.name}', is a structure without slopes and "
-                    "curvature of its own: give one of the catalogue."
+                    f"{said}, '{own.name}', is a structure without slopes and curvature of its "
+                    "own: give one of the catalogue."
                 )
             # Each an attribute, since arrays and structures that are attributes are traced.
             setattr(self, f"part{number}", own)
@@ -54,7 +53,7 @@ class _Joined(Structure):
         return tuple(getattr(self, f"part{number}") for number in range(len(self.sizes)))
 
     def __repr__(self) -> str:
-        parts = ", ".join(repr(part) for part in self.parts)
+        parts = ", ".join(map(repr, self.parts))
         return f"{type(self).__name__}({parts}, sizes={self.sizes})"
 
     def _counts(self) -> list[int]:
@@ -85,8 +84,8 @@ class BlockDiagonal(_Joined):
 
     Parameters
     ----------
-    *parts
-        Names or instances of structures, at least one.
+    parts
+        A list of names or instances of structures, at least one.
     sizes
         Number of random effects of each part; they sum to that of the level.
 
@@ -99,7 +98,7 @@ class BlockDiagonal(_Joined):
     Examples
     --------
     >>> import numpy as np, mixmeta_jax as mx
-    >>> blocks = mx.BlockDiagonal("id", "unstr", sizes=(1, 2))
+    >>> blocks = mx.BlockDiagonal(["id", "unstr"], sizes=(1, 2))
     >>> blocks.psi(np.array([2.0, 1.0, 0.5, 1.0]), 3)
     array([[4.  , 0.  , 0.  ],
            [0.  , 1.  , 0.5 ],
@@ -109,8 +108,13 @@ class BlockDiagonal(_Joined):
     name = "blocks"
     label = "Block-diagonal"
 
-    def __init__(self, *parts: Any, sizes: Sequence[int]) -> None:
-        self._take(parts, sizes)
+    def __init__(self, parts: Sequence[Any], sizes: Sequence[int]) -> None:
+        if not isinstance(parts, (list, tuple)) or not parts:
+            raise gates.refused("parts of BlockDiagonal", "a list of structures", parts)
+        self._take(parts, [f"parts[{number}]" for number in range(len(parts))], sizes)
+
+    def __repr__(self) -> str:
+        return f"BlockDiagonal({list(self.parts)!r}, sizes={self.sizes})"
 
     def check(self, d: int, level: str) -> None:
         if sum(self.sizes) != d:
@@ -201,7 +205,7 @@ class Kronecker(_Joined):
     label = "Kronecker product"
 
     def __init__(self, A: Any, B: Any, sizes: Sequence[int]) -> None:
-        self._take((A, B), sizes)
+        self._take((A, B), ("A", "B"), sizes)
         times, n = self.part1, self.sizes[1]  # type: ignore[has-type]
         parameters = natural_parameters(times, n)
         if not parameters or times.by_parameters:

@@ -52,6 +52,11 @@ def check_variances(model: FittedModel, what: str) -> None:
             "'ml' or 'reml'."
         )
     for name, structure in zip(model.level_names, model.design.structures, strict=True):
+        if structure.by_parameters:
+            raise InputError(
+                f"{what}: the structure '{structure.name}' of level '{name}' has parameters of its "
+                "own, not variances and correlations; refits tell of those, as Psi of `bootstrap`."
+            )
         if not known(structure):
             raise InputError(
                 f"{what}: the structure '{structure.name}' of level '{name}' is not one of the "

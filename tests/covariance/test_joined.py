@@ -1,5 +1,7 @@
 """Factors, Toeplitz, Kronecker products and blocks: maps, derivatives, fits and refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from scipy.stats import multivariate_normal
 import mixmeta_jax as mx
 
 STEP = 1e-5
+OUTCOMES = "a + b + c + d ~ 1"
 ORDER = np.array([2, 0, 1, 3, 4])
 CASES = {
     "rr": (mx.ReducedRank(2), 5),
@@ -20,7 +23,7 @@ CASES = {
     "unstr × ar1": (mx.Kronecker("unstr", "ar1", sizes=(2, 3)), 6),
     "id × unstr": (mx.Kronecker("id", "unstr", sizes=(2, 2)), 4),
     "fa × har1": (mx.Kronecker(mx.FactorAnalytic(1), "har1", sizes=(3, 2)), 6),
-    "blocks": (mx.BlockDiagonal("id", "unstr", mx.Toeplitz(), sizes=(1, 2, 3)), 6),
+    "blocks": (mx.BlockDiagonal(["id", "unstr", mx.Toeplitz()], sizes=(1, 2, 3)), 6),
 }
 
 
@@ -78,7 +81,7 @@ MODELS = {
     "toep": mx.Toeplitz(),
     "htoep": mx.HeterogeneousToeplitz(),
     "kron": mx.Kronecker("unstr", "unstr", sizes=(2, 2)),
-    "blocks": mx.BlockDiagonal("unstr", "diag", sizes=(2, 2)),
+    "blocks": mx.BlockDiagonal(["unstr", "diag"], sizes=(2, 2)),
 }
 
 
@@ -86,7 +89,7 @@ MODELS = {
 def test_a_fit_is_the_maximum_of_the_dense_likelihood(name):
     table, S = data()
     y, structure = table.to_numpy(), MODELS[name]
-    fit = mx.mixmeta("a + b + c + d ~ 1", S=S, data=table, bscov=structure, method="ml")
+    fit = mx.mixmeta(OUTCOMES, S=S, data=table, bscov=structure, method="ml")
     assert fit.converged
     assert fit.df.random == structure.n_parameters(4)
 
@@ -102,33 +105,88 @@ def test_a_fit_is_the_maximum_of_the_dense_likelihood(name):
     assert -negative(at) == pytest.approx(fit.loglik, abs=1e-7)
     found = minimize(negative, at, options={"maxiter": 30})
     assert -found.fun <= fit.loglik + 1e-6
-    wide = mx.mixmeta("a + b + c + d ~ 1", S=S, data=table, method="ml")
+    wide = mx.mixmeta(OUTCOMES, S=S, data=table, method="ml")
     assert fit.loglik <= wide.loglik + 1e-8
     assert fit.blup().shape[0] == len(table)
     assert "(" in str(fit.summary())
 
 
-def test_both_executors_agree():
+@pytest.mark.parametrize("name", MODELS)
+def test_both_executors_agree(name):
     table, S = data()
     fits = [
-        mx.mixmeta(
-            "a + b + c + d ~ 1",
-            S=S,
-            data=table,
-            bscov=mx.FactorAnalytic(1),
-            control={"backend": backend},
-        )
+        mx.mixmeta(OUTCOMES, S=S, data=table, bscov=MODELS[name], control={"backend": backend})
         for backend in ("numpy", "jax")
     ]
     assert fits[0].loglik == pytest.approx(fits[1].loglik, rel=1e-10)
-    np.testing.assert_allclose(fits[0].Psi, fits[1].Psi, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(fits[0].Psi, fits[1].Psi, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_many_fits_are_those_of_each(name):
+    sets = [data(seed=seed)[0] for seed in (3, 4)]
+    S = data()[1]
+    y = np.stack([own.to_numpy() for own in sets])
+    many = mx.fit_many(y, S, bscov=MODELS[name], control={"backend": "numpy"})
+    alone = [mx.mixmeta(OUTCOMES, S=S, data=own, bscov=MODELS[name]) for own in sets]
+    np.testing.assert_allclose(many.loglik, [fit.loglik for fit in alone], rtol=1e-9)
+
+
+def test_inside_another_level():
+    table, S = data(m=40)
+    table["g"] = np.repeat(np.arange(10), 4)
+    table["u"] = np.arange(40)
+    arguments = {"S": S, "data": table, "random": "~ 1 | g/u", "method": "ml"}
+    few = mx.mixmeta(OUTCOMES, bscov=[mx.ReducedRank(1), mx.FactorAnalytic(1)], **arguments)
+    wide = mx.mixmeta(OUTCOMES, bscov="unstr", **arguments)
+    none = mx.mixmeta(OUTCOMES, **(arguments | {"random": "~ 1 | u"}), bscov=mx.FactorAnalytic(1))
+    assert few.converged and none.loglik - 1e-8 <= few.loglik <= wide.loglik + 1e-8
+    assert np.linalg.matrix_rank(few.Psi["g"], tol=1e-8) <= 1
+    test = mx.lr_test(none, few)
+    assert test.df == 4
+    assert few.blup(level="g").shape[0] == 40
+
+
+def test_the_differentiable_estimate_moves_as_refits_do():
+    jax = pytest.importorskip("jax")
+    table, S = data()
+    y, structure = table.to_numpy(), MODELS["kron"]
+
+    with jax.enable_x64(True):
+        design = mx.make_design(y, S=S, bscov=structure)
+
+        def trace(y):
+            return mx.estimate(replace(design, y=y), method="ml").Psi[0].trace()
+
+        slope = float(jax.jit(jax.grad(trace))(y)[3, 1])
+    refits = []
+    for step in (1e-4, -1e-4):
+        moved = table.copy()
+        moved.iloc[3, 1] += step
+        fit = mx.mixmeta(OUTCOMES, S=S, data=moved, bscov=structure, method="ml")
+        refits.append(np.trace(fit.Psi))
+    assert slope == pytest.approx((refits[0] - refits[1]) / 2e-4, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_has_no_variances_of_its_own_is_told(name):
+    table, S = data()
+    fit = mx.mixmeta(OUTCOMES, S=S, data=table, bscov=MODELS[name])
+    with pytest.raises(mx.InputError, match="has parameters of its own, not variances"):
+        fit.varcomp()
+    with pytest.raises(mx.InputError, match="has parameters of its own: a variance"):
+        fit.update(hold={"unit": {"var(a)": 1.0}})
+    # What needs no names of them is there.
+    assert fit.simulate(2, seed=1).shape == (2, 30, 4)
+    assert mx.bootstrap(fit, n=3, progress=False).Psi.shape == (3, 4, 4)
+    assert np.isfinite(fit.summary(test="kenward-roger").coefficients["df"]).all()
 
 
 def test_a_specific_variance_of_zero_is_a_bound():
     """Of errors next to nothing and b = 2a: neither has a variance of its own."""
     table, S = data(m=60)
     table["b"] = 2 * table["a"]
-    fit = mx.mixmeta("a + b + c + d ~ 1", S=0.3 * S, data=table, bscov=mx.FactorAnalytic(1))
+    fit = mx.mixmeta(OUTCOMES, S=0.3 * S, data=table, bscov=mx.FactorAnalytic(1))
     assert fit.status.name == "BOUNDARY"
 
 
@@ -141,10 +199,14 @@ def test_a_specific_variance_of_zero_is_a_bound():
         (lambda: mx.FactorAnalytic(2), 4, "11 parameters for the 10 variances"),
         (lambda: mx.Kronecker("unstr", "ar1", sizes=(2, 2)), 6, "multiply to 4.* has 6 random"),
         (lambda: mx.Kronecker("unstr", mx.Toeplitz(), sizes=(2, 2)), 4, "held at 1"),
-        (lambda: mx.Kronecker("unstr", "ar1", sizes=(2,)), 4, "2 structures and 1 sizes"),
-        (lambda: mx.BlockDiagonal("id", "unstr", sizes=(1, 2)), 4, "sum to 3.* has 4 random"),
-        (lambda: mx.BlockDiagonal("id", "cs", sizes=(1, 1)), 2, "needs at least 2 random effects"),
-        (lambda: mx.BlockDiagonal("nope", sizes=(1,)), 1, "must be one of"),
+        (lambda: mx.Kronecker("unstr", "ar1", sizes=(2,)), 4, "2 parts and 1 sizes"),
+        (lambda: mx.BlockDiagonal(["id", "unstr"], sizes=(1, 2)), 4, "sum to 3.* has 4 random"),
+        (
+            lambda: mx.BlockDiagonal(["id", "cs"], sizes=(1, 1)),
+            2,
+            "needs at least 2 random effects",
+        ),
+        (lambda: mx.BlockDiagonal(["nope"], sizes=(1,)), 1, "must be one of"),
         (mx.Toeplitz, 1, "needs at least 2 random effects"),
     ],
 )
