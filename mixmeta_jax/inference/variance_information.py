@@ -21,6 +21,7 @@ and Data Analysis 53:2583-2595.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ import numpy as np
 
 from mixmeta_jax.covariance.natural import Natural
 from mixmeta_jax.design.design import Design
+from mixmeta_jax.errors import InputError
 from mixmeta_jax.inference.outer_groups import OuterGroups, Piece, outer_groups
 from mixmeta_jax.inference.sweep_information import curved, moved_products
 from mixmeta_jax.tolerances import DEFINITE
@@ -236,7 +238,8 @@ def orthonormal(design: Design) -> np.ndarray:
 def gls_root(groups: OuterGroups) -> tuple[np.ndarray, np.ndarray]:
     """T with V = TTᵀ, shape (B, P, P), and T⁻¹β̂, shape (B, P, 1).
 
-    From here on the groups have T as their basis.
+    From here on the groups have T as their basis. Raises `InputError` where one fit has no T in
+    double precision; among several it is NaN.
     """
     A: Any = 0.0
     b: Any = 0.0
@@ -244,10 +247,28 @@ def gls_root(groups: OuterGroups) -> tuple[np.ndarray, np.ndarray]:
         back = np.swapaxes(piece.W @ piece.X, -1, -2)
         A = A + (back @ piece.X).sum(1)
         b = b + (back @ piece.y[..., None]).sum(1)
-    L = np.linalg.cholesky(0.5 * (A + np.swapaxes(A, -1, -2)))
+    L = _lower(0.5 * (A + np.swapaxes(A, -1, -2)))
     root = np.linalg.inv(L)
     groups.basis = groups.basis @ np.swapaxes(root, -1, -2)
     return groups.basis, root @ b
+
+
+def _lower(A: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factors of A, shape (B, P, P); NaN where it has none."""
+    try:
+        return np.linalg.cholesky(A)
+    except np.linalg.LinAlgError:
+        if len(A) == 1:
+            raise InputError(
+                "The information on the coefficients is singular in double precision: predictors "
+                "are nearly collinear, or variances of very different sizes. Leave some predictors "
+                "out, or rescale."
+            ) from None
+    made = np.full_like(A, np.nan)
+    for own, matrix in zip(made, A, strict=True):
+        with suppress(np.linalg.LinAlgError):
+            own[:] = np.linalg.cholesky(matrix)
+    return made
 
 
 def _same_sets(moved: list[np.ndarray]) -> list[np.ndarray]:

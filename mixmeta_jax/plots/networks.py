@@ -90,15 +90,15 @@ def network(
     angle = np.pi / 2 - 2 * np.pi * np.arange(len(names)) / len(names)
     places = dict(zip(names, np.stack([np.cos(angle), np.sin(angle)], 1), strict=True))
     most = int(table["studies"].max())
-    for _, row in table.iterrows():
-        ends = np.stack([places[row["treatment"]], places[row["other"]]])
-        axis.plot(*ends.T, color=FAINT, linewidth=1.5 + 9 * row["studies"] / most, zorder=1)
+    for (one, other), count in counts.items():
+        ends = np.stack([places[one], places[other]])
+        axis.plot(*ends.T, color=FAINT, linewidth=1.5 + 9 * count / most, zorder=1)
         # Away from the middle and the golden section, where lines cross.
         x, y = 0.71 * ends[0] + 0.29 * ends[1]
         axis.text(
             x,
             y,
-            str(row["studies"]),
+            str(count),
             ha="center",
             va="center",
             fontsize="small",

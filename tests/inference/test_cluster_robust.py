@@ -8,6 +8,7 @@ import pytest
 
 import mixmeta_jax as mx
 from mixmeta_jax.inference.cluster_robust import TYPES, cluster_sums
+from mixmeta_jax.inference.variance_information import _lower
 from mixmeta_jax.tolerances import LEFT_OVER
 from tests import dense_inference as by_hand
 from tests.models import NUMPY, fitted
@@ -282,3 +283,22 @@ def test_no_residuals_has_a_case_on_each_side(part):
     else:
         assert fit.tidy(test="knha").se.item() == pytest.approx(np.sqrt(part * 1e-24 / 4))
     assert fit.tidy(test="knha", adhoc=True).se.item() == pytest.approx(0.5)
+
+
+def test_information_that_is_singular_in_double_precision_is_told():
+    """Variances of errors from 1e-13 to 1e11 and slopes of 1e8: found by the fuzz script."""
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"y": rng.normal(size=12), "x": rng.normal(size=12) * 1e8})
+    data["v"] = np.where(np.arange(12) < 2, 1e-13, 1e11)
+    data["g"] = np.repeat([1.0, 2, 3, 4], 3)
+    fit = mx.mixmeta("y ~ C(g)", S="v", data=data, random="~ x | g", method="ml", bscov="id")
+    for ask in (fit.robust, lambda: fit.summary(test="satterthwaite")):
+        with pytest.raises(mx.InputError, match="singular in double precision"):
+            ask()
+
+
+def test_of_several_only_the_singular_one_has_no_root():
+    sound, singular = np.diag([4.0, 1.0]), np.array([[1.0, 1.0], [1.0, 1.0 - 1e-9]])
+    lower = _lower(np.stack([sound, singular]))
+    np.testing.assert_allclose(lower[0], np.diag([2.0, 1.0]))
+    assert np.isnan(lower[1]).all()

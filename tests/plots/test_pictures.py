@@ -408,6 +408,14 @@ def test_residuals_in_order_have_the_bands_of_their_order():
     assert table["residual"].is_monotonic_increasing
 
 
+@pytest.mark.parametrize("label", [float, complex, str])
+def test_the_network_writes_counts_whatever_its_labels_are(label):
+    arms = ARMS.assign(arm=[label(number) for number in pd.factorize(ARMS["arm"])[0]])
+    ax, table = mx.plots.network(arms, "study", "arm", return_data=True)
+    written = {text.get_text() for text in ax.texts}
+    assert set(map(str, table["studies"])) <= written
+
+
 def test_the_network_counts_its_studies():
     _, table = mx.plots.network(ARMS, "study", "arm", return_data=True)
     counts = {(row.treatment, row.other): row.studies for row in table.itertuples()}
