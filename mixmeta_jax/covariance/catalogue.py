@@ -85,12 +85,22 @@ def resolve_structures(
     matrices = _matrices(Psi_fix, choices, level_names)
     structures = []
     for choice, level, d in zip(choices, level_names, dims, strict=True):
-        structure = _structure(choice, level, matrices.get(level))
+        what = f"bscov of level '{level}'"
+        structure = _structure(choice, what, f"of level '{level}'", matrices.get(level))
         structure.check(d, level)
         if type(structure) not in STRUCTURES.values():
             _refuse_misshapen(structure, d, level)
         structures.append(structure)
     return tuple(structures)
+
+
+def resolve_part(choice: Any, what: str, d: int) -> Structure:
+    """The structure of d of the random effects of a level, ``what`` names it in errors."""
+    structure = _structure(choice, what, f"({what})", None)
+    structure.check(d, what)
+    if type(structure) not in STRUCTURES.values():
+        _refuse_misshapen(structure, d, what)
+    return structure
 
 
 def _choices(bscov: Any, levels: Sequence[str]) -> list[Any]:
@@ -141,27 +151,26 @@ def _matrices(Psi_fix: Any, choices: list[Any], levels: Sequence[str]) -> dict[s
     return {using[0]: Psi_fix}
 
 
-def _structure(choice: Any, level: str, matrix: Any) -> Structure:
+def _structure(choice: Any, what: str, where: str, matrix: Any) -> Structure:
     if isinstance(choice, Structure):
         return choice
     if isinstance(choice, type) and issubclass(choice, Structure):
         raise InputError(
-            f"bscov of level '{level}' is the class {choice.__name__}: give an instance, "
-            f"{choice.__name__}()."
+            f"{what} is the class {choice.__name__}: give an instance, {choice.__name__}()."
         )
     if not isinstance(choice, str) or choice not in STRUCTURES:
         raise InputError(
-            f"bscov of level '{level}' must be one of {_listed(STRUCTURES)}, or an instance of "
+            f"{what} must be one of {_listed(STRUCTURES)}, or an instance of "
             f"mixmeta_jax.Structure, not {gates.described(choice)}."
         )
     if choice in NEEDS_MATRIX:
         if matrix is None:
-            raise InputError(f"The structure '{choice}' of level '{level}' needs Psi_fix.")
+            raise InputError(f"The structure '{choice}' {where} needs Psi_fix.")
         return STRUCTURES[choice](matrix)
     if choice in NEEDS_TIMES:
         instance = STRUCTURES[choice].__name__
         raise InputError(
-            f"The structure '{choice}' of level '{level}' needs times: give "
+            f"The structure '{choice}' {where} needs times: give "
             f"bscov=mixmeta_jax.{instance}(times=...)."
         )
     return STRUCTURES[choice]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from mixmeta_jax import gates
 from mixmeta_jax.arrays import Array, namespace
 from mixmeta_jax.covariance.maps import Factored, trapezoid
+from mixmeta_jax.covariance.natural import Natural
 from mixmeta_jax.covariance.structure import Structure
 from mixmeta_jax.errors import InputError
 from mixmeta_jax.tolerances import NULL_VARIANCE, SINGULAR
@@ -192,6 +194,16 @@ class FactorAnalytic(ReducedRank):
 
     def at_bound(self, Psi: Any, scale: Any) -> Any:
         return Structure.at_bound(self, Psi, scale)
+
+    def natural(self, theta: np.ndarray, Psi: np.ndarray, scale: np.ndarray) -> Natural:
+        found, first = super().natural(theta, Psi, scale), len(theta) - len(Psi)
+        bounds = tuple(
+            replace(bound, kind="specific variance", effect=bound.effect - first)
+            if bound.effect >= first
+            else bound
+            for bound in found.bounds
+        )
+        return replace(found, bounds=bounds)
 
 
 def _diagonal(values: Array) -> Array:

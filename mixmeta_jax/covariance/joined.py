@@ -10,7 +10,7 @@ import numpy as np
 
 from mixmeta_jax import gates
 from mixmeta_jax.arrays import Array, namespace
-from mixmeta_jax.covariance.catalogue import resolve_structures
+from mixmeta_jax.covariance.catalogue import resolve_part
 from mixmeta_jax.covariance.holding import hold
 from mixmeta_jax.covariance.parameters import natural_parameters
 from mixmeta_jax.covariance.structure import Structure
@@ -38,7 +38,7 @@ class _Joined(Structure):
         self.sizes = tuple(numbers)
         for number, (part, name) in enumerate(zip(parts, names, strict=True)):
             said = f"{name} of {what}"
-            (own,) = resolve_structures([part], None, [said], [self.sizes[number]])
+            own = resolve_part(part, said, self.sizes[number])
             if not own.closed:
                 raise InputError(
                     f"{said}, '{own.name}', is a structure without slopes and curvature of its "

@@ -25,7 +25,7 @@ class Bound:
     Attributes
     ----------
     kind
-        "variance", "correlation" or "null space".
+        "variance", "specific variance", "correlation", "null space" or "parameter".
     effect
         Number of the random effect whose variance it is; for a null space, its dimension; else 0.
     where

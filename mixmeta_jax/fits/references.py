@@ -254,4 +254,4 @@ def held_words(bound: Bound, names: Sequence[str]) -> str:
         return f"parameter {bound.effect}"
     if bound.effect < 0 or len(names) == 1:
         return "the variance"
-    return f"the variance of {names[bound.effect]}"
+    return f"the {bound.kind} of {names[bound.effect]}"

@@ -185,7 +185,9 @@ def test_a_turned_factor_is_an_argument_of_a_program():
 
 
 @pytest.mark.parametrize("d", [1, 2, 5])
-@pytest.mark.parametrize("name", ["unstr", "diag", "id", "cs", "hcs", "ar1", "har1"])
+@pytest.mark.parametrize(
+    "name", ["unstr", "diag", "id", "cs", "hcs", "ar1", "har1", "toep", "htoep"]
+)
 def test_of_other_sizes(name, d):
     structure = STRUCTURES[name]()
     if d < structure.min_dim:

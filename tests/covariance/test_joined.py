@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
 import mixmeta_jax as mx
+from mixmeta_jax.fits.references import variances_of
 
 STEP = 1e-5
 OUTCOMES = "a + b + c + d ~ 1"
@@ -123,6 +124,14 @@ def test_both_executors_agree(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_of_unstructured_matrices_they_are_a_part(name):
+    table, S = data()
+    wide = mx.mixmeta(OUTCOMES, S=S, data=table)
+    test = mx.lr_test(wide.update(bscov=MODELS[name]), wide)
+    assert test.df == 10 - MODELS[name].n_parameters(4)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_many_fits_are_those_of_each(name):
     sets = [data(seed=seed)[0] for seed in (3, 4)]
     S = data()[1]
@@ -188,6 +197,8 @@ def test_a_specific_variance_of_zero_is_a_bound():
     table["b"] = 2 * table["a"]
     fit = mx.mixmeta(OUTCOMES, S=0.3 * S, data=table, bscov=mx.FactorAnalytic(1))
     assert fit.status.name == "BOUNDARY"
+    _, held = variances_of(fit, "expected")
+    assert held and set(held) <= {f"the specific variance of {name}" for name in "ab"}
 
 
 @pytest.mark.parametrize(
@@ -206,7 +217,11 @@ def test_a_specific_variance_of_zero_is_a_bound():
             2,
             "needs at least 2 random effects",
         ),
-        (lambda: mx.BlockDiagonal(["nope"], sizes=(1,)), 1, "must be one of"),
+        (
+            lambda: mx.BlockDiagonal(["nope"], sizes=(1,)),
+            1,
+            r"^parts\[0\] of BlockDiagonal must be one of",
+        ),
         (mx.Toeplitz, 1, "needs at least 2 random effects"),
     ],
 )

@@ -107,7 +107,9 @@ def test_null_variances_are_bounds():
     assert not at_bound(instance("fixed"), np.zeros((3, 3)))
 
 
-@pytest.mark.parametrize("name", ["unstr", "diag", "id", "cs", "hcs", "har1", "prop", "cor"])
+@pytest.mark.parametrize(
+    "name", ["unstr", "diag", "id", "cs", "hcs", "har1", "htoep", "prop", "cor"]
+)
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
 def test_where_a_variance_counts_as_null(name, scale):
     """On each side of `NULL_VARIANCE`, in units of the scale."""
@@ -120,7 +122,7 @@ def test_where_a_variance_counts_as_null(name, scale):
         assert at_bound(instance(name), Psi, scale) is bound, size
 
 
-@pytest.mark.parametrize("name", ["unstr", "cs", "hcs", "ar1", "har1"])
+@pytest.mark.parametrize("name", ["unstr", "cs", "hcs", "ar1", "har1", "toep", "htoep"])
 def test_where_a_correlation_counts_as_one(name):
     """On each side of `SINGULAR`: the least eigenvalue of equal correlations r is 1 − r."""
     for left, bound in ((1.1, False), (0.9, True)):

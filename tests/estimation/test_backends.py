@@ -65,6 +65,20 @@ CASES = {
         "bscov": {"h": mx.HeterogeneousContinuousAR1(times=(0.0, 1.5)), "u": "fixed"},
         "Psi_fix": {"u": 0.3 * PAIR},
     },
+    "toep, htoep": TWO | {"bscov": {"h": "toep", "u": "htoep"}},
+    "fa, blocks": TWO
+    | {
+        "k": 3,
+        "bscov": {
+            "h": mx.FactorAnalytic(1),
+            "u": mx.BlockDiagonal(["cs", "id"], sizes=(2, 1)),
+        },
+    },
+    "rr, kron": TWO
+    | {
+        "k": 4,
+        "bscov": {"h": mx.ReducedRank(1), "u": mx.Kronecker("unstr", "ar1", sizes=(2, 2))},
+    },
     "fixed in blocks": {
         "k": 2,
         "random": "~ 1 | g/h",

@@ -190,7 +190,11 @@ def test_cs_with_correlation_zero_is_id():
 
 
 @pytest.mark.parametrize(
-    ("narrow", "wide"), [("id", "diag"), ("diag", "unstr"), ("cs", "hcs"), ("ar1", "har1")]
+    ("narrow", "wide"),
+    [
+        *(("id", "diag"), ("diag", "unstr"), ("cs", "hcs"), ("ar1", "har1")),
+        *(("ar1", "toep"), ("toep", "htoep"), ("htoep", "unstr")),
+    ],
 )
 def test_a_wider_structure_fits_no_worse(narrow, wide):
     design = with_effects(8, k=3, q=(1,), n=18, codes=[np.arange(18)])

@@ -187,7 +187,7 @@ def test_what_is_not_identified_says_so():
 
 
 STRUCTURES = {
-    **{name: {"bscov": name} for name in ("id", "cs", "hcs", "ar1", "har1")},
+    **{name: {"bscov": name} for name in ("id", "cs", "hcs", "ar1", "har1", "htoep")},
     "car1": {"bscov": mx.ContinuousAR1(times=[0.0, 1.5])},
     "hcar1": {"bscov": mx.HeterogeneousContinuousAR1(times=[0.0, 1.5])},
     "prop": {"bscov": "prop", "Psi_fix": np.array([[1.0, 0.3], [0.3, 2.0]])},
