@@ -6,6 +6,7 @@ platform must bring; the ones that JAX's own packages bring there are named, and
 
 import functools
 import re
+from collections import OrderedDict
 from dataclasses import replace
 
 import jax
@@ -18,7 +19,7 @@ from mixmeta_jax.design.tensors import arrange, filled_up
 from mixmeta_jax.estimation import executors
 from mixmeta_jax.estimation.ascent import problem_of
 from mixmeta_jax.estimation.executors import _ascend_each
-from mixmeta_jax.estimation.programs import Programs
+from mixmeta_jax.estimation.programs import PROGRAMS, Programs
 from mixmeta_jax.many.drawn_fits import fit_drawn
 from tests.designs import KINDS, random_design
 
@@ -154,6 +155,7 @@ def test_the_programs_of_the_public_functions(name, monkeypatch):
 
     fit()
     monkeypatch.setattr(Programs, "_made", recorded)
+    monkeypatch.setattr(PROGRAMS, "_kept", OrderedDict())  # other tests may have made them
     # Whatever its size, a pass over the data is compiled.
     monkeypatch.setattr(executors, "seconds_of_evaluation", lambda *_: (1e9, 1e9))
     with pytest.raises(Recorded):

@@ -73,7 +73,7 @@ class ReducedRank(Factored):
             )
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
-        values, vectors = np.linalg.eigh(Psi)
+        values, vectors = np.linalg.eigh(self._in_order(Psi))
         return self._turned((vectors * np.sqrt(np.maximum(values, 0)))[:, -self.rank :])
 
     def starts(self, variances: Any) -> list[Any]:
@@ -173,7 +173,8 @@ class FactorAnalytic(ReducedRank):
             values, vectors = np.linalg.eigh(R - np.diag(specific))
             root = (vectors * np.sqrt(np.maximum(values, 0)))[:, -self.rank :]
             specific = np.clip(np.diag(R) - (root**2).sum(1), 0.0, 1.0)
-        start = np.append(self._turned(root), np.sqrt(specific))
+        ordered = root if self.order is None else root[self.order]
+        start = np.append(self._turned(ordered), np.sqrt(specific))
 
         def distance(theta: np.ndarray) -> np.ndarray:
             return (self.psi(theta, d) - R).ravel()

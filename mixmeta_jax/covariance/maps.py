@@ -75,9 +75,12 @@ class Factored(Structure):
         together = columns[:, None] == columns
         return gradient[rows[:, None], rows] * together[:, :, None]
 
+    def _in_order(self, Psi: np.ndarray) -> np.ndarray:
+        """Ψ, its random effects in the order that they have in Λ."""
+        return Psi if self.order is None else Psi[np.ix_(self.order, self.order)]
+
     def _turned(self, root: np.ndarray) -> np.ndarray:
-        """θ of any F with FFᵀ = Ψ, turned into a lower trapezoid; shape (d, columns)."""
-        root = root if self.order is None else root[self.order]
+        """θ of any F with FFᵀ = Ψ in the order of Λ, turned into a trapezoid; (d, columns)."""
         R = np.linalg.qr(root.T, mode="r")
         signs = np.where(np.diag(R) < 0, -1.0, 1.0)
         columns, rows = trapezoid(*root.shape)

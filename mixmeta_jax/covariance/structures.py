@@ -55,7 +55,7 @@ class Unstructured(Factored):
 
     def theta(self, Psi: np.ndarray) -> np.ndarray:
         # R of a QR factorisation of Ψ^½ is the Cholesky factor, and exists for a singular Ψ too.
-        values, vectors = np.linalg.eigh(Psi)
+        values, vectors = np.linalg.eigh(self._in_order(Psi))
         return self._turned(vectors * np.sqrt(np.maximum(values, 0)))
 
     def starts(self, variances: Any) -> list[Any]:

@@ -16,6 +16,14 @@ from mixmeta_jax.status import Status
 N = 40
 
 
+@pytest.fixture(autouse=True)
+def _default_handler():
+    """Python's own: a process that was begun in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def fits():
     rng = np.random.default_rng(3)
