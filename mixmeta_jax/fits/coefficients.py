@@ -86,6 +86,11 @@ def check_test(
         )
 
 
+def over_error(estimates: np.ndarray, se: np.ndarray) -> np.ndarray:
+    """Estimates over their errors; NaN where an error is 0, its square beyond double precision."""
+    return np.where(se > 0, estimates / np.where(se > 0, se, 1.0), np.nan)
+
+
 def coefficient_frame(model: FittedModel, conf_level: float, reference: Reference) -> pd.DataFrame:
     """The coefficients, outcome by outcome, tested against zero.
 
@@ -96,7 +101,7 @@ def coefficient_frame(model: FittedModel, conf_level: float, reference: Referenc
     beta = model.estimate.beta
     L = np.eye(len(beta))
     se = reference.se(L)
-    statistics = beta / se
+    statistics = over_error(beta, se)
     half = reference.quantile(level, L) * se
     columns = {"estimate": beta, "se": se, reference.statistic: statistics}
     if reference.statistic == "t":

@@ -130,3 +130,11 @@ def test_a_data_set_that_overflows_disturbs_no_other(method, data):
 def test_the_reason_names_what_is_too_large_or_small(y, x, v, said):
     whole = beyond_precision(np.array([[y]]), np.array([[x]]), np.array([v]), ["out"], ["pre"])
     assert (said or "an error covariance is close to singular") in whole
+
+
+def test_an_error_that_vanishes_has_no_statistic():
+    """The variance of a slope of 1e-200 is 1e-400, which is 0 in double precision."""
+    data = pd.DataFrame({"y": [1.0, 2, 3, 4, 2.5], "x": [1e200, 2e200, 3e200, 4e200, 6e200]})
+    table = mx.mixmeta("y ~ x", S=np.full(5, 0.1), data=data).summary().coefficients
+    assert table["se"].tolist()[1] == 0 and np.isnan(table.loc["x", ["z", "pvalue"]]).all()
+    assert np.isfinite(table.loc["(Intercept)", ["z", "pvalue"]]).all()
