@@ -252,7 +252,13 @@ def check_vcov(vcov: Any) -> None:
 def _transform(name: str | None) -> Callable[[np.ndarray], np.ndarray] | None:
     if name is None:
         return None
-    return TRANSFORMS[gates.choice(name, "transform", dict.fromkeys((None, *TRANSFORMS)))]
+    function = TRANSFORMS[gates.choice(name, "transform", dict.fromkeys((None, *TRANSFORMS)))]
+
+    def transformed(values: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):  # of values that are beyond double precision then: inf
+            return function(values)
+
+    return transformed
 
 
 def apply_transform(name: str | None, values: np.ndarray) -> np.ndarray:

@@ -129,3 +129,12 @@ def test_joint_covariance_of_contrasts(fit):
 def test_predictions_that_make_no_sense(fit, arguments, message):
     with pytest.raises(InputError, match=message):
         fit.predict(**arguments)
+
+
+def test_ratios_beyond_double_precision_are_infinite():
+    """And told of by no warning of numpy's; on the side that is zero they are 0."""
+    fit = mx.mixmeta([800.0, 900, 850], S=[1.0, 1, 1])
+    assert (fit.predict(transform="exp")["fit"] == np.inf).all()
+    assert (fit.predict(transform="expit")["fit"] == 1).all()
+    below = mx.mixmeta([-800.0, -900, -850], S=[1.0, 1, 1])
+    assert (below.predict(transform="exp")["fit"] == 0).all()
